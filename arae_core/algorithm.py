@@ -1,0 +1,136 @@
+"""Algorithm 1 of the paper, one function a step. Each updates its parameters and returns named scalars (tensors).
+
+Symbols: x data, c = enc_phi(x) the code, z noise, c~ = g_theta(z) a generated code, f_w the critic, p_psi(x | c) the
+decoder, m the batch size, k the critic's steps. Shapes: B = m / ranks examples of this rank, D numbers in a code.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from arae_core.batches import Batch, Feed, TextBatch
+from arae_core.config import TextShape
+from arae_core.losses import critic_loss, encoder_loss, generator_loss, gradient_penalty, reconstruction_loss
+from arae_core.parallel import Parallel
+from arae_core.state import TrainingState
+from arae_core.text import TextDecoder, corrupted
+
+Scalars = dict[str, Tensor]
+
+
+def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
+    """One iteration of Algorithm 1 on the batches of `state.step`, which it advances."""
+    step, k = state.step, state.settings.critic.steps
+    scalars = reconstruct(state, *feed.reconstruct(step), parallel)
+    if state.settings.adversarial:
+        batch = feed.criticise(step, k)
+        if state.settings.encoder.adversarial_each_critic_step:
+            for part in split(batch, k):
+                scalars |= criticise(state, part, 1, parallel)
+                scalars |= confuse_encoder(state, part, parallel)
+        else:
+            scalars |= criticise(state, batch, k, parallel)
+            scalars |= confuse_encoder(state, feed.confuse(step), parallel)
+        scalars |= confuse_generator(state, parallel)
+    state.step += 1
+    return scalars
+
+
+def reconstruct(state: TrainingState, batch: Batch, targets: int, parallel: Parallel) -> Scalars:
+    """(1): phi, psi <- grad of -1/n sum log p(x | c + noise), the encoder's input denoised where word_dropout says so.
+
+    targets: n, the tokens or pixels in the whole batch of all ranks.
+    """
+    read = write = batch
+    if isinstance(batch, TextBatch):
+        read = _with_words_dropped(state, batch, state.settings.encoder.word_dropout, parallel)
+        write = _with_words_dropped(state, batch, state.settings.decoder.word_dropout, parallel)
+    with state.autocast():
+        code = state.encoder(read)
+        if state.noise > 0:
+            code = code + state.noise * state.normal(len(batch), code.shape[1], parallel)
+        nll = state.decoder.nll(write, code)
+    loss = reconstruction_loss(nll, targets, parallel.world)
+    norm = _update(state, ("encoder", "decoder"), loss, parallel)
+    return {"reconstruction_loss": loss.detach(), "gradient_norm": norm}
+
+
+def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) -> Scalars:
+    """(2), k times: w <- grad of -mean f(c) + mean f(c~), f kept Lipschitz by a penalty or by clipping its weights.
+
+    batch: k batches in one. The step holds phi and theta still, so the codes of all k come from one encoder pass and
+    one generator pass.
+    """
+    settings = state.settings.critic
+    with torch.no_grad():
+        with state.autocast():
+            real = state.encoder.encode_mixed(batch, k)
+        real = real.to(state.dtype)
+        fake = state.generator(state.normal(len(batch), state.generator.noise_size, parallel))
+        mixes = state.uniform(len(batch), 1, parallel)
+    scalars: Scalars = {}
+    for c, c_fake, mix in zip(real.chunk(k), fake.chunk(k), mixes.chunk(k), strict=True):
+        loss = critic_loss(state.critic(c), state.critic(c_fake))
+        scalars = {"distance": -loss.detach()}
+        if settings.objective == "wgan-gp":
+            penalty = gradient_penalty(state.critic, c, c_fake, mix)
+            loss = loss + settings.penalty * penalty
+            scalars["gradient_penalty"] = penalty.detach()
+        _update(state, ("critic",), loss, parallel)
+        if settings.objective == "wgan-clip":
+            with torch.no_grad():
+                for weight in state.critic.parameters():
+                    weight.clamp_(-settings.clip, settings.clip)
+    norms = {"code_norm_real": real.norm(dim=1).mean(), "code_norm_fake": fake.norm(dim=1).mean()}
+    spread = {"code_variance_real": real.var(0).sum(), "code_variance_fake": fake.var(0).sum()}
+    return scalars | norms | spread
+
+
+def confuse_encoder(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
+    """(3) for phi: phi <- grad of lambda_1 mean f(c)."""
+    with state.autocast():
+        code = state.encoder(batch)
+    loss = encoder_loss(state.critic(code.to(state.dtype)))
+    _update(state, ("encoder",), state.settings.encoder.adversarial_weight * loss, parallel)
+    return {"encoder_loss": loss.detach()}
+
+
+def confuse_generator(state: TrainingState, parallel: Parallel) -> Scalars:
+    """(3) for theta: theta <- grad of -mean f(c~). A fixed prior (AAE) has nothing to learn."""
+    if not list(state.generator.parameters()):
+        return {}
+    rows = state.settings.batch_size // parallel.world
+    loss = generator_loss(state.critic(state.generator(state.normal(rows, state.generator.noise_size, parallel))))
+    _update(state, ("generator",), loss, parallel)
+    state.update_average()
+    return {"generator_loss": loss.detach()}
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """`batch` as `parts` consecutive batches of equal size."""
+    names = list(vars(batch))
+    pieces = zip(*(getattr(batch, name).chunk(parts) for name in names), strict=True)
+    return [type(batch)(**dict(zip(names, piece, strict=True))) for piece in pieces]
+
+
+def _with_words_dropped(state: TrainingState, batch: TextBatch, share: float, parallel: Parallel) -> TextBatch:
+    if share == 0:
+        return batch
+    assert isinstance(state.shape, TextShape) and isinstance(state.decoder, TextDecoder)
+    # drawn for the longest sentence there may be: what one rank draws does not depend on the lengths that it has
+    uniform = state.uniform(len(batch), state.settings.longest + 1, parallel)
+    return corrupted(batch, share, state.shape.unknown, uniform)
+
+
+def _update(state: TrainingState, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> Tensor:
+    """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping."""
+    parameters = [p for part in parts for p in state.modules[part].parameters()]
+    loss.backward(inputs=parameters)
+    parallel.average_gradients(parameters)
+    clip = state.settings.gradient_clip if "encoder" in parts else 0.0
+    norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
+    for part in parts:
+        state.optimizers[part].step()
+        state.optimizers[part].zero_grad()
+    return norm

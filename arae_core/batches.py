@@ -1,0 +1,243 @@
+"""Where examples lie and how they become batches: a flat token store, length-grouped batches, rank shards.
+
+Everything here is numpy on whole arrays: no Python per row. What a batch holds depends on (seed, step) alone, so a run
+continues where it stopped without any state, and every rank knows the whole batch of which it takes its rows.
+
+Shapes: B examples in this rank's batch, T tokens with one mark, P pixels, N examples in the store, W workers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arae_core.config import ImageShape, Shape, TextShape
+
+MEMORY_MAP_BYTES = 64 * 2**20
+GROUPED_BATCHES = 100
+"""Batches whose examples are sorted by length together: the padding left is small, the order still random."""
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """source[B, T]: start mark and words. target[B, T]: words and end mark. lengths[B]: valid columns of each row."""
+
+    source: Tensor
+    target: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """pixels[B, P]: 0 or 1."""
+
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+Batch = TextBatch | ImageBatch
+
+
+class TokenStore:
+    """Sentences as one flat array ids[tokens] with offsets[N + 1]; no marks are stored."""
+
+    def __init__(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]):
+        self.ids, self.offsets = ids, offsets
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int]]) -> "TokenStore":
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        ids = np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1]))
+        return cls(ids, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of every sentence, [N]."""
+        return np.diff(self.offsets)
+
+    def row(self, i: int) -> NDArray[np.int32]:
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
+        return [self.row(int(i)).tolist() for i in indices]
+
+    def batch(self, indices: NDArray[np.int64], shape: TextShape) -> TextBatch:
+        """The sentences at indices[B] as one padded batch."""
+        first, lengths = self.offsets[indices], self.offsets[indices + 1] - self.offsets[indices]
+        column = np.arange(int(lengths.max()) + 1)
+        inside = column[:-1] < lengths[:, None]
+        where = np.minimum(first[:, None] + column[:-1], max(len(self.ids) - 1, 0))
+        source = np.full((len(indices), len(column)), shape.pad, np.int64)
+        target = source.copy()
+        source[:, 0] = shape.start
+        source[:, 1:][inside] = target[:, :-1][inside] = self.ids[where[inside]]
+        target[np.arange(len(indices)), lengths] = shape.end
+        return TextBatch(torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(lengths + 1))
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "ids.npy", self.ids)
+        np.save(folder / "offsets.npy", self.offsets)
+
+
+class ImageStore:
+    """Binary images as pixels[N, P] of 0 and 1, each of height x width = P."""
+
+    def __init__(self, pixels: NDArray[np.uint8], height: int, width: int):
+        if pixels.ndim != 2 or pixels.shape[1] != height * width:
+            raise ValueError(f"pixels must be of shape (images, {height * width}), got {pixels.shape}")
+        self.pixels, self.height, self.width = pixels, height, width
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> ImageShape:
+        return ImageShape(self.height, self.width)
+
+    def batch(self, indices: NDArray[np.int64]) -> ImageBatch:
+        """The images at indices[B]."""
+        return ImageBatch(torch.from_numpy(self.pixels[indices].astype(np.float32)))
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "pixels.npy", self.pixels)
+        np.save(folder / "size.npy", np.array([self.height, self.width]))
+
+
+Store = TokenStore | ImageStore
+
+
+def load_store(folder: Path) -> Store:
+    """Read what a store's `save` wrote; arrays over 64 MiB stay on disk, memory-mapped. No pickle is read.
+
+    Raises ValueError where the folder holds no store.
+    """
+
+    def load(name: str) -> NDArray[Any]:
+        path = folder / name
+        array: NDArray[Any] = np.load(path, "r" if path.stat().st_size > MEMORY_MAP_BYTES else None, allow_pickle=False)
+        return array
+
+    try:
+        if (folder / "pixels.npy").exists():
+            height, width = load("size.npy").tolist()
+            return ImageStore(load("pixels.npy"), height, width)
+        return TokenStore(load("ids.npy"), load("offsets.npy"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
+
+
+def grouped_order(
+    lengths: NDArray[np.int64] | None, examples: int, batch_size: int, seed: Sequence[int]
+) -> NDArray[np.int64]:
+    """One epoch's batches, int64[batches, batch_size]: a random order in which every batch has examples of like length.
+
+    The last batch is filled up from the order's beginning, so every example comes at least once.
+    """
+    if batch_size > examples:
+        raise ValueError(f"batch_size must be <= the {examples} training examples there are, got {batch_size}")
+    rng = np.random.default_rng(seed)
+    batches = -(-examples // batch_size)
+    order = rng.permutation(examples)
+    order = np.concatenate([order, order[: batches * batch_size - examples]])
+    if lengths is not None:
+        group = np.arange(len(order)) // (GROUPED_BATCHES * batch_size)
+        order = order[np.lexsort((lengths[order], group))]
+    return order.reshape(batches, batch_size)[rng.permutation(batches)]
+
+
+class Feed:
+    """The batches of every step, of which this rank takes rows rank, rank + W, ...
+
+    A step's batches come from (seed, step): for step (1) the epoch's grouped order, for the encoder's part of step (3)
+    another such order, for step (2) examples drawn uniformly.
+    """
+
+    RECONSTRUCT, CONFUSE, CRITICISE = 0, 1, 2
+
+    def __init__(
+        self,
+        store: Store,
+        shape: Shape,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | str = "cpu",
+    ):
+        """Raises ValueError for a batch larger than the data or not divisible by the ranks."""
+        if batch_size % world:
+            raise ValueError(f"batch_size must be divisible by the {world} workers, got {batch_size}")
+        if isinstance(shape, TextShape) != isinstance(store, TokenStore):
+            raise ValueError(f"the model is for {type(shape).__name__}, the examples are a {type(store).__name__}")
+        self.store, self.shape, self.batch_size, self.seed = store, shape, batch_size, seed
+        self.rank, self.world, self.device = rank, world, torch.device(device)
+        self.batches_per_epoch = -(-len(store) // batch_size)
+        self._lengths = store.lengths if isinstance(store, TokenStore) else None
+        self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
+        self._grouped(self.RECONSTRUCT, 0)
+
+    def reconstruct(self, step: int) -> tuple[Batch, int]:
+        """Step (1)'s batch, B = batch_size / W, and how many tokens or pixels the batches of all ranks predict."""
+        indices = self._grouped(self.RECONSTRUCT, step)
+        if isinstance(self.store, TokenStore):
+            targets = int((self.store.offsets[indices + 1] - self.store.offsets[indices] + 1).sum())
+        else:
+            targets = self.store.pixels.shape[1] * len(indices)
+        return self._make(indices), targets
+
+    def confuse(self, step: int) -> Batch:
+        """A fresh batch for the encoder's part of step (3)."""
+        return self._make(self._grouped(self.CONFUSE, step))
+
+    def criticise(self, step: int, k: int) -> Batch:
+        """Step (2)'s k batches in one, B = k * batch_size / W; consecutive blocks of batch_size / W are the batches.
+
+        Their examples are drawn uniformly: a batch of one length would show the critic a difference that is none.
+        """
+        rng = np.random.default_rng((self.seed, self.CRITICISE, step))
+        return self._make(rng.integers(len(self.store), size=k * self.batch_size))
+
+    def _grouped(self, stream: int, step: int) -> NDArray[np.int64]:
+        epoch, position = divmod(step, self.batches_per_epoch)
+        if stream not in self._orders or self._orders[stream][0] != epoch:
+            seed = (self.seed, stream, epoch)
+            self._orders[stream] = epoch, grouped_order(self._lengths, len(self.store), self.batch_size, seed)
+        order: NDArray[np.int64] = self._orders[stream][1][position]
+        return order
+
+    def _make(self, indices: NDArray[np.int64]) -> Batch:
+        mine = indices[self.rank :: self.world]
+        return make_batch(self.store, mine, self.shape, self.device)
+
+
+def make_batch(store: Store, indices: NDArray[np.int64], shape: Shape, device: torch.device) -> Batch:
+    """The examples at indices[B] as a batch on `device`; lengths stay in main memory, where packing reads them."""
+    if isinstance(store, TokenStore):
+        assert isinstance(shape, TextShape)
+        batch = store.batch(indices, shape)
+        return TextBatch(moved(batch.source, device), moved(batch.target, device), batch.lengths)
+    return ImageBatch(moved(store.batch(indices).pixels, device))
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`, without waiting for the copy."""
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

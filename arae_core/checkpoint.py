@@ -1,0 +1,208 @@
+"""A folder <-> a run: settings and vocabulary as JSON, weights and training state as safetensors. Never a pickle.
+
+    manifest.json          what this is, and size and SHA-256 of every other file
+    settings.json          dotted name -> value
+    vocabulary/            the tokenizer, in its own format (text)
+    model.safetensors      weights of all parts
+    training.safetensors   optimizers and random numbers    } not in a model that was exported
+    training.json          whatever the caller keeps        }
+
+A folder appears under its name when it is complete, so it is whole or absent.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from arae_core.config import ImageShape, Settings, Shape, TextShape, flatten, with_settings
+from arae_core.state import TrainingState
+from arae_core.vocabulary import Vocabulary
+
+FORMAT, VERSION = "arae", 1
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy")
+ARCHITECTURE = (
+    "kind",
+    *(f"{part}.{name}" for part in ("encoder", "decoder") for name in ("embedding", "hidden", "normalization")),
+    *("decoder.logits_per_pixel", "code.size", "generator.kind", "generator.noise_size", "generator.hidden"),
+    *("generator.normalization", "critic.hidden", "critic.normalization"),
+)
+"""Settings that decide which tensors there are: what continues a checkpoint must have the same."""
+
+
+def save_checkpoint(
+    folder: Path, state: TrainingState, vocabulary: Vocabulary | None = None, extra: dict[str, Any] | None = None
+) -> Path:
+    """Write the whole run to `folder`, atomically; what was there before is replaced. extra: JSON kept beside it."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(temporary, state, vocabulary, extra or {})
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def _write(folder: Path, state: TrainingState, vocabulary: Vocabulary | None, extra: dict[str, Any]) -> None:
+    core = {name: getattr_path(state.settings, name) for name in flatten(Settings())}
+    _write_json(folder / "settings.json", core)
+    if vocabulary is not None:
+        vocabulary.save(folder / "vocabulary")
+    save_file(_contiguous(dict(state.modules.state_dict())), folder / "model.safetensors")
+    training: dict[str, Tensor] = {"draws": state.draws.get_state()}
+    for part, optimizer in state.optimizers.items():
+        for i, values in optimizer.state_dict()["state"].items():
+            training |= {f"{part}.{i}.{name}": value for name, value in values.items() if value is not None}
+    save_file(_contiguous(training), folder / "training.safetensors")
+    _write_json(folder / "training.json", extra)
+    _write_manifest(folder, state.settings.kind, state.step, state.shape)
+
+
+def export_model(checkpoint: Path, folder: Path) -> Path:
+    """Copy a checkpoint without its training state: what a registry keeps. Raises ValueError as `load_checkpoint`."""
+    manifest = read_manifest(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in manifest["files"]:
+        if not name.startswith("training."):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(checkpoint / name, folder / name)
+    _write_manifest(folder, manifest["kind"], manifest["step"], _shape(manifest))
+    return folder
+
+
+def load_checkpoint(
+    folder: Path, device: torch.device | str = "cpu", settings: Settings | None = None
+) -> tuple[TrainingState, Vocabulary | None, dict[str, Any]]:
+    """Read what `save_checkpoint` or `export_model` wrote: the state, the vocabulary (text) and `extra`.
+
+    settings: continue under these instead of the stored ones: rates, weights and noise may differ, sizes may not.
+    Raises ValueError, naming the folder, for a missing, truncated, foreign or pickled checkpoint and for other sizes.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    stored = with_settings(Settings(), _read_json(folder / "settings.json"))
+    if settings is not None:
+        for name in ARCHITECTURE:
+            old, new = getattr_path(stored, name), getattr_path(settings, name)
+            if old != new:
+                raise ValueError(f"{name} must be {old!r} as in the checkpoint {folder}, got {new!r}")
+    state = TrainingState.new(settings or stored, _shape(manifest), device)
+    _load_weights(state, load_file(folder / "model.safetensors"), folder)
+    state.step = int(manifest["step"])
+    extra: dict[str, Any] = {}
+    if "training.safetensors" in manifest["files"]:
+        _load_training(state, load_file(folder / "training.safetensors"))
+        extra = _read_json(folder / "training.json")
+    vocabulary = Vocabulary.load(folder / "vocabulary") if manifest["kind"] == "text" else None
+    return state, vocabulary, extra
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all there, of the right size and content. ValueError otherwise."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no checkpoint folder {folder}")
+    unsafe = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in PICKLES)
+    if unsafe:
+        raise ValueError(
+            f"{folder} holds {unsafe[0]}: files that may be pickles are never read; remove it if it is not"
+        )
+    if not (folder / "manifest.json").is_file():
+        raise ValueError(f"{folder} is not a checkpoint of this program: it has no manifest.json")
+    manifest = _read_json(folder / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise ValueError(f"{folder} is not a checkpoint of this program: its format is {manifest.get('format')!r}")
+    if manifest.get("version") != VERSION:
+        raise ValueError(f"{folder} has checkpoint version {manifest.get('version')}; this program reads {VERSION}")
+    for name, facts in manifest["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder}: its manifest names {name!r}, which lies outside")
+        if not path.is_file():
+            raise ValueError(f"{folder} is not complete: {name} is missing; use another checkpoint of the run")
+        if path.stat().st_size != facts["bytes"] or _sha256(path) != facts["sha256"]:
+            raise ValueError(f"{folder} is damaged: {name} is not what was written; use another checkpoint of the run")
+    return manifest
+
+
+def getattr_path(tree: object, name: str) -> Any:
+    """The value of a dotted name."""
+    value: Any = tree
+    for field in name.split("."):
+        value = getattr(value, field)
+    return value
+
+
+def _load_weights(state: TrainingState, weights: dict[str, Tensor], folder: Path) -> None:
+    missing = state.modules.load_state_dict(weights, strict=False)
+    fresh = [name for name in missing.missing_keys if name.split(".")[0] not in ("average", "critic")]
+    if fresh or any(name.split(".")[0] not in ("average", "critic") for name in missing.unexpected_keys):
+        raise ValueError(f"{folder} has other tensors than its settings say: {(fresh + missing.unexpected_keys)[:3]}")
+    if any(name.startswith("average.") for name in missing.missing_keys):
+        state.modules["average"].load_state_dict(state.generator.state_dict())
+
+
+def _load_training(state: TrainingState, tensors: dict[str, Tensor]) -> None:
+    draws = tensors.pop("draws")
+    if draws.shape == state.draws.get_state().shape:
+        state.draws.set_state(draws)
+    else:  # saved on another kind of device, whose generator is another
+        state.draws.manual_seed(state.settings.seed + state.step)
+    for part, optimizer in state.optimizers.items():
+        saved: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            owner, index, key = name.split(".")
+            if owner == part:
+                saved.setdefault(int(index), {})[key] = tensor
+        # only the moments come from the file: the rates are those of the settings, which a search may have changed
+        optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _shape(manifest: dict[str, Any]) -> Shape:
+    return TextShape(**manifest["shape"]) if manifest["kind"] == "text" else ImageShape(**manifest["shape"])
+
+
+def _write_manifest(folder: Path, kind: str, step: int, shape: Shape) -> None:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    files = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in paths}
+    manifest = {"format": FORMAT, "version": VERSION, "kind": kind, "step": step, "shape": asdict(shape)}
+    _write_json(folder / "manifest.json", manifest | {"files": files})
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return value
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+__all__ = ["export_model", "load_checkpoint", "read_manifest", "save_checkpoint"]

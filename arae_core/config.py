@@ -1,0 +1,395 @@
+"""What can be set in the core: frozen dataclasses, checked when they are made. Imports no torch.
+
+A setting has one dotted name, its place in this tree: `Settings(critic=Critic(steps=5))` is `critic.steps`, which is
+also the command line's flag, the key of a search space, the MLflow parameter and the name in an error message.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+Tree = TypeVar("Tree")
+
+KINDS = ("text", "image")
+OBJECTIVES = ("wgan-gp", "wgan-clip", "none")
+GENERATORS = ("mlp", "gaussian")
+NORMALIZATIONS = ("none", "layer", "batch")
+OPTIMIZERS = ("adam", "sgd")
+OUTPUTS = ("linear", "tanh", "sphere")
+INITIALIZATIONS = ("default", "released")
+PRECISIONS = ("float32", "bfloat16", "float64")
+
+
+def require(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Raise ValueError "NAME must be ALLOWED, got VALUE" unless `ok`."""
+    if not ok:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    require(value in allowed, name, value, "one of " + ", ".join(allowed))
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Raise unless low <= value < infinity."""
+    require(low <= value < math.inf, name, value, f">= {low}")
+
+
+def above(name: str, value: float, low: float) -> None:
+    """Raise unless low < value < infinity."""
+    require(low < value < math.inf, name, value, f"> {low}")
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raise unless low <= value < high (NaN never passes)."""
+    require(low <= value < high, name, value, f"in [{low}, {high})")
+
+
+def widths(name: str, value: tuple[int, ...], least: int = 0) -> None:
+    require(len(value) >= least and all(w >= 1 for w in value), name, value, f"{least} or more widths, each >= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Text <-> ids. Ignored for images."""
+
+    tokenizer: str = "words"
+    """words (words and runs of punctuation), spaces (the text is tokenised already), bpe, or a pretrained tokenizer:
+    the path of a tokenizer.json, a folder with one, or a name on the hub."""
+    size: int = 11_000
+    """The most entries a vocabulary built from the training text may have, its four marks included."""
+    lowercase: bool = True
+    """Lower-case all text (words, spaces and bpe; a pretrained tokenizer keeps its own way)."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.tokenizer), "vocabulary.tokenizer", self.tokenizer, "words, spaces, bpe, a path or a name")
+        at_least("vocabulary.size", self.size, 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """enc_phi: x -> c. An LSTM's last state for text, an MLP for images."""
+
+    embedding: int = 300
+    """Width of the word embedding (text)."""
+    hidden: tuple[int, ...] = (300,)
+    """Text: the LSTM's layers, all of one width. Images: widths of the MLP's hidden layers."""
+    word_dropout: float = 0.0
+    """Share of the input words replaced by the unknown mark in step (1) only: a denoising autoencoder (text)."""
+    normalization: str = "none"
+    """none, layer or batch, after each hidden layer (images)."""
+    adversarial_weight: float = 1.0
+    """lambda_1: multiplies the critic's gradient into the encoder in step (3)."""
+    adversarial_each_critic_step: bool = False
+    """Take the encoder's part of step (3) after every one of the k critic steps, as the released image code does."""
+    optimizer: str = "adam"
+    """adam or sgd."""
+    learning_rate: float = 1e-3
+    """Step size of the encoder's optimizer, steps (1) and (3)."""
+    beta1: float = 0.9
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+
+    def __post_init__(self) -> None:
+        at_least("encoder.embedding", self.embedding, 1)
+        widths("encoder.hidden", self.hidden, 1)
+        within("encoder.word_dropout", self.word_dropout, 0.0, 1.0)
+        at_least("encoder.adversarial_weight", self.adversarial_weight, 0.0)
+        one_of("encoder.normalization", self.normalization, NORMALIZATIONS)
+        _check_optimizer("encoder", self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """p_psi(x | c). An LSTM fed the code at every step for text, an MLP for images."""
+
+    embedding: int = 300
+    """Width of the decoder's own word embedding (text)."""
+    hidden: tuple[int, ...] = (300,)
+    """Text: the LSTM's layers, all of one width. Images: widths of the MLP's hidden layers."""
+    word_dropout: float = 0.0
+    """Share of the decoder's input words replaced by the unknown mark while training (text)."""
+    normalization: str = "none"
+    """none, layer or batch, after each hidden layer (images)."""
+    logits_per_pixel: int = 1
+    """1: the logit of a white pixel. 2: one logit for black and one for white, as published (images)."""
+    optimizer: str = "adam"
+    """adam or sgd."""
+    learning_rate: float = 1e-3
+    """Step size of the decoder's optimizer, step (1)."""
+    beta1: float = 0.9
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+
+    def __post_init__(self) -> None:
+        at_least("decoder.embedding", self.embedding, 1)
+        widths("decoder.hidden", self.hidden, 1)
+        within("decoder.word_dropout", self.word_dropout, 0.0, 1.0)
+        require(self.logits_per_pixel in (1, 2), "decoder.logits_per_pixel", self.logits_per_pixel, "1 or 2")
+        one_of("decoder.normalization", self.normalization, NORMALIZATIONS)
+        _check_optimizer("decoder", self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """c: the space between encoder and decoder."""
+
+    size: int = 300
+    """Numbers in a code. Where it is not the encoder's last width, a linear map leads there."""
+    unit_sphere: bool = True
+    """Scale every code of the encoder to length 1."""
+    noise: float = 0.1
+    """Standard deviation of the Gaussian noise added to each number of the code in step (1); not scaled again."""
+    noise_decay: float = 1.0
+    """Factor on the noise every 100 iterations (1: it stays; published runs that let it vanish got worse)."""
+
+    def __post_init__(self) -> None:
+        at_least("code.size", self.size, 1)
+        at_least("code.noise", self.noise, 0.0)
+        require(0.0 < self.noise_decay <= 1.0, "code.noise_decay", self.noise_decay, "in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """g_theta: z -> c~."""
+
+    kind: str = "mlp"
+    """mlp: a learned prior (ARAE). gaussian: c~ is the noise itself, of the code's size (AAE)."""
+    noise_size: int = 100
+    """Numbers in z."""
+    hidden: tuple[int, ...] = (300, 300)
+    """Widths of the hidden layers."""
+    normalization: str = "layer"
+    """none, layer or batch, after each hidden layer."""
+    output: str = "sphere"
+    """linear, tanh, or sphere (scaled to length 1, where the encoder's codes are)."""
+    average: float = 0.0
+    """Decay of the moving average of the weights that samples are taken from (0: the weights as they are)."""
+    optimizer: str = "adam"
+    """adam or sgd."""
+    learning_rate: float = 1e-4
+    """Step size of the generator's optimizer, step (3)."""
+    beta1: float = 0.5
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+
+    def __post_init__(self) -> None:
+        one_of("generator.kind", self.kind, GENERATORS)
+        at_least("generator.noise_size", self.noise_size, 1)
+        widths("generator.hidden", self.hidden)
+        one_of("generator.normalization", self.normalization, NORMALIZATIONS)
+        one_of("generator.output", self.output, OUTPUTS)
+        within("generator.average", self.average, 0.0, 1.0)
+        _check_optimizer("generator", self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Critic:
+    """f_w: c -> one score a sample, kept Lipschitz by a penalty or by clipping."""
+
+    objective: str = "wgan-gp"
+    """wgan-gp (gradient penalty), wgan-clip (weights clipped), or none (plain autoencoder: no adversary at all)."""
+    steps: int = 5
+    """k: critic steps an iteration, on fresh batches."""
+    penalty: float = 1.0
+    """Weight of the gradient penalty (wgan-gp)."""
+    clip: float = 0.01
+    """eps: every weight is kept in [-eps, eps] (wgan-clip)."""
+    hidden: tuple[int, ...] = (300, 300)
+    """Widths of the hidden layers."""
+    normalization: str = "layer"
+    """none, layer or batch, after each hidden layer but the first. batch cannot be had with wgan-gp."""
+    optimizer: str = "adam"
+    """adam or sgd."""
+    learning_rate: float = 1e-4
+    """Step size of the critic's optimizer, step (2)."""
+    beta1: float = 0.5
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+
+    def __post_init__(self) -> None:
+        one_of("critic.objective", self.objective, OBJECTIVES)
+        at_least("critic.steps", self.steps, 1)
+        at_least("critic.penalty", self.penalty, 0.0)
+        above("critic.clip", self.clip, 0.0)
+        widths("critic.hidden", self.hidden)
+        one_of("critic.normalization", self.normalization, NORMALIZATIONS)
+        _check_optimizer("critic", self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything the core needs to know to build an ARAE and train it."""
+
+    kind: str = "text"
+    """text or image."""
+    batch_size: int = 64
+    """m: examples an iteration, over all workers together."""
+    epochs: int = 15
+    """Passes over the training data (of step (1))."""
+    iterations: int = 0
+    """Iterations to train; 0: as many as the epochs have."""
+    seed: int = 0
+    """Of initial weights, data order and every random draw."""
+    longest: int = 15
+    """Tokens that a sentence may have, the end mark not counted. Longer ones are left out and counted (text)."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient of encoder and decoder together, steps (1) and (3); 0: not clipped."""
+    precision: str = "float32"
+    """float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
+    initialization: str = "default"
+    """default (torch's own), or released: U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for generator and critic."""
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    encoder: Encoder = field(default_factory=Encoder)
+    decoder: Decoder = field(default_factory=Decoder)
+    code: Code = field(default_factory=Code)
+    generator: Generator = field(default_factory=Generator)
+    critic: Critic = field(default_factory=Critic)
+
+    def __post_init__(self) -> None:
+        one_of("kind", self.kind, KINDS)
+        at_least("batch_size", self.batch_size, 1)
+        at_least("epochs", self.epochs, 1)
+        at_least("iterations", self.iterations, 0)
+        require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        at_least("longest", self.longest, 1)
+        at_least("gradient_clip", self.gradient_clip, 0.0)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("initialization", self.initialization, INITIALIZATIONS)
+        if self.kind == "text":
+            for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
+                require(len(set(part.hidden)) == 1, f"{name}.hidden", part.hidden, "layers of one width for text")
+        if self.critic.objective == "wgan-gp" and self.critic.normalization == "batch":
+            raise ValueError(
+                "critic.normalization must be layer or none with critic.objective wgan-gp, got 'batch': the penalty is "
+                "of each sample's gradient, which BatchNorm mixes"
+            )
+        parts = (self.encoder, self.decoder, self.generator, self.critic)
+        if self.batch_size < 2 and any(part.normalization == "batch" for part in parts):
+            raise ValueError(f"batch_size must be >= 2 with a normalization of batch, got {self.batch_size}")
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there are steps (2) and (3) at all."""
+        return self.critic.objective != "none"
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """What a model of sentences must know of its data: ids in the vocabulary, and which of them are the marks."""
+
+    vocabulary: int
+    pad: int = 0
+    start: int = 1
+    end: int = 2
+    unknown: int = 3
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """What a model of images must know of its data: pixels high and wide."""
+
+    height: int
+    width: int
+
+
+Shape = TextShape | ImageShape
+
+
+def _check_optimizer(part: str, settings: Encoder | Decoder | Generator | Critic) -> None:
+    one_of(f"{part}.optimizer", settings.optimizer, OPTIMIZERS)
+    above(f"{part}.learning_rate", settings.learning_rate, 0.0)
+    within(f"{part}.beta1", settings.beta1, 0.0, 1.0)
+    within(f"{part}.beta2", settings.beta2, 0.0, 1.0)
+
+
+def flatten(tree: object, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, for every leaf of a tree of dataclasses, in order."""
+    flat: dict[str, Any] = {}
+    for f in fields(tree):  # type: ignore[arg-type]
+        value = getattr(tree, f.name)
+        if hasattr(value, "__dataclass_fields__"):
+            flat |= flatten(value, f"{prefix}{f.name}.")
+        else:
+            flat[prefix + f.name] = value
+    return flat
+
+
+def with_settings(tree: Tree, values: Mapping[str, Any]) -> Tree:
+    """A copy of `tree` with the leaves named in `values` (dotted name -> value) replaced.
+
+    Whole numbers become floats and lists tuples where the field says so, so that JSON can be read back.
+    Raises ValueError for a name that does not exist (with the nearest one) and for a value of the wrong type.
+    """
+    known = flatten(tree)
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    return _replaced(tree, values, "")
+
+
+def _replaced(tree: Tree, values: Mapping[str, Any], prefix: str) -> Tree:
+    changed: dict[str, Any] = {}
+    types = get_type_hints(type(tree))
+    for f in fields(tree):  # type: ignore[arg-type]
+        name = prefix + f.name
+        if name in values:
+            changed[f.name] = _converted(name, values[name], types[f.name])
+        elif any(key.startswith(name + ".") for key in values):
+            changed[f.name] = _replaced(getattr(tree, f.name), values, name + ".")
+    copy: Tree = replace(tree, **changed)  # type: ignore[type-var]
+    return copy
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        require(isinstance(value, (list, tuple)), name, value, "a list")
+        return tuple(_converted(name, v, get_args(kind)[0]) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    require(type(value) is kind, name, value, f"of type {kind.__name__}")
+    return value
+
+
+def ignored(settings: Settings) -> dict[str, str]:
+    """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
+    why: dict[str, str] = {}
+    if settings.kind == "image":
+        for name in (
+            "vocabulary.*",
+            "longest",
+            "encoder.embedding",
+            "encoder.word_dropout",
+            "decoder.embedding",
+            "decoder.word_dropout",
+        ):
+            why[name] = "kind is image"
+    else:
+        for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):
+            why[name] = "kind is text"
+    if not settings.adversarial:
+        for name in ("generator.*", "critic.*", "encoder.adversarial_weight", "encoder.adversarial_each_critic_step"):
+            why[name] = "critic.objective is none"
+    elif settings.generator.kind == "gaussian":
+        why["generator.*"] = "generator.kind is gaussian"
+    if settings.critic.objective != "wgan-gp":
+        why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"
+    if settings.critic.objective != "wgan-clip":
+        why["critic.clip"] = f"critic.objective is {settings.critic.objective}"
+    if settings.code.noise == 0:
+        why["code.noise_decay"] = "code.noise is 0"
+    for part in ("encoder", "decoder", "generator", "critic"):
+        if getattr(settings, part).optimizer != "adam":
+            why[f"{part}.beta1"] = why[f"{part}.beta2"] = f"{part}.optimizer is {getattr(settings, part).optimizer}"
+    for name in ("generator.kind", "critic.objective"):  # these are what makes the others irrelevant
+        why.pop(name, None)
+    return why

@@ -1,0 +1,44 @@
+"""The objectives as pure functions of tensors. Shapes: B samples of this rank, D numbers in a code.
+
+Every loss is a mean over this rank's samples; ranks have equally many, so the mean of their gradients is the whole
+batch's. The reconstruction loss is the exception, for sentences differ in length: it takes the whole batch's count.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def reconstruction_loss(nll: Tensor, targets: int, world: int) -> Tensor:
+    """Step (1): -1/n sum log p(x | c), n = `targets` tokens or pixels in the whole batch of all `world` ranks.
+
+    nll: scalar, nats summed over this rank's targets. The mean over ranks of what is returned is the batch's loss.
+    """
+    return nll * (world / targets)
+
+
+def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Step (2): -mean f(c) + mean f(c~), from scores real[B] and fake[B]. Its negative estimates W1(c, c~) (eq. 4)."""
+    return fake.mean() - real.mean()
+
+
+def encoder_loss(real: Tensor) -> Tensor:
+    """Step (3) for phi: mean f(c), from scores real[B]; times lambda_1."""
+    return real.mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Step (3) for theta: -mean f(c~), from scores fake[B]."""
+    return -fake.mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """mean (|grad f(x)|_2 - 1)^2 at x = mix c + (1 - mix) c~ (Gulrajani et al. 2017, eq. 3).
+
+    real[B, D], fake[B, D], mix[B, 1] in [0, 1]. One gradient a sample: the critic must not mix samples.
+    """
+    between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    norms: Tensor = gradient.norm(2, dim=1)
+    return (norms - 1).square().mean()

@@ -1,0 +1,50 @@
+"""One process or several, split by data: what the ranks must tell each other, in as few collectives as possible.
+
+The parts of an ARAE are trained by different losses through each other, so what is averaged is said step by step: the
+gradients of the parameters that a step updates, in one flat all-reduce. Whole modules are not wrapped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """This process' place: rank of world. The default is a process alone."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def from_process_group(cls) -> "Parallel":
+        """The place in torch's default process group, or alone where there is none."""
+        if not dist.is_initialized():
+            return cls()
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the ranks. All ranks must pass the same parameters."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of `values` over the ranks."""
+        if self.world == 1:
+            return values
+        values = values.clone()
+        dist.all_reduce(values)
+        return values / self.world
+
+    def mine(self, values: Tensor) -> Tensor:
+        """This rank's rows of a tensor that every rank has drawn for the whole batch."""
+        return values[self.rank :: self.world]

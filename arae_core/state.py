@@ -1,0 +1,134 @@
+"""TrainingState: everything that a run is at one moment. Saved and loaded, the run goes on bit for bit."""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from arae_core.code_space import Critic, make_generator
+from arae_core.config import Settings, Shape, TextShape
+from arae_core.image import ImageDecoder, ImageEncoder
+from arae_core.parallel import Parallel
+from arae_core.text import TextDecoder, TextEncoder
+
+
+class Encoder(Protocol):
+    """What the algorithm asks of an encoder; batches are of the kind that the state's shape says."""
+
+    def __call__(self, batch: Any) -> Tensor: ...
+    def encode_mixed(self, batch: Any, parts: int) -> Tensor: ...
+
+
+class Decoder(Protocol):
+    """What the algorithm asks of a decoder."""
+
+    def nll(self, batch: Any, code: Tensor) -> Tensor: ...
+    def score(self, batch: Any, code: Tensor) -> tuple[Tensor, Tensor, int]: ...
+
+
+class TrainingState:
+    """Modules, optimizers, the step, and the generator of random numbers.
+
+    The data's position and the noise radius follow from `step`. Every rank draws for the whole batch and takes its own
+    rows, so that all ranks stay in the same state and any number of ranks computes the same.
+
+    Attributes: settings, shape, device, dtype, step; encoder, decoder, generator, critic (also by name in `modules`,
+    where "average" is the generator's moving average, if there is one); optimizers by the same names; draws.
+    """
+
+    def __init__(self, settings: Settings, shape: Shape, device: torch.device | str = "cpu"):
+        if isinstance(shape, TextShape) != (settings.kind == "text"):
+            raise ValueError(f"kind must match the data, got {settings.kind!r} for {shape}")
+        self.settings, self.shape, self.device, self.step = settings, shape, torch.device(device), 0
+        self.dtype = torch.float64 if settings.precision == "float64" else torch.float32
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            encoder: TextEncoder | ImageEncoder
+            decoder: TextDecoder | ImageDecoder
+            if isinstance(shape, TextShape):
+                encoder, decoder = TextEncoder(settings, shape), TextDecoder(settings, shape)
+            else:
+                encoder, decoder = ImageEncoder(settings, shape), ImageDecoder(settings, shape)
+            self.encoder: Encoder = encoder
+            self.decoder: Decoder = decoder
+            self.generator = make_generator(settings)
+            self.critic = Critic(settings)
+            self.modules = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "generator": self.generator})
+            if settings.adversarial:
+                self.modules["critic"] = self.critic
+            if settings.initialization == "released":
+                _initialize_as_released(self.modules)
+        if settings.adversarial and settings.generator.average:
+            self.modules["average"] = copy.deepcopy(self.generator).requires_grad_(False)
+        self.modules.to(self.device, self.dtype)
+        self.optimizers = {
+            part: _optimizer(getattr(settings, part), list(self.modules[part].parameters()))
+            for part in ("encoder", "decoder", "generator", "critic")
+            if part in self.modules and list(self.modules[part].parameters())
+        }
+        self.draws = torch.Generator(self.device).manual_seed(settings.seed)
+
+    @classmethod
+    def new(cls, settings: Settings, shape: Shape, device: torch.device | str = "cpu") -> "TrainingState":
+        """A run at its beginning. Raises ValueError where settings and data are of different kinds."""
+        return cls(settings, shape, device)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise on each number of the code now."""
+        return self.settings.code.noise * float(self.settings.code.noise_decay ** (self.step // 100))
+
+    @property
+    def sampler(self) -> nn.Module:
+        """Where samples' codes come from: the generator or its moving average."""
+        return self.modules["average"] if "average" in self.modules else self.generator
+
+    def normal(self, rows: int, columns: int, parallel: Parallel) -> Tensor:
+        """This rank's [rows, columns] of N(0, 1)."""
+        drawn = torch.randn(rows * parallel.world, columns, generator=self.draws, device=self.device, dtype=self.dtype)
+        return parallel.mine(drawn)
+
+    def uniform(self, rows: int, columns: int, parallel: Parallel) -> Tensor:
+        """This rank's [rows, columns] of U(0, 1)."""
+        drawn = torch.rand(rows * parallel.world, columns, generator=self.draws, device=self.device, dtype=self.dtype)
+        return parallel.mine(drawn)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The autoencoder's arithmetic; the critic, its penalty and all normalisation stay outside."""
+        if self.settings.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the generator's average towards its weights; buffers are copied."""
+        if "average" not in self.modules:
+            return
+        decay, average = self.settings.generator.average, self.modules["average"]
+        for weight, now in zip(average.parameters(), self.generator.parameters(), strict=True):
+            weight.lerp_(now, 1 - decay)
+        for buffer, current in zip(average.buffers(), self.generator.buffers(), strict=True):
+            buffer.copy_(current)
+
+
+def _optimizer(settings: Any, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, settings.learning_rate, fused=True)
+    return torch.optim.Adam(parameters, settings.learning_rate, (settings.beta1, settings.beta2), fused=True)
+
+
+@torch.no_grad()
+def _initialize_as_released(modules: nn.ModuleDict) -> None:
+    """U(-0.1, 0.1) for the text autoencoder, the output's bias 0; N(0, 0.02) with bias 0 for generator and critic."""
+    for name, module in modules.items():
+        for path, parameter in module.named_parameters():
+            if isinstance(module, ImageEncoder | ImageDecoder):
+                continue  # the released image code leaves these as its library makes them
+            if name in ("encoder", "decoder"):
+                parameter.uniform_(-0.1, 0.1) if path != "output.bias" else parameter.zero_()
+            elif path.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.normal_(0, 0.02)

@@ -1,0 +1,124 @@
+"""The loop: iterations of Algorithm 1, and a report of what they measured to whoever asked."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arae_core.algorithm import iteration
+from arae_core.batches import Feed, Store, make_batch
+from arae_core.code_space import FittedGaussian
+from arae_core.config import Settings
+from arae_core.parallel import Parallel
+from arae_core.state import TrainingState
+
+__all__ = ["Report", "TrainingState", "evaluate_reconstruction", "total_iterations", "train"]
+
+FITTED_EXAMPLES = 4096
+"""Examples whose codes a plain autoencoder's Gaussian is fitted to."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the iterations since the last report measured: `scalars` are their means over iterations and ranks."""
+
+    step: int
+    scalars: dict[str, float]
+
+
+def total_iterations(settings: Settings, examples: int) -> int:
+    """Iterations of the whole run: `iterations` where it is set, else what `epochs` passes over the examples take."""
+    return settings.iterations or settings.epochs * math.ceil(examples / settings.batch_size)
+
+
+def train(
+    state: TrainingState, store: Store, parallel: Parallel | None = None, *, until: int, every: int
+) -> Iterator[Report]:
+    """Train from `state.step` to step `until`, yielding at each multiple of `every` and at the end.
+
+    The consumer may save, evaluate or stop between two reports; training goes on when it asks for the next.
+    Raises FloatingPointError, on every rank alike, where a loss or a weight is no longer finite, and ValueError where
+    the batch does not fit the data or the ranks.
+    """
+    parallel = parallel or Parallel()
+    feed = Feed(
+        store,
+        state.shape,
+        state.settings.batch_size,
+        state.settings.seed,
+        rank=parallel.rank,
+        world=parallel.world,
+        device=state.device,
+    )
+    state.modules.train()
+    while state.step < until:
+        first, started = state.step, time.perf_counter()
+        stop = min(until, (first // every + 1) * every)
+        sums: dict[str, Tensor] = {}
+        while state.step < stop:
+            for name, value in iteration(state, feed, parallel).items():
+                sums[name] = sums[name] + value if name in sums else value
+        done = stop - first
+        scalars = _means(sums, done, parallel, state)
+        seconds = time.perf_counter() - started
+        if isinstance(state.generator, FittedGaussian):
+            fit_prior(state, store)
+        scalars["noise"] = state.noise
+        scalars["examples_per_second"] = done * state.settings.batch_size / seconds
+        scalars["ms_per_iteration"] = 1000 * seconds / done
+        scalars["epoch"] = stop / feed.batches_per_epoch
+        yield Report(stop, scalars)
+
+
+def _means(sums: dict[str, Tensor], count: int, parallel: Parallel, state: TrainingState) -> dict[str, float]:
+    weights = torch.stack([p.detach().sum() for p in state.modules.parameters()]).sum()
+    values = torch.stack([*(value.to(state.dtype) / count for value in sums.values()), weights])
+    means = dict(zip([*sums, "weights"], parallel.mean(values).tolist(), strict=True))  # the only wait for the device
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if bad:
+        raise FloatingPointError(
+            f"{', '.join(bad)} not finite at step {state.step}: training diverged. Lower the learning rates "
+            f"(encoder {state.settings.encoder.learning_rate:g}, decoder {state.settings.decoder.learning_rate:g}, "
+            f"generator {state.settings.generator.learning_rate:g}, critic {state.settings.critic.learning_rate:g}) or "
+            f"encoder.adversarial_weight ({state.settings.encoder.adversarial_weight:g})"
+        )
+    del means["weights"]
+    return means
+
+
+@torch.no_grad()
+def fit_prior(state: TrainingState, store: Store) -> None:
+    """Fit a plain autoencoder's Gaussian to the codes of up to 4,096 training examples, the same on every rank."""
+    assert isinstance(state.generator, FittedGaussian)
+    rng = np.random.default_rng((state.settings.seed, 3))
+    chosen = rng.permutation(len(store))[:FITTED_EXAMPLES]
+    state.modules.eval()
+    parts = [
+        state.encoder.encode_mixed(make_batch(store, rows, state.shape, state.device), 4).to(state.dtype)
+        for rows in np.array_split(chosen, max(1, len(chosen) // 512))
+    ]
+    state.generator.fit(torch.cat(parts))
+    state.modules.train()
+
+
+@torch.no_grad()
+def evaluate_reconstruction(state: TrainingState, store: Store, limit: int = 2000) -> dict[str, float]:
+    """How well the first `limit` examples come back through their codes, without noise.
+
+    validation_nll: nats a token (or pixel) under the decoder that sees the right words before it;
+    validation_accuracy: share of tokens (or pixels) whose most probable value is right.
+    """
+    state.modules.eval()
+    nll, right, count = torch.zeros((), device=state.device), torch.zeros((), device=state.device), 0
+    lengths = getattr(store, "lengths", np.zeros(len(store), np.int64))[:limit]
+    rows = np.argsort(lengths, kind="stable")
+    for part in np.array_split(rows, max(1, len(rows) // 256)):
+        batch = make_batch(store, part, state.shape, state.device)
+        part_nll, part_right, part_count = state.decoder.score(batch, state.encoder(batch))
+        nll, right, count = nll + part_nll, right + part_right, count + part_count
+    state.modules.train()
+    return {"validation_nll": float(nll) / count, "validation_accuracy": float(right) / count}
