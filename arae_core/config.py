@@ -241,6 +241,8 @@ class Settings:
     """Tokens that a sentence may have, the end mark not counted. Longer ones are left out and counted (text)."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of encoder and decoder together, steps (1) and (3); 0: not clipped."""
+    temperature: float = 0.0
+    """How samples are drawn from the decoder: 0 greedily, 1 from its own distribution, between them in between."""
     precision: str = "float32"
     """float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
     initialization: str = "default"
@@ -260,6 +262,7 @@ class Settings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         at_least("longest", self.longest, 1)
         at_least("gradient_clip", self.gradient_clip, 0.0)
+        at_least("temperature", self.temperature, 0.0)
         one_of("precision", self.precision, PRECISIONS)
         one_of("initialization", self.initialization, INITIALIZATIONS)
         if self.kind == "text":

@@ -83,12 +83,14 @@ class Model:
         return (shape.height, shape.width) if isinstance(shape, ImageShape) else None
 
     def generate(
-        self, count: int, *, seed: int = 0, temperature: float = 0.0, batch_size: int = 512
+        self, count: int, *, seed: int = 0, temperature: float | None = None, batch_size: int = 512
     ) -> list[str] | Images:
-        """`count` new examples from noise. temperature 0: the most probable word or pixel; > 0: drawn.
+        """`count` new examples from noise. temperature 0: the most probable word or pixel; > 0: drawn; None: as the
+        model's settings say.
 
         Raises ValueError for count < 0 or temperature < 0.
         """
+        temperature = self.settings.temperature if temperature is None else temperature
         if self.vocabulary is not None:
             return self.vocabulary.decode(self.generate_ids(count, seed=seed, temperature=temperature))
         parts = [
@@ -98,9 +100,10 @@ class Model:
         return np.concatenate(parts) if parts else self._no_images()
 
     def generate_ids(
-        self, count: int, *, seed: int = 0, temperature: float = 0.0, batch_size: int = 512
+        self, count: int, *, seed: int = 0, temperature: float | None = None, batch_size: int = 512
     ) -> list[list[int]]:
         """As `generate`, as ids without marks."""
+        temperature = self.settings.temperature if temperature is None else temperature
         rows: list[list[int]] = []
         for code, draws in self._sampled(count, seed, temperature, batch_size):
             rows += self._decode_ids(code, temperature, draws)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from arae_core.algorithm import iteration
-from arae_core.batches import Feed, Store, make_batch
+from arae_core.batches import Feed, Store, TokenStore, make_batch
 from arae_core.code_space import FittedGaussian
 from arae_core.config import Settings
 from arae_core.parallel import Parallel
@@ -45,6 +45,8 @@ def train(
     the batch does not fit the data or the ranks.
     """
     parallel = parallel or Parallel()
+    if isinstance(store, TokenStore) and len(store) and int(store.lengths.max()) > state.settings.longest:
+        raise ValueError(f"longest must be >= {store.lengths.max()}, the longest example, got {state.settings.longest}")
     feed = Feed(
         store,
         state.shape,
