@@ -34,11 +34,14 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# after a change of pyproject.toml's dependencies
-lock: setup
-	$(BIN)/python -m pip install --quiet "pip-tools>=7.5,<8"
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --allow-unsafe \
-		--extra pipelines --extra dev --output-file requirements.lock pyproject.toml
+# after a change of pyproject.toml's dependencies: what a fresh environment resolves them to, pinned
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" ".[pipelines,dev]"
+	echo "# Every package of .venv, pinned: what pyproject.toml asks for and what that needs. Made by \`make lock\`." > requirements.lock
+	.venv-lock/bin/python -m pip freeze --exclude arae | sed 's/+cpu$$//' >> requirements.lock
+	rm -rf .venv-lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

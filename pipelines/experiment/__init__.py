@@ -1,0 +1,1 @@
+"""What is run: settings, presets, the command line, and the data."""

@@ -1,0 +1,156 @@
+"""What every command does alike: read the command line, print the settings, end with the right status and last line.
+
+Every leaf of an Experiment is a flag under its dotted name. A command's `main` is `return run(body, arguments)`; its
+body starts with `parse` (commands that train) or `parse_options` (the others). The user's mistake is a ValueError, of
+which `run` makes one line and exit status 2.
+"""
+
+import argparse
+import json
+import math
+import os
+import select
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NoReturn
+
+from arae_core.config import flatten, with_settings
+from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
+from pipelines.experiment.presets import PRESETS, preset
+from pipelines.experiment.settings import Experiment, ignored
+
+__all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was asked for: the resolved experiment, the settings typed explicitly, and the command's own options."""
+
+    experiment: Experiment
+    given: dict[str, Any]
+    options: argparse.Namespace
+
+
+def in_ray_job() -> bool:
+    """Whether this runs in a Ray job's unpacked working directory, which Ray deletes afterwards."""
+    return "/runtime_resources/working_dir_files/" in Path.cwd().as_posix() + "/"
+
+
+def default_storage() -> Path:
+    """$ARAE_STORAGE, or ./runs (in a Ray job: ~/arae)."""
+    return Path(os.environ.get("ARAE_STORAGE") or (Path.home() / "arae" if in_ray_job() else "runs"))
+
+
+def default_tracking_uri() -> str:
+    """$MLFLOW_TRACKING_URI, or an SQLite file in the working directory (in a Ray job: in ~/arae)."""
+    folder = Path.home() / "arae" if in_ray_job() else Path.cwd()
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
+
+
+def shared_options() -> tuple[Option, ...]:
+    return (
+        Option("tracking_uri", str, default_tracking_uri(), "MLflow server or database ($MLFLOW_TRACKING_URI)."),
+        Option("storage", Path, default_storage(), "Folder for prepared data, runs and checkpoints ($ARAE_STORAGE)."),
+        Option("json", bool, False, "Print the results as one JSON object, the last line of stdout."),
+        Option("print_config", bool, False, "Print what would be run, one NAME = VALUE a line, and stop."),
+    )
+
+
+def parse(
+    arguments: Sequence[str] | None, description: str, options: Sequence[Option] = (), config: str = "grammar"
+) -> Arguments:
+    """Read the command line of a command that trains; `config` is the preset where none is named.
+
+    Raises ValueError for the user's mistakes and SystemExit(0) after --help and --print-config.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    choice = Option("config", str, config, "Preset to start from: " + ", ".join(PRESETS) + ".")
+    experiment = preset(peek(choice, words))
+    groups: dict[str, Sequence[Option]] = {"command": (choice, *options, *shared_options())}
+    for name, option in setting_options(experiment):
+        groups[name] = (*groups.get(name, ()), option)
+    values, chosen = read_flags(words, description, groups)
+    given = {name: value for name, value in values.items() if name not in chosen}
+    experiment = with_settings(experiment, given)
+    for name in given:
+        reasons = [why for pattern, why in ignored(experiment).items() if fnmatch(name, pattern)]
+        if reasons and not reasons[0].startswith(name + " "):
+            print(f"warning: {name} has no effect: {reasons[0]}", file=sys.stderr)
+    if chosen.print_config:
+        _print_config({**vars(chosen), **flatten(experiment)}, chosen.json)
+    return Arguments(experiment, given, chosen)
+
+
+def parse_options(arguments: Sequence[str] | None, description: str, options: Sequence[Option]) -> argparse.Namespace:
+    """Read the command line of a command without an experiment. Raises as `parse` does."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _, chosen = read_flags(words, description, {"command": (*options, *shared_options())})
+    if chosen.print_config:
+        _print_config(vars(chosen), chosen.json)
+    return chosen
+
+
+def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str] | None = None) -> int:
+    """Call body(arguments) and return the exit status: 0 done, 2 the user's mistake, 1 anything else, 130 Ctrl-C.
+
+    A body that knows better than "the same command again" how to continue says so: `raise KeyboardInterrupt(command)`.
+    """
+    try:
+        body(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except ValueError as error:
+        if os.environ.get("ARAE_DEBUG"):
+            traceback.print_exc()
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        if not _output_closed():
+            traceback.print_exc()
+        return 1
+    except KeyboardInterrupt as interrupt:
+        typed = sys.argv if arguments is None else [sys.argv[0], *arguments]
+        command = str(interrupt) or shlex.join(["python", *typed])
+        print(f"\ninterrupted; to continue: {command}", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _output_closed() -> bool:
+    """Whether nobody reads our output any more, as after `command | head`; what is left of it then goes nowhere."""
+    stdout = select.poll()
+    stdout.register(1, select.POLLOUT)
+    closed = any(event & select.POLLERR for _, event in stdout.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return closed
+
+
+def emit_json(results: Mapping[str, Any]) -> None:
+    """Print the results as one line of JSON (NaN and infinities as null): what --json promises, so print it last."""
+    print(json.dumps(_plain(results), default=str, allow_nan=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print_config(values: Mapping[str, Any], as_json: bool) -> NoReturn:
+    values = {name: value for name, value in values.items() if name not in ("print_config", "json")}
+    if as_json:
+        emit_json(values)
+    else:
+        print("\n".join(f"{name} = {spelled(value)}" for name, value in values.items()))
+    raise SystemExit(0)

@@ -1,0 +1,163 @@
+"""From a data source to stores that training reads: checked, tokenised, written once and found again by fingerprint.
+
+    STORAGE/data/FINGERPRINT/{train,validation,test}/    stores
+                             vocabulary/                 of text
+                             corpus.json                 kind, shape, and a report of what was left out
+
+The folder appears whole or not at all, so a killed preparation and two at once are harmless.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from arae_core import config
+from arae_core.batches import Store, load_store
+from arae_core.config import ImageShape, Shape, TextShape
+from arae_core.vocabulary import Vocabulary
+from pipelines.experiment import sources
+from pipelines.experiment.preparation import LEFT_OUT, SPLITS, Report, Rows, write_images, write_text
+from pipelines.experiment.settings import BUILT_IN, Experiment
+
+FORMAT = 1
+"""Counts up when the same source and settings are prepared differently, so that nothing old is taken for it."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Prepared data. `report` holds the counts of each split, and "notes" in words."""
+
+    folder: Path
+    fingerprint: str
+    kind: str
+    shape: Shape
+    report: Report
+
+    @classmethod
+    def load(cls, folder: Path) -> "Corpus":
+        """Read what `prepare` wrote."""
+        content = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        kind = content["kind"]
+        shape = TextShape(**content["shape"]) if kind == "text" else ImageShape(**content["shape"])
+        return cls(folder, folder.name, kind, shape, content["report"])
+
+    def store(self, split: str) -> Store:
+        """The examples of train, validation or test."""
+        return load_store(self.folder / split)
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return Vocabulary.load(self.folder / "vocabulary") if self.kind == "text" else None
+
+    def summary(self) -> list[str]:
+        """The report in lines for people."""
+        lines = []
+        for split in SPLITS:
+            counts = self.report[split]
+            left = [f"{counts[why]:,} {why.replace('_', ' ')}" for why in LEFT_OUT if counts[why]]
+            unknown = f", {counts['unknown']:.2%} of the words unknown" if counts.get("unknown") else ""
+            without = f" (left out: {', '.join(left)})" if left else ""
+            lines.append(f"{split}: {counts['kept']:,} examples{unknown}{without}")
+        return lines + list(self.report["notes"])
+
+
+def prepare(experiment: Experiment, storage: Path) -> Corpus:
+    """The experiment's data, prepared now or earlier.
+
+    Raises ValueError for data that cannot be found or read, has none of the columns, leaves nothing to train on, or has
+    fewer training examples than a batch.
+    """
+    root = storage.expanduser().resolve() / "data"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        partial = tempfile.TemporaryDirectory(prefix=".partial-", dir=root)
+    except OSError as error:
+        raise ValueError(f"storage must be a folder that can be written to, got {str(storage)!r}: {error}") from None
+    with partial as temporary:
+        digest, read = _open(experiment, Path(temporary) / "cache")
+        fingerprint = _fingerprint(experiment, digest)
+        folder = root / fingerprint
+        if not (folder / "corpus.json").exists():
+            built = Path(temporary) / fingerprint
+            write = write_text if experiment.kind == "text" else write_images
+            shape, report = write(experiment, read(), built)
+            content = {"kind": experiment.kind, "shape": asdict(shape), "report": report}
+            (built / "corpus.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            try:
+                built.rename(folder)
+            except OSError:  # somebody else was faster, with the same content
+                if not (folder / "corpus.json").exists():
+                    raise
+    corpus = Corpus.load(folder)
+    examples = corpus.report["train"]["kept"]
+    if experiment.batch_size > examples:
+        raise ValueError(
+            f"batch_size must be <= the {examples} training examples there are, got {experiment.batch_size}"
+        )
+    return corpus
+
+
+def _open(experiment: Experiment, cache: Path) -> tuple[bytes, Callable[[], Rows]]:
+    """A digest of the source's content, and how to read it."""
+    data = experiment.data
+    rows: Rows
+    if data.source == "grammar":
+        from pipelines.experiment.grammar import corpus
+
+        rows = corpus(data.size, 0)
+    elif data.source == "digits":
+        from pipelines.experiment.digits import digits
+
+        rows = digits()
+    else:
+        files = sources.find(data.source)
+        if files is not None:
+            return files.digest(), lambda: _read(experiment, files, cache)
+        rows = _read(experiment, None, cache)
+    return _digest(rows), lambda: rows
+
+
+def _read(experiment: Experiment, files: sources.Files | None, cache: Path) -> Rows:
+    data = experiment.data
+    rows: dict[str, list[Any]] = {}
+    for split, dataset in sources.load(data.source, files, cache).items():
+        where = f"{data.source} ({split})"
+        if experiment.kind == "text":
+            rows[split] = sources.texts(dataset, data.columns, where)
+        else:
+            rows[split] = sources.images(dataset, data.columns[0], where)
+    return rows
+
+
+def _digest(rows: Rows) -> bytes:
+    """sha256 of the examples themselves, for a source without files."""
+    total = hashlib.sha256()
+    for split, examples in rows.items():
+        total.update(f"{split} {len(examples)}\n".encode())
+        for example in examples:
+            array = not isinstance(example, str | None)
+            content = example.tobytes() if array else json.dumps(example).encode()
+            total.update(f"{example.shape if array else ''}{len(content)}\n".encode() + content)
+    return total.digest()
+
+
+def _fingerprint(experiment: Experiment, digest: bytes) -> str:
+    """16 hex digits of the content and of every setting that decides what is made of it; paths do not count."""
+    names = ["kind", "data.limit"]
+    if experiment.kind == "text":
+        names += ["longest", "data.distinct", "data.shortest"]
+        names += ["vocabulary.tokenizer", "vocabulary.size", "vocabulary.lowercase"]
+    if experiment.data.source not in BUILT_IN:
+        names.append("data.columns")
+    settings = config.flatten(experiment)
+    values = {name: settings[name] for name in names}
+    tokenizer = Path(experiment.vocabulary.tokenizer)
+    tokenizer = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
+    if experiment.kind == "text" and tokenizer.is_file():
+        values["vocabulary.tokenizer"] = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    content = json.dumps([FORMAT, digest.hex(), values], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

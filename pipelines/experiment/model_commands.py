@@ -1,0 +1,118 @@
+"""What generate, interpolate and reconstruct share: finding the model, checking sentences, writing what came out."""
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.experiment.flags import Option
+
+if TYPE_CHECKING:
+    from arae_core.sampling import Model
+
+MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or a checkpoint's folder.", required=True)
+SEED = Option("seed", int, 0, "Of every random draw.")
+TEMPERATURE = Option("temperature", float, 0.0, "0: the most probable word or pixel each time; 1: drawn as learnt.")
+OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for a model of images.")
+
+
+def load_model(model: str, tracking_uri: str, output: Path | None) -> tuple["Model", Path]:
+    """The model and its checkpoint's folder, once it is sure that `output` can be written. Raises ValueError."""
+    if output is not None and not os.access(output.parent, os.W_OK):
+        state = "cannot be written to" if output.parent.is_dir() else "does not exist"
+        raise ValueError(f"--output {output}: the folder {output.parent} {state}")
+    if output is not None and output.is_dir():
+        raise ValueError(f"--output {output}: this is a folder; name a file")
+    from pipelines.tracking.registry import resolve
+
+    folder = resolve(model, tracking_uri)
+    from arae_core.sampling import Model
+
+    return Model.load(folder), folder
+
+
+def check_draws(seed: int, temperature: float = 0.0) -> None:
+    """Raise ValueError for a seed or a temperature that cannot be drawn with."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed must be in [0, 2**32), got {seed}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"--temperature must be >= 0, got {temperature}")
+
+
+def check_sentences(model: "Model", sentences: Sequence[str]) -> tuple[list[list[int]], dict[str, int]]:
+    """Ids of the sentences, and what the model will not see of them as it stands: counted, and said on stderr."""
+    assert model.vocabulary is not None
+    rows, longest, unknown = model.encode_text(sentences), model.settings.longest, model.vocabulary.unknown
+    counts = {
+        "tokens": sum(map(len, rows)),
+        "unknown_tokens": sum(row.count(unknown) for row in rows),
+        "too_long": sum(len(row) > longest for row in rows),
+    }
+    if counts["unknown_tokens"]:
+        print(
+            f"warning: {counts['unknown_tokens']} of {counts['tokens']} tokens are not in the model's vocabulary; "
+            "it reads the unknown mark in their place",
+            file=sys.stderr,
+        )
+    if counts["too_long"]:
+        print(
+            f"warning: {counts['too_long']} of {len(rows)} sentences have more than {longest} tokens, the longest that "
+            f"the model was trained on; they are read whole, but come back with at most {longest}",
+            file=sys.stderr,
+        )
+    return rows, counts
+
+
+def show(examples: Any, output: Path | None, *, picture: str, columns: int | None = None) -> Path | None:
+    """Print sentences, or write them to `output`; write images as one picture there, or to `picture`. The path if any.
+
+    columns: of the picture, as near a square as can be by default.
+    """
+    if isinstance(examples, np.ndarray):
+        output = output or Path(picture)
+        _write(output, lambda path: _save_picture(path, examples, columns))
+    elif output is None:
+        print("\n".join(examples), flush=True)
+        return None
+    else:
+        text = "".join(line + "\n" for line in examples)
+        _write(output, lambda path: path.write_text(text, encoding="utf-8"))
+    print(f"{len(examples)} {'images' if isinstance(examples, np.ndarray) else 'lines'} in {output}", file=sys.stderr)
+    return output
+
+
+def _write(output: Path, write: Callable[[Path], Any]) -> None:
+    """Write `output` whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as scratch:
+            temporary = Path(scratch, output.name)
+            write(temporary)
+            os.replace(temporary, output)
+    except OSError as error:
+        raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+
+
+def tiled(images: NDArray[np.uint8], columns: int | None = None) -> NDArray[np.uint8]:
+    """One picture uint8[h, w] (0 black, 255 white, 128 between tiles) of images uint8[N, H, W] of 0 and 1, N >= 1."""
+    count, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    picture = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), 128, np.uint8)
+    for i, image in enumerate(images):
+        top, left = 1 + i // columns * (height + 1), 1 + i % columns * (width + 1)
+        picture[top : top + height, left : left + width] = 255 * image
+    return picture
+
+
+def _save_picture(path: Path, images: NDArray[np.uint8], columns: int | None) -> None:
+    from matplotlib.image import imsave
+
+    zoom = max(1, 112 // images.shape[1])  # small images stay visible
+    picture = tiled(images, columns).repeat(zoom, 0).repeat(zoom, 1)
+    imsave(path, picture, cmap="gray", vmin=0, vmax=255, format="png")

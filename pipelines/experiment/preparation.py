@@ -1,0 +1,163 @@
+"""What becomes of the examples read: which are kept, and the stores they are written to.
+
+Nothing is lost silently: each example is kept, or counted under the first reason in LEFT_OUT that applies.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import normalizers, pre_tokenizers
+
+from arae_core import config
+from arae_core.batches import ImageStore, TokenStore
+from arae_core.config import ImageShape, TextShape
+from arae_core.vocabulary import Vocabulary
+from pipelines.experiment.settings import Experiment
+
+Report = dict[str, Any]
+Rows = Mapping[str, Any]
+"""Split -> its examples as read, in order: texts, or grey values [H, W]; None for a null."""
+
+SPLITS = ("train", "validation", "test")
+LEFT_OUT = ("empty", "repeated", "in_other_split", "too_long", "too_short", "over_limit")
+HELD_OUT = 10_000
+"""Most examples taken from training for a split that the source does not have; else a tenth."""
+
+
+def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextShape, Report]:
+    """Write stores and vocabulary into `folder`.
+
+    Raises ValueError where no sentence of a split is left, or the vocabulary would have a single word.
+    """
+    words = _words_of(experiment.vocabulary)
+    report = _new_report()
+    sentences: dict[str, list[tuple[str, str]]] = {}  # (the words that make it distinct, the text as it came)
+    for split, texts in _with_all_splits(rows, report).items():
+        pairs = [(words(text), text) for text in texts if text is not None]
+        sentences[split] = [pair for pair in pairs if pair[0]]
+        report[split]["read"], report[split]["empty"] = len(texts), len(texts) - len(sentences[split])
+    if experiment.data.distinct:
+        held: set[str] = set()
+        for split in ("test", "validation", "train"):
+            first = {key: (key, text) for key, text in reversed(sentences[split])}
+            own = first.keys() - held
+            report[split]["repeated"] = len(sentences[split]) - len(first)
+            report[split]["in_other_split"] = len(first) - len(own)
+            sentences[split] = [pair for key, pair in reversed(first.items()) if key in own]
+            held |= own
+    # A token is a word or a part of one, so too many words are too many tokens, and the vocabulary need not know them.
+    low = experiment.data.shortest if experiment.vocabulary.tokenizer in ("words", "spaces") else 1
+    kept = {
+        split: _of_length([(key.count(" ") + 1, text) for key, text in pairs], low, experiment.longest, report[split])
+        for split, pairs in sentences.items()
+    }
+    kept["train"] = _limited(kept["train"], experiment.data.limit, report["train"])
+    _require_some(kept, experiment, report)
+    vocabulary = Vocabulary.train(kept["train"], experiment.vocabulary)
+    for split, texts in kept.items():
+        ids = vocabulary.encode(texts)
+        ids = _of_length([(len(row), row) for row in ids], experiment.data.shortest, experiment.longest, report[split])
+        kept[split] = ids
+        store = TokenStore.from_rows(ids)
+        unknown = int((store.ids == vocabulary.unknown).sum())
+        report[split] |= {"kept": len(ids), "tokens": len(store.ids), "unknown": unknown / max(1, len(store.ids))}
+        store.save(folder / split)
+    _require_some(kept, experiment, report)
+    vocabulary.save(folder / "vocabulary")
+    report["vocabulary"] = len(vocabulary)
+    return vocabulary.shape, report
+
+
+def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[ImageShape, Report]:
+    """Binarize and write stores into `folder`: white from half of the largest possible grey value on.
+
+    The largest possible is 255 for images; for arrays the largest that there is in training.
+    Raises ValueError where images differ in size, or a split has none.
+    """
+    report = _new_report()
+    found: dict[str, list[NDArray[Any]]] = {}
+    for split, images in _with_all_splits(rows, report).items():
+        found[split] = [image for image in images if image is not None]
+        report[split]["read"], report[split]["empty"] = len(images), len(images) - len(found[split])
+    found["train"] = _limited(found["train"], experiment.data.limit, report["train"])
+    sizes: dict[tuple[int, ...], str] = {}  # of each, the first image that has it
+    for split, images in found.items():
+        if not images:
+            raise ValueError(f"data.source: no image in the {split} split of {experiment.data.source}")
+        for i, image in enumerate(images):
+            sizes.setdefault(image.shape, f"{split} image {i}")
+    if len(sizes) > 1:
+        some = ", ".join(f"{height}x{width} ({where})" for (height, width), where in list(sizes.items())[:3])
+        raise ValueError(f"data.source: all images must be of one size, got {some}; resize them first")
+    height, width = next(iter(sizes))
+    largest = _largest(found["train"])
+    for split, images in found.items():
+        white = np.stack(images).reshape(len(images), -1) >= largest / 2
+        ImageStore(white.astype(np.uint8), height, width).save(folder / split)
+        report[split] |= {"kept": len(images), "white": float(white.mean())}
+    return ImageShape(height, width), report
+
+
+def _largest(images: Sequence[NDArray[Any]]) -> float:
+    least, most = min(image.min() for image in images), max(image.max() for image in images)
+    if images[0].dtype == np.uint8 and most > 1:
+        return 255.0
+    if not 0 <= least < most:
+        raise ValueError(f"data.source: images must have grey values >= 0 that differ, got {least} to {most}")
+    return float(most)
+
+
+def _new_report() -> Report:
+    return {split: dict.fromkeys(("read", *LEFT_OUT), 0) for split in SPLITS} | {"notes": []}
+
+
+def _with_all_splits(rows: Rows, report: Report) -> Rows:
+    """Where validation or test is missing, a random part of train takes its place; always the same part."""
+    if not len(rows.get("train", ())):
+        raise ValueError("data.source: no rows to train on")
+    full = {split: rows[split] for split in SPLITS if split in rows}
+    for split in SPLITS[1:]:
+        if split not in full:
+            train = full["train"]
+            order = np.random.default_rng(0).permutation(len(train))
+            count = max(1, min(len(train) // 10, HELD_OUT))
+            held, rest = np.sort(order[:count]), np.sort(order[count:])
+            full["train"], full[split] = [train[i] for i in rest], [train[i] for i in held]
+            report["notes"].append(f"no {split} split: {count:,} examples of train, drawn at random, take its place")
+    return full
+
+
+def _words_of(settings: config.Vocabulary) -> Callable[[str], str]:
+    """How a text reads once normalised and split into words, with single spaces between."""
+    ours = settings.tokenizer in ("words", "spaces", "bpe")
+    lower = normalizers.Lowercase().normalize_str if ours and settings.lowercase else str
+    if settings.tokenizer != "words":
+        return lambda text: " ".join(lower(text).split())
+    split = pre_tokenizers.Whitespace().pre_tokenize_str
+    return lambda text: " ".join([word for word, _ in split(lower(text))])
+
+
+def _of_length(sized: Sequence[tuple[int, Any]], shortest: int, longest: int, counts: dict[str, int]) -> list[Any]:
+    counts["too_long"] += sum(length > longest for length, _ in sized)
+    counts["too_short"] += sum(length < shortest for length, _ in sized)
+    return [example for length, example in sized if shortest <= length <= longest]
+
+
+def _limited(examples: list[Any], limit: int, counts: dict[str, int]) -> list[Any]:
+    if not limit or len(examples) <= limit:
+        return examples
+    counts["over_limit"] = len(examples) - limit
+    return [examples[i] for i in np.sort(np.random.default_rng(0).permutation(len(examples))[:limit])]
+
+
+def _require_some(kept: Rows, experiment: Experiment, report: Report) -> None:
+    for split, examples in kept.items():
+        if not examples:
+            left = ", ".join(f"{report[split][why]} {why.replace('_', ' ')}" for why in LEFT_OUT if report[split][why])
+            raise ValueError(
+                f"data.source: no sentence of {experiment.data.source} is left for {split} ({left or 'no rows'}); "
+                f"data.shortest is {experiment.data.shortest}, longest is {experiment.longest}"
+            )

@@ -1,0 +1,119 @@
+"""Everything one run is made of: the core's settings, the data, and how it is run. Imports no Ray, no torch.
+
+An `Experiment` is a `Settings` of the core with a few more fields, so the core takes it as it is and a setting has
+one dotted name everywhere: `critic.steps`, `data.source`, `workers`.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from arae_core import config
+from arae_core.config import at_least, one_of, require
+
+DEVICES = ("auto", "cpu", "cuda")
+BUILT_IN = {"grammar": "text", "digits": "image"}
+"""Sources that need no file and no network -> their kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the examples come from, and which of them are used."""
+
+    source: str = "grammar"
+    """grammar or digits (built in), a folder with train, validation and test files, one file, or a name on the hub."""
+    columns: tuple[str, ...] = ("text",)
+    """Columns that hold the examples; each value of several columns is an example of its own."""
+    distinct: bool = True
+    """Count a text once, and keep from training what validation or test holds (text)."""
+    shortest: int = 1
+    """Tokens that a sentence must have. Shorter ones are left out and counted (text)."""
+    limit: int = 0
+    """Training examples used, drawn at random but always the same; 0: all."""
+    size: int = 20_000
+    """Sentences drawn from the built-in grammar, those for validation and test included."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.source), "data.source", self.source, "grammar, digits, a folder, a file or a name on the hub")
+        require(bool(self.columns) and all(self.columns), "data.columns", self.columns, "one or more column names")
+        require(len(set(self.columns)) == len(self.columns), "data.columns", self.columns, "names without repetition")
+        at_least("data.shortest", self.shortest, 1)
+        at_least("data.limit", self.limit, 0)
+        at_least("data.size", self.size, 30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(config.Settings):
+    """One run: what is trained (the core's settings), on which data, and how."""
+
+    name: str
+    """Short name, part of the registered model's: arae-NAME."""
+    workers: int = 1
+    """Processes that train together; each takes batch_size / workers examples of a batch."""
+    device: str = "auto"
+    """auto (cuda where there is one for every worker), cpu or cuda."""
+    evaluate_every: int = 500
+    """Iterations between evaluations, each with a report and a checkpoint."""
+    log_every: int = 50
+    """Iterations between the points of the loss curves."""
+    samples: int = 2000
+    """Samples drawn at an evaluation."""
+    max_failures: int = 3
+    """Restarts from the last checkpoint after a lost worker, before the run counts as failed."""
+    data: Data = field(default_factory=Data)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None,
+            "name",
+            self.name,
+            "letters, digits, '.', '_' and '-'",
+        )
+        at_least("workers", self.workers, 1)
+        one_of("device", self.device, DEVICES)
+        at_least("evaluate_every", self.evaluate_every, 1)
+        at_least("log_every", self.log_every, 1)
+        at_least("samples", self.samples, 1)
+        at_least("max_failures", self.max_failures, 0)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """What no single setting can say."""
+        if left := self.batch_size % self.workers:
+            near = [size for size in (self.batch_size - left, self.batch_size - left + self.workers) if size > 0]
+            raise ValueError(
+                f"batch_size must be divisible by workers ({self.workers}), got {self.batch_size}: "
+                f"{' and '.join(map(str, near))} {'are' if len(near) > 1 else 'is'} nearest"
+            )
+        kind = BUILT_IN.get(self.data.source, self.kind)
+        require(self.kind == kind, "kind", self.kind, f"{kind} for data.source {self.data.source}")
+        if self.kind == "image":
+            require(len(self.data.columns) == 1, "data.columns", self.data.columns, "one column for images")
+        else:
+            require(
+                self.data.shortest <= self.longest,
+                "data.shortest",
+                self.data.shortest,
+                f"<= longest ({self.longest})",
+            )
+        if self.data.limit:
+            require(
+                self.data.limit >= self.batch_size,
+                "data.limit",
+                self.data.limit,
+                f"0 or >= batch_size ({self.batch_size})",
+            )
+
+
+def ignored(experiment: Experiment) -> dict[str, str]:
+    """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
+    why = config.ignored(experiment)
+    if experiment.kind == "image":
+        why["data.distinct"] = why["data.shortest"] = "kind is image"
+    if experiment.data.source in BUILT_IN:
+        why["data.columns"] = f"data.source is {experiment.data.source}"
+    if experiment.data.source != "grammar":
+        why["data.size"] = f"data.source is {experiment.data.source}"
+    if experiment.iterations:
+        why["epochs"] = f"iterations is {experiment.iterations}"
+    return why

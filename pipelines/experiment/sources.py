@@ -1,0 +1,203 @@
+"""Where examples are read from: a folder, a file or a data set on the hub, through Hugging Face datasets.
+
+Files are found and checked without importing datasets, so that what is prepared already costs no import.
+"""
+
+import hashlib
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # type: ignore[import-untyped]
+
+BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+FORMATS = ".parquet, .jsonl, .json, .csv or .txt"
+HINT = f"point --data.source at a folder with train, validation and test files ({FORMATS}), or at one such file"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of each split, all of a split's of one format."""
+
+    splits: Mapping[str, Sequence[Path]]
+
+    def digest(self) -> bytes:
+        """sha256 of all contents, whatever the paths. Raises ValueError for an empty file and for text not in UTF-8."""
+        total = hashlib.sha256()
+        for split, paths in self.splits.items():
+            for path in paths:
+                content = hashlib.sha256()
+                with path.open("rb") as file:
+                    for number, line in enumerate(file, 1):
+                        content.update(line)
+                        if path.suffix != ".parquet":
+                            _check_utf8(path, number, line)
+                if not path.stat().st_size:
+                    raise ValueError(f"data.source: {path} is empty")
+                total.update(f"{split} {path.suffix} {content.hexdigest()}\n".encode())
+        return total.digest()
+
+
+def find(source: str) -> Files | None:
+    """The files at `source`, or None where it can only be a name on the hub. Raises ValueError where it is neither."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        if path.suffix not in BUILDERS:
+            raise ValueError(f"data.source must be a file that ends in {FORMATS}, got {source!r}")
+        return Files({"train": [path]})
+    if path.is_dir():
+        return _in_folder(path) or _in_folder(path / "data") or _no_train_file(path)
+    if path.suffix in BUILDERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
+        raise ValueError(f"data.source: there is no file or folder {source!r}; {HINT}")
+    return None
+
+
+def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
+    """Split -> Dataset, of `files` or else from the hub. Raises ValueError for what cannot be had or read."""
+    import datasets
+    from huggingface_hub import constants
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    if files is None:
+        if not _reachable():  # what is in the hub's cache still loads, the rest fails at once, not in half a minute
+            datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+        try:
+            found = datasets.load_dataset(source)
+        except Exception as error:  # the library raises a dozen types for unknown names, no access, no network
+            offline = datasets.config.HF_HUB_OFFLINE
+            reason = "which cannot be reached, and it is not in the cache" if offline else _reason(error)
+            raise ValueError(
+                f"data.source: {source!r} is neither a file or folder here nor a data set that can be had from the hub "
+                f"({reason}); {HINT}"
+            ) from None
+        return {split: found[name] for split, names in SPLITS.items() for name in names if name in found}
+    loaded = {}
+    for split, paths in files.splits.items():
+        builder = BUILDERS[paths[0].suffix]
+        options: dict[str, Any] = {"keep_default_na": False} if builder == "csv" else {}  # "None" is a word
+        try:
+            loaded[split] = datasets.load_dataset(
+                builder, data_files=[str(path) for path in paths], split="train", cache_dir=str(cache), **options
+            )
+        except Exception as error:  # as above: pandas', pyarrow's and its own
+            raise ValueError(f"data.source: {_names(paths)} cannot be read as {builder}: {_reason(error)}") from None
+    return loaded
+
+
+def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | None]:
+    """All values of the columns, row by row. Raises ValueError for a column that is missing or holds no text."""
+    _check_columns(dataset, columns, where)
+    for column in columns:
+        dtype = getattr(dataset.features[column], "dtype", type(dataset.features[column]).__name__)
+        if dtype not in ("string", "large_string", "null"):
+            raise ValueError(f"data.columns: {column!r} of {where} must hold text, it holds {dtype}")
+    try:
+        table = dataset.select_columns(list(columns)).with_format("arrow")[:]
+        return [value for row in zip(*(table[c].to_pylist() for c in columns), strict=True) for value in row]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data.source: {where} is not UTF-8: {error}") from None
+
+
+def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | None]:
+    """Grey values [H, W] of each row: of an image (uint8) or of an array of two dimensions.
+
+    Raises ValueError for a missing column and for rows that are neither.
+    """
+    import datasets
+
+    _check_columns(dataset, (column,), where)
+    feature = dataset.features[column]
+    if isinstance(feature, dict) and "bytes" in feature:  # an image in a file without the library's metadata
+        dataset = dataset.cast_column(column, datasets.Image())
+    found: list[NDArray[Any] | None] = []
+    try:
+        for value in dataset.select_columns([column])[column]:
+            found.append(None if value is None else _grey(value))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"data.columns: {column!r} of {where}, row {len(found)}: {_reason(error)}") from None
+    return found
+
+
+def _grey(value: Any) -> NDArray[Any]:
+    if hasattr(value, "convert"):  # PIL's Image
+        if value.mode.startswith(("I", "F")):
+            raise ValueError(f"images must have 8 bits a channel, got mode {value.mode}")
+        return np.asarray(value.convert("L"))
+    array = np.asarray(value)
+    if array.ndim != 2 or array.dtype.kind not in "buif" or not array.size:
+        raise ValueError("must hold images or arrays of height x width numbers")
+    return array
+
+
+def _in_folder(folder: Path) -> Files | None:
+    splits = {}
+    for split, names in SPLITS.items():
+        pattern = re.compile(rf"({'|'.join(names)})([-_.].*)?")
+        paths = sorted(p for p in folder.glob("*") if p.suffix in BUILDERS and pattern.fullmatch(p.stem))
+        if len({path.suffix for path in paths}) > 1:
+            raise ValueError(f"data.source: {folder} has {_names(paths)} for {split}; keep files of one format")
+        if paths:
+            splits[split] = paths
+    return Files(splits) if "train" in splits else None
+
+
+def _no_train_file(folder: Path) -> Files:
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise ValueError(f"data.source: {folder} has no train file ({FORMATS}); it holds {there}")
+
+
+def _check_utf8(path: Path, number: int, line: bytes) -> None:
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"data.source: {path}, line {number} is not UTF-8 (byte {line[error.start]:#x}); "
+            f"convert it, for example: iconv -f latin1 -t utf-8 {path.name}"
+        ) from None
+
+
+def _check_columns(dataset: "Dataset", columns: Sequence[str], where: str) -> None:
+    for column in columns:
+        if column not in dataset.column_names:
+            raise ValueError(
+                f"data.columns must be among {', '.join(dataset.column_names)}, the columns of {where}, got {column!r}"
+            )
+
+
+def _reachable() -> bool:
+    """Whether the hub answers at all."""
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause, one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)

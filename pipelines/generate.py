@@ -1,0 +1,37 @@
+"""Sample from a trained model: one sentence a line, or a picture of images.
+
+python pipelines/generate.py --model models:/arae-grammar@champion --count 10 --seed 0 [--output samples.txt]
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.experiment.model_commands import MODEL, OUTPUT, SEED, TEMPERATURE, check_draws, load_model, show
+
+OPTIONS = (MODEL, Option("count", int, 10, "Examples to draw."), SEED, TEMPERATURE, OUTPUT)
+
+
+def generate(arguments: Sequence[str] | None) -> None:
+    options = parse_options(arguments, "Sample from a trained model.", OPTIONS)
+    if options.count < 1:
+        raise ValueError(f"--count must be >= 1, got {options.count}")
+    check_draws(options.seed, options.temperature)
+    model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    examples = model.generate(options.count, seed=options.seed, temperature=options.temperature)
+    output = show(examples, options.output, picture="generated.png")
+    if options.json:
+        results = {"model": options.model, "checkpoint": checkpoint, "count": len(examples), "output": output}
+        emit_json(results | ({"sentences": examples} if output is None else {}))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(generate, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Reading the model registry: what `--model` means, and what there is."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.tracking.package import CHECKPOINT
+from pipelines.tracking.store import connect, first_line, open_tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+SCHEME = "models:/"
+
+
+def resolve(model: str, tracking_uri: str) -> Path:
+    """The checkpoint folder that `--model` means: a folder as it is, or a registered model's, downloaded if need be.
+
+    Raises ValueError, one line, for what does not exist (naming what does) or is no ARAE checkpoint.
+    """
+    if not model.startswith(SCHEME):
+        folder = Path(model)
+        if not (folder / "manifest.json").is_file():
+            state = "is not a checkpoint (no manifest.json in it)" if folder.exists() else "does not exist"
+            raise ValueError(
+                f"--model {model}: this folder {state}; give a checkpoint's folder or models:/NAME/VERSION or "
+                "models:/NAME@ALIAS (python pipelines/promote.py lists them)"
+            )
+        return folder
+    uri = open_tracking(tracking_uri, create=False)
+    return _download(uri, find_version(uri, model))
+
+
+def find_version(uri: str, model: str) -> "ModelVersion":
+    """The registered version that models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME/latest names."""
+    from mlflow.exceptions import MlflowException
+
+    name, mark, wanted = _parts(model)
+    client = connect(uri)
+    try:
+        registered = client.get_registered_model(name)
+    except MlflowException as error:
+        names = ", ".join(sorted(m.name for m in _pages(client.search_registered_models))) or "none yet"
+        raise ValueError(f"--model {model}: no model {name!r} is registered at {uri}; registered: {names}") from error
+    versions = sorted(int(v.version) for v in _pages(client.search_model_versions, f"name='{name}'"))
+    if mark == "@":
+        if wanted not in registered.aliases:
+            aliases = ", ".join(f"{alias} (version {v})" for alias, v in sorted(registered.aliases.items())) or "none"
+            raise ValueError(
+                f"--model {model}: {name} has no alias {wanted!r}; aliases: {aliases}; versions: {_listed(versions)}"
+            )
+        wanted = registered.aliases[wanted]
+    elif wanted == "latest" and versions:
+        wanted = str(versions[-1])
+    elif not wanted.isdigit() or int(wanted) not in versions:
+        raise ValueError(f"--model {model}: {name} has no version {wanted!r}; versions: {_listed(versions)}")
+    return client.get_model_version(name, str(int(wanted)))
+
+
+def _parts(model: str) -> tuple[str, str, str]:
+    rest = model.removeprefix(SCHEME)
+    mark = "@" if "@" in rest else "/"
+    name, _, wanted = rest.partition(mark)
+    if not model.startswith(SCHEME) or not name or not wanted or "/" in wanted:
+        raise ValueError(
+            f"--model must be models:/NAME/VERSION or models:/NAME@ALIAS for a registered model, got {model}"
+        )
+    return name, mark, wanted
+
+
+def _listed(versions: list[int]) -> str:
+    return ", ".join(map(str, versions)) or "none"
+
+
+def _download(uri: str, version: "ModelVersion") -> Path:
+    """The version's checkpoint folder on this machine; from a server it lives as long as this process."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    label = f"{SCHEME}{version.name}/{version.version}"
+    source = connect(uri).get_model_version_download_uri(version.name, version.version)
+    scratch = None
+    if not source.startswith(("/", "file:")):
+        scratch = tempfile.mkdtemp(prefix="arae-model-")
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    try:
+        listed = mlflow.artifacts.list_artifacts(f"{source}/{CHECKPOINT}", tracking_uri=uri)
+        if not any(Path(item.path).name == "manifest.json" for item in listed):
+            raise ValueError(f"--model {label}: this model was registered by something else, it is no ARAE checkpoint")
+        path = mlflow.artifacts.download_artifacts(f"{source}/{CHECKPOINT}", dst_path=scratch, tracking_uri=uri)
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"--model {label}: its files cannot be had from {source} ({first_line(error)})") from error
+    return Path(path)
+
+
+def listing(uri: str) -> list[dict[str, Any]]:
+    """A row for every registered version, newest first within a name, for people and for JSON.
+
+    Keys: name, version, aliases, kind, metric, value, samples, data_fingerprint, step, run_id, created (ISO, UTC).
+    What a model registered by something else does not have is None.
+    """
+    client = connect(uri)
+    rows = []
+    for model in sorted(_pages(client.search_registered_models), key=lambda m: m.name):
+        for version in _pages(client.search_model_versions, f"name='{model.name}'"):
+            value, step, samples = (version.tags.get(name) for name in ("value", "step", "samples"))
+            created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+            rows.append(
+                {
+                    "name": model.name,
+                    "version": int(version.version),
+                    "aliases": sorted(a for a, v in model.aliases.items() if int(v) == int(version.version)),
+                    "kind": version.tags.get("kind"),
+                    "metric": version.tags.get("metric"),
+                    "value": None if value is None else float(value),
+                    "samples": None if samples is None else int(samples),
+                    "data_fingerprint": version.tags.get("data_fingerprint"),
+                    "step": None if step is None else int(step),
+                    "run_id": version.run_id or None,
+                    "created": created.isoformat(timespec="seconds"),
+                }
+            )
+    return sorted(rows, key=lambda row: (row["name"], -row["version"]))
+
+
+def _pages(search: Callable[..., Any], condition: str | None = None) -> Iterator[Any]:
+    """Everything that one of MLflow's searches finds, page by page."""
+    token = None
+    while True:
+        page = search(condition, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,113 @@
+"""Where MLflow keeps things: a client for a tracking URI, and whether anything usable answers there."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ENVIRONMENT = {  # a tracker that hangs must not hold up the training; whoever knows better sets these themselves
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@cache
+def connect(uri: str) -> "MlflowClient":
+    """A client of the tracking store and the registry at `uri`, with MLflow's chatter turned down to warnings."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(uri, registry_uri=uri)
+
+
+def open_tracking(uri: str, *, create: bool = True) -> str:
+    """`uri` made absolute, once a store is known to answer there.
+
+    sqlite:///FILE is created where it is missing (unless not `create`); a server gets one attempt of a few seconds.
+    Raises ValueError, one line, where nothing usable answers: call it before anything expensive.
+    """
+    file = sqlite_file(uri)
+    if file is not None:
+        _check_sqlite(file, create)
+        uri = f"sqlite:///{file}"
+    elif urlsplit(uri).scheme in ("", "file"):
+        raise ValueError(f"--tracking-uri must be sqlite:///FILE or a server's http://HOST:PORT, got {uri!r}")
+    else:
+        _check_answers(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _impatient():
+            connect(uri).search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"--tracking-uri {uri}: MLflow cannot use it ({first_line(error)})") from error
+    return uri
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The absolute path of the file behind sqlite:///FILE, or None for any other kind of store."""
+    prefix = "sqlite:///"
+    return Path(uri.removeprefix(prefix)).absolute() if uri.startswith(prefix) else None
+
+
+def _check_sqlite(file: Path, create: bool) -> None:
+    if not create and not file.exists():
+        raise ValueError(f"--tracking-uri sqlite:///{file}: no such file, so no model has been registered there yet")
+    try:
+        if create:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab+") as stream:  # sqlite takes an empty file for a new database
+            stream.seek(0)
+            start = stream.read(16)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"--tracking-uri sqlite:///{file}: cannot be written ({reason}); name another file or a server"
+        ) from error
+    if start not in (b"", b"SQLite format 3\0"):
+        raise ValueError(f"--tracking-uri sqlite:///{file}: this file is not an sqlite database")
+
+
+def _check_answers(uri: str) -> None:
+    """Whether anything listens there: quicker than MLflow, whose client retries refused connections."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return  # another database, databricks: MLflow knows
+    try:
+        address = (parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme])
+        socket.create_connection(address, timeout=3).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--tracking-uri {uri}: no MLflow server answers there ({error}); start one with `mlflow server`, "
+            "or use --tracking-uri sqlite:///mlflow.db"
+        ) from error
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """One attempt of four seconds for every request to a server, while this lasts."""
+    changed = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

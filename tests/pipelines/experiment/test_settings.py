@@ -1,0 +1,71 @@
+import re
+from typing import Any
+
+import pytest
+
+from arae_core.config import flatten, with_settings
+from pipelines.experiment.presets import preset
+from pipelines.experiment.settings import Data, Experiment, ignored
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": ""}, "name must be letters, digits, '.', '_' and '-', got ''"),
+        ({"name": "a/b"}, "name must be letters"),
+        ({"workers": 0}, "workers must be >= 1, got 0"),
+        ({"device": "gpu"}, "device must be one of auto, cpu, cuda, got 'gpu'"),
+        ({"evaluate_every": 0}, "evaluate_every must be >= 1, got 0"),
+        ({"log_every": 0}, "log_every must be >= 1, got 0"),
+        ({"samples": 0}, "samples must be >= 1, got 0"),
+        ({"max_failures": -1}, "max_failures must be >= 0, got -1"),
+        ({"data.source": ""}, "data.source must be"),
+        ({"data.columns": ()}, "data.columns must be one or more column names, got ()"),
+        ({"data.columns": ("text", "")}, "data.columns must be one or more column names"),
+        ({"data.columns": ("a", "a")}, "data.columns must be names without repetition"),
+        ({"data.shortest": 0}, "data.shortest must be >= 1, got 0"),
+        ({"data.shortest": 16, "longest": 15}, "data.shortest must be <= longest (15), got 16"),
+        ({"data.limit": -1}, "data.limit must be >= 0, got -1"),
+        ({"data.limit": 63}, "data.limit must be 0 or >= batch_size (64), got 63"),
+        ({"data.size": 29}, "data.size must be >= 30, got 29"),
+        ({"kind": "image"}, "kind must be text for data.source grammar, got 'image'"),
+        (
+            {"batch_size": 64, "workers": 3},
+            "batch_size must be divisible by workers (3), got 64: 63 and 66 are nearest",
+        ),
+        ({"batch_size": 2, "workers": 3}, "batch_size must be divisible by workers (3), got 2: 3 is nearest"),
+        ({"critic.steps": 0}, "critic.steps must be >= 1, got 0"),
+    ],
+)
+def test_nonsense_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        with_settings(preset("grammar"), values)
+
+
+def test_images_have_one_column() -> None:
+    with pytest.raises(ValueError, match=r"data\.columns must be one column for images"):
+        with_settings(preset("mnist"), {"data.columns": ("a", "b")})
+
+
+def test_an_experiment_is_the_cores_settings_with_more() -> None:
+    flat = flatten(Experiment(name="x", data=Data(limit=64)))
+    assert {"critic.steps", "batch_size", "name", "workers", "data.limit"} <= set(flat)
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "name"),
+    [
+        ("digits", {}, "data.shortest"),
+        ("digits", {}, "longest"),
+        ("grammar", {}, "data.columns"),
+        ("snli", {}, "data.size"),
+        ("grammar", {"iterations": 5}, "epochs"),
+        ("grammar", {}, "critic.clip"),
+    ],
+)
+def test_what_the_other_settings_make_irrelevant_is_known(config: str, values: dict[str, Any], name: str) -> None:
+    assert name in ignored(with_settings(preset(config), values))
+
+
+def test_what_counts_is_not_called_irrelevant() -> None:
+    assert not {"epochs", "data.size", "data.shortest", "longest", "critic.penalty"} & set(ignored(preset("grammar")))

@@ -1,0 +1,127 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arae_core.sampling import Model
+from pipelines.tracking.registry import resolve
+
+QUIET_AND_SAFE = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+ANSWER = """
+import json, sys
+import mlflow
+import pandas as pd
+
+uri, request = sys.argv[1], json.loads(sys.argv[2])
+mlflow.set_tracking_uri(uri)
+model = mlflow.pyfunc.load_model("models:/arae-tiny/1")
+import arae_core
+assert "/code/" in arae_core.__file__, arae_core.__file__
+try:
+    answer = model.predict(pd.DataFrame(request["rows"]), params=request["params"])
+    print(json.dumps(answer.to_dict("records")))
+except mlflow.exceptions.MlflowException as error:
+    print(json.dumps({"status": error.get_http_status_code(), "message": error.message}))
+"""
+
+
+def ask(tracking_uri: str, tmp_path: Path, rows: list[dict[str, Any]], **params: float) -> Any:
+    """The answer of the registered model, loaded where this repository cannot be imported and pickles are forbidden."""
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWER, tracking_uri, json.dumps({"rows": rows, "params": params})],
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **QUIET_AND_SAFE},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_sentences(register: Callable[..., int], tracking_uri: str, tmp_path: Path) -> None:
+    register()
+    rows = [
+        {"task": "generate"},
+        {"task": "reconstruct", "text": "a man sleeps ."},
+        {"task": "interpolate", "text": "a man sleeps .", "to": "two dog runs ."},
+    ]
+    model = Model.load(resolve("models:/arae-tiny/1", tracking_uri))
+    expected = [
+        *((0, text) for text in model.generate(2, seed=5, temperature=0.7)),
+        *((1, text) for text in model.reconstruct(["a man sleeps ."], temperature=0.7, seed=5)),
+        *((2, text) for text in model.interpolate("a man sleeps .", "two dog runs .", 3)),
+    ]
+    answer = ask(tracking_uri, tmp_path, rows, count=2, seed=5, temperature=0.7, steps=3)
+    assert [(line["row"], line["text"]) for line in answer] == expected
+
+
+def test_images(register: Callable[..., int], tracking_uri: str, tmp_path: Path, image_checkpoint: Path) -> None:
+    register(checkpoint=image_checkpoint)
+    model = Model.load(image_checkpoint)
+    first, second = np.asarray(model.generate(2, seed=1, temperature=1.0))
+    rows = [
+        {"task": "generate", "image": None, "to_image": None},
+        {"task": "reconstruct", "image": first.tolist(), "to_image": None},
+        {"task": "interpolate", "image": first.tolist(), "to_image": second.tolist()},
+    ]
+    answer = ask(tracking_uri, tmp_path, rows, count=2, steps=3)
+    expected = [model.generate(2), model.reconstruct(first[None]), model.interpolate(first, second, 3)]
+    assert [line["row"] for line in answer] == [0, 0, 1, 2, 2, 2]
+    assert [line["image"] for line in answer] == np.concatenate(expected).tolist()
+
+
+@pytest.mark.parametrize(
+    ("row", "params", "message"),
+    [
+        ({"task": "translate"}, {}, "row 0: task must be one of generate, reconstruct, interpolate, got 'translate'"),
+        ({"task": "reconstruct"}, {}, "row 0: task reconstruct needs text, but text is empty"),
+        ({"task": "interpolate", "text": "a man ."}, {}, "task interpolate needs text and to, but to is empty"),
+        ({"task": "generate"}, {"count": 10**9}, "count must be in [1, 10000], got 1000000000"),
+        ({"task": "generate"}, {"temperature": -1.0}, "temperature must be >= 0, got -1.0"),
+        ({"task": "generate"}, {"seed": -1}, "seed must be in [0, 2**32), got -1"),
+        ({"task": "interpolate", "text": "a", "to": "b"}, {"steps": 1}, "steps must be in [2, 10000], got 1"),
+    ],
+)
+def test_a_wrong_request_is_the_askers_fault(
+    row: dict[str, Any], params: dict[str, float], message: str, text_checkpoint: Path
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException) as error:
+        predict(text_checkpoint, row, params)
+    assert message in error.value.message
+    assert error.value.error_code == "INVALID_PARAMETER_VALUE"  # HTTP status 400
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ([[0, 1], [1, 0]], "image must be 6 rows of 5 pixels"),
+        ([[0] * 5] * 5 + [[0] * 4], "image must be 6 rows of 5 pixels"),
+        ([[2] * 5] * 6, "image must hold nothing but 0 and 1"),
+    ],
+)
+def test_a_wrong_image_is_the_askers_fault(image: list[list[int]], message: str, image_checkpoint: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=message):
+        predict(image_checkpoint, {"task": "reconstruct", "image": image}, {})
+
+
+def predict(checkpoint: Path, row: dict[str, Any], params: dict[str, float]) -> Any:
+    """What the packaged model answers, in this process and without MLflow around it."""
+    import pandas as pd
+    from mlflow.pyfunc.model import PythonModelContext
+
+    from pipelines.tracking.packaged_model import PackagedModel
+
+    context = PythonModelContext({"checkpoint": str(checkpoint)}, {})  # type: ignore[no-untyped-call]
+    model = PackagedModel()
+    model.load_context(context)
+    return model.predict(context, pd.DataFrame([row]), params)

@@ -1,0 +1,83 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.tracking.promotion import crown, promote
+from pipelines.tracking.registry import listing
+from pipelines.tracking.store import connect
+
+
+def aliases(tracking_uri: str) -> dict[str, int]:
+    return {a: int(v) for a, v in connect(tracking_uri).get_registered_model("arae-tiny").aliases.items()}
+
+
+def test_only_a_better_model_becomes_champion(register: Callable[..., int], tracking_uri: str) -> None:
+    verdicts = [crown(tracking_uri, "arae-tiny", register(value)) for value in (3.0, 3.5, 2.0, 2.0)]
+    assert [verdict for verdict, _ in verdicts] == ["champion", "candidate", "champion", "candidate"]
+    assert verdicts[1][1] == "generation_perplexity 3.5 does not beat 3 of the champion, version 1"
+    assert aliases(tracking_uri) == {"champion": 3, "candidate": 4}
+
+
+def test_more_is_better_for_images(register: Callable[..., int], tracking_uri: str, image_checkpoint: Path) -> None:
+    for value, expected in ((0.5, "champion"), (0.4, "candidate"), (0.6, "champion")):
+        version = register(value, metric="generation_f1", checkpoint=image_checkpoint)
+        assert crown(tracking_uri, "arae-tiny", version)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"data_fingerprint": "data-b"}, {"metric": "forward_perplexity"}, {"samples": 50}],
+    ids=lambda o: next(iter(o)),
+)
+def test_a_champion_on_other_data_or_metric_is_not_beaten(
+    other: dict[str, object], register: Callable[..., int], tracking_uri: str
+) -> None:
+    crown(tracking_uri, "arae-tiny", register(3.0))
+    verdict, why = crown(tracking_uri, "arae-tiny", register(1.0, **other))
+    assert verdict == "candidate"
+    assert f"its {next(iter(other))} is" in why
+    assert "promote.py --model models:/arae-tiny/2 --alias champion" in why
+    assert aliases(tracking_uri)["champion"] == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_without_a_figure_is_no_champion(value: float, register: Callable[..., int], tracking_uri: str) -> None:
+    assert crown(tracking_uri, "arae-tiny", register(value))[0] == "candidate"
+    assert crown(tracking_uri, "arae-tiny", register(5.0))[0] == "champion"
+
+
+def test_crowning_again_changes_nothing(register: Callable[..., int], tracking_uri: str) -> None:
+    version = register(3.0)
+    for _ in range(2):
+        assert crown(tracking_uri, "arae-tiny", version)[0] == "champion"
+    assert aliases(tracking_uri) == {"champion": 1}
+
+
+def test_a_candidate_that_wins_after_all_is_not_both(register: Callable[..., int], tracking_uri: str) -> None:
+    crown(tracking_uri, "arae-tiny", register(3.0))
+    crown(tracking_uri, "arae-tiny", register(4.0))
+    connect(tracking_uri).delete_registered_model_alias("arae-tiny", "champion")
+    assert crown(tracking_uri, "arae-tiny", 2)[0] == "champion"
+    assert aliases(tracking_uri) == {"champion": 2}
+
+
+def test_promote_tells_what_was_there_before(register: Callable[..., int], tracking_uri: str) -> None:
+    register(), register()
+    assert promote(tracking_uri, "models:/arae-tiny/1", "champion") == ("arae-tiny", 1, None)
+    assert promote(tracking_uri, "models:/arae-tiny/2", "champion") == ("arae-tiny", 2, 1)
+    assert aliases(tracking_uri) == {"champion": 2}
+
+
+@pytest.mark.parametrize("alias", ["", "v3", "latest", "two words", "3"])
+def test_an_alias_that_mlflow_would_misread(alias: str, register: Callable[..., int], tracking_uri: str) -> None:
+    register()
+    with pytest.raises(ValueError, match="--alias must be a word such as champion"):
+        promote(tracking_uri, "models:/arae-tiny/1", alias)
+
+
+def test_a_bad_checkpoint_is_not_registered(register: Callable[..., int], tracking_uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no checkpoint folder"):
+        register(checkpoint=tmp_path / "missing")
+    assert listing(tracking_uri) == []

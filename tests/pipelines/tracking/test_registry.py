@@ -1,0 +1,110 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arae_core.sampling import Model
+from pipelines.tracking.promotion import crown, promote
+from pipelines.tracking.registry import listing, resolve
+from pipelines.tracking.store import connect
+
+
+def test_a_checkpoint_folder_is_taken_as_it_is(text_checkpoint: Path, tracking_uri: str) -> None:
+    assert resolve(str(text_checkpoint), tracking_uri) == text_checkpoint
+
+
+@pytest.mark.parametrize("name", ["models:/arae-tiny/1", "models:/arae-tiny@champion", "models:/arae-tiny/latest"])
+def test_a_registered_model_is_the_checkpoint(
+    name: str, register: Callable[..., int], tracking_uri: str, text_checkpoint: Path
+) -> None:
+    crown(tracking_uri, "arae-tiny", register())
+    folder = resolve(name, tracking_uri)
+    assert Model.load(folder).generate(5, temperature=1) == Model.load(text_checkpoint).generate(5, temperature=1)
+    assert not list(folder.glob("training.*"))
+
+
+def test_nothing_but_text_and_safetensors_is_stored(register: Callable[..., int], tmp_path: Path) -> None:
+    register()
+    files = [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".py", ".json", ".yaml", ".txt", ".safetensors", ""}
+    assert {path.name for path in files if not path.suffix} == {"MLmodel"}
+
+
+def test_requirements_can_be_installed(register: Callable[..., int], tmp_path: Path) -> None:
+    register()
+    lines = next(tmp_path.rglob("requirements.txt")).read_text().splitlines()
+    assert [line.split("==")[0] for line in lines] == [
+        *("mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch"),
+    ]
+    assert not any("+" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("models:/arae-tini@champion", "no model 'arae-tini' is registered at .*; registered: arae-tiny"),
+        ("models:/arae-tiny/7", "arae-tiny has no version '7'; versions: 1, 2"),
+        ("models:/arae-tiny@best", r"arae-tiny has no alias 'best'; aliases: champion \(version 1\); versions: 1, 2"),
+        ("models:/arae-tiny", "--model must be models:/NAME/VERSION"),
+        ("models:/arae-tiny/", "--model must be models:/NAME/VERSION"),
+    ],
+)
+def test_what_does_not_exist_names_what_does(
+    model: str, message: str, register: Callable[..., int], tracking_uri: str
+) -> None:
+    crown(tracking_uri, "arae-tiny", register())
+    register()
+    with pytest.raises(ValueError, match=message):
+        resolve(model, tracking_uri)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_that_is_no_checkpoint(made: bool, tmp_path: Path, tracking_uri: str) -> None:
+    folder = tmp_path / "somewhere"
+    if made:
+        folder.mkdir()
+    with pytest.raises(ValueError, match="is not a checkpoint" if made else "does not exist"):
+        resolve(str(folder), tracking_uri)
+
+
+def test_a_model_registered_by_something_else(tracking_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "MLmodel").write_text("flavors: {}\n")
+    client = connect(tracking_uri)
+    client.create_registered_model("foreign")
+    client.create_model_version("foreign", (tmp_path / "foreign").as_uri())
+    with pytest.raises(ValueError, match="models:/foreign/1: this model was registered by something else"):
+        resolve("models:/foreign/1", tracking_uri)
+    assert listing(tracking_uri)[0]["metric"] is None
+
+
+def test_a_truncated_file_in_the_store_is_noticed(register: Callable[..., int], tracking_uri: str) -> None:
+    register()
+    folder = resolve("models:/arae-tiny/1", tracking_uri)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        Model.load(folder)
+
+
+def test_files_that_are_gone_from_the_store(register: Callable[..., int], tracking_uri: str) -> None:
+    register()
+    folder = resolve("models:/arae-tiny/1", tracking_uri)
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(ValueError, match="models:/arae-tiny/1: "):
+        resolve("models:/arae-tiny/1", tracking_uri)
+
+
+def test_the_listing_shows_every_version(register: Callable[..., int], tracking_uri: str) -> None:
+    for value in (3.0, 2.0):
+        crown(tracking_uri, "arae-tiny", register(value))
+    promote(tracking_uri, "models:/arae-tiny/2", "mine")
+    register(config="another")
+    rows = listing(tracking_uri)
+    assert [(row["name"], row["version"]) for row in rows] == [
+        *(("arae-another", 1), ("arae-tiny", 2), ("arae-tiny", 1)),
+    ]
+    assert rows[1]["aliases"] == ["champion", "mine"]
+    assert (rows[1]["metric"], rows[1]["value"], rows[1]["step"]) == ("generation_perplexity", 2.0, 40)
+    assert json.loads(json.dumps(rows)) == rows

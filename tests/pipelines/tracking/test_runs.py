@@ -1,0 +1,165 @@
+import json
+import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.tracking.runs import Tracker, start_or_resume_child, start_parent
+from pipelines.tracking.store import connect
+
+
+@pytest.fixture
+def run_id(tracking_uri: str) -> str:
+    return start_parent(tracking_uri, "arae-test", "run", params={"critic.steps": 5})
+
+
+def curve(tracking_uri: str, run_id: str, metric: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in connect(tracking_uri).get_metric_history(run_id, metric)]
+
+
+def test_settings_are_parameters_under_their_dotted_names(tracking_uri: str) -> None:
+    many = {f"part.setting{i}": i for i in range(205)}
+    run_id = start_parent(
+        tracking_uri, "arae-test", "run", params={"long": "x" * 9000, **many}, tags={"data_fingerprint": "abc"}
+    )
+    data = connect(tracking_uri).get_run(run_id).data
+    assert data.params["part.setting204"] == "204"
+    assert len(data.params) == 206
+    assert len(data.params["long"]) == 6000
+    assert "9000 characters" in data.params["long"]
+    assert data.tags["data_fingerprint"] == "abc"
+
+
+def test_a_trial_is_found_by_its_tag_and_reopened(tracking_uri: str, run_id: str) -> None:
+    child = start_or_resume_child(tracking_uri, "arae-test", run_id, "trial_0", params={"seed": 1})
+    other = start_or_resume_child(tracking_uri, "arae-test", run_id, "trial_1", params={"seed": 2})
+    Tracker(tracking_uri, child).finish("FAILED")
+    assert start_or_resume_child(tracking_uri, "arae-test", run_id, "trial_0", params={"seed": 3}) == child != other
+    run = connect(tracking_uri).get_run(child)
+    assert run.info.status == "RUNNING"
+    assert run.data.params["seed"] == "1"
+    assert run.data.tags["mlflow.parentRunId"] == run_id
+
+
+def test_a_trial_of_another_sweep_is_another_run(tracking_uri: str, run_id: str) -> None:
+    other_parent = start_parent(tracking_uri, "arae-test", "run", params={})
+    runs = {start_or_resume_child(tracking_uri, "arae-test", p, "t0", params={}) for p in (run_id, other_parent)}
+    assert len(runs) == 2
+
+
+def test_resume_reopens_the_last_run_of_that_name(tracking_uri: str, run_id: str) -> None:
+    assert start_parent(tracking_uri, "arae-test", "run", params={}) != run_id
+    last = start_parent(tracking_uri, "arae-test", "run", params={})
+    assert start_parent(tracking_uri, "arae-test", "run", params={}, resume=True) == last
+    assert start_parent(tracking_uri, "arae-test", "unheard-of", params={}, resume=True) != last
+
+
+def test_artifacts_of_a_local_store_lie_beside_it(tracking_uri: str, run_id: str, tmp_path: Path) -> None:
+    tracker = Tracker(tracking_uri, run_id)
+    tracker.artifact("settings.json", {"critic.steps": 5})
+    tracker.artifact("samples/100.txt", "a man sleeps .\nélan\n")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "table.csv").write_text("a,b\n")
+    tracker.artifact("tables/t.csv", tmp_path / "made" / "table.csv")
+    tracker.artifact("folder", tmp_path / "made")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    tracker.figure("curves.png", figure)
+    kept = tmp_path / "mlartifacts" / "arae-test" / run_id / "artifacts"
+    assert json.loads((kept / "settings.json").read_text()) == {"critic.steps": 5}
+    assert (kept / "samples" / "100.txt").read_text(encoding="utf-8") == "a man sleeps .\nélan\n"
+    assert (kept / "tables" / "t.csv").read_text() == (kept / "folder" / "table.csv").read_text() == "a,b\n"
+    assert (kept / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_points_are_sent_by_flush_in_any_number(tracking_uri: str, run_id: str) -> None:
+    tracker = Tracker(tracking_uri, run_id)
+    for step in range(1203):
+        tracker.log(step, {"loss": step / 2})
+    tracker.log(3, {"bad": math.nan})
+    assert curve(tracking_uri, run_id, "loss") == []
+    tracker.flush()
+    assert curve(tracking_uri, run_id, "loss") == [(step, step / 2) for step in range(1203)]
+    assert math.isnan(curve(tracking_uri, run_id, "bad")[0][1])
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_a_restart_neither_doubles_nor_loses_points(tracking_uri: str, run_id: str, flushed: bool) -> None:
+    """Killed after the checkpoint of step 2, before or after its points were sent."""
+    killed = Tracker(tracking_uri, run_id)
+    for step in (1, 2):
+        killed.log(step, {"loss": 1 / step})
+    in_checkpoint = json.loads(json.dumps(killed.unsent()))
+    if flushed:
+        killed.flush()
+    killed.log(3, {"loss": 99.0})  # past the checkpoint: will be computed again
+    resumed = Tracker(tracking_uri, run_id, in_checkpoint)
+    resumed.log(3, {"loss": 1 / 3})
+    resumed.finish()
+    assert curve(tracking_uri, run_id, "loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert connect(tracking_uri).get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_failing_tracker_warns_once_and_keeps_the_points(
+    tracking_uri: str, run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker, client = Tracker(tracking_uri, run_id), connect(tracking_uri)
+    client.delete_run(run_id)  # a store that refuses to write
+    for step in (1, 2):
+        tracker.log(step, {"loss": float(step)})
+        tracker.flush()
+    warnings = capsys.readouterr().err
+    assert warnings.count("warning: MLflow at sqlite:") == 1
+    client.restore_run(run_id)
+    tracker.flush()
+    assert curve(tracking_uri, run_id, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_another_process_writes_to_the_same_run(tracking_uri: str, run_id: str, tmp_path: Path) -> None:
+    tracker = Tracker(tracking_uri, run_id)
+    tracker.log(1, {"loss": 1.0})
+    (tmp_path / "tracker").write_bytes(pickle.dumps(tracker))
+    program = """
+import pickle, sys
+tracker = pickle.load(open(sys.argv[1], "rb"))
+tracker.log(2, {"loss": 0.5})
+tracker.flush()
+"""
+    root = str(Path(__file__).resolve().parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "tracker")],
+        env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+    assert curve(tracking_uri, run_id, "loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_the_commit_is_noted_in_a_checkout_only(
+    tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outside = start_parent(tracking_uri, "arae-test", "outside", params={})
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "first"], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    inside = start_parent(tracking_uri, "arae-test", "inside", params={})
+    tags = {run: connect(tracking_uri).get_run(run).data.tags for run in (outside, inside)}
+    assert tags[inside]["mlflow.source.git.commit"] == head
+    assert "mlflow.source.git.commit" not in tags[outside]
+
+
+def test_a_deleted_experiment_says_how_to_get_it_back(tracking_uri: str, run_id: str) -> None:
+    client = connect(tracking_uri)
+    client.delete_experiment(client.get_run(run_id).info.experiment_id)
+    with pytest.raises(ValueError, match=r"was deleted; `mlflow experiments restore"):
+        start_parent(tracking_uri, "arae-test", "run", params={})
