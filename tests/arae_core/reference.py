@@ -1,0 +1,221 @@
+"""Algorithm 1 once more, from the paper's formulas and one sentence at a time: what the core must agree with.
+
+It shares no code with the core but the batches (`Feed`, tested by itself). Weights come as a state dict; random numbers
+from a generator of the same seed, in the order: words dropped (encoder, decoder), noise on the code; noise z and mixes
+of all k critic steps; noise z of the generator's step.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from arae_core.batches import Batch, Feed, ImageBatch
+from arae_core.config import Settings, TextShape
+
+Row = list[int] | Tensor
+"""A sentence without marks, or the pixels of an image."""
+
+
+class Reference:
+    """Weights p by the names of the core's state dict, and `scalars` of the last iteration."""
+
+    def __init__(self, settings: Settings, start: dict[str, Tensor], feed: Feed):
+        self.settings, self.feed = settings, feed
+        self.p = {name: value.clone() for name, value in start.items()}
+        self.moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in self.p.items()}
+        self.updates = dict.fromkeys(("encoder", "decoder", "generator", "critic"), 0)
+        self.draws = torch.Generator().manual_seed(settings.seed)
+        self.scalars: dict[str, float] = {}
+
+    def iteration(self, step: int) -> None:
+        s, k = self.settings, self.settings.critic.steps
+        sigma = s.code.noise * s.code.noise_decay ** (step // 100)
+        self.reconstruct(rows_of(self.feed.reconstruct(step)[0]), sigma)
+        if s.critic.objective == "none":
+            return
+        pool = rows_of(self.feed.criticise(step, k))
+        parts = [pool[i * s.batch_size : (i + 1) * s.batch_size] for i in range(k)]
+        if s.encoder.adversarial_each_critic_step:
+            for part in parts:
+                self.criticise([part])
+                self.confuse_encoder(part)
+        else:
+            self.criticise(parts)
+            self.confuse_encoder(rows_of(self.feed.confuse(step)))
+        if s.generator.kind == "mlp":
+            self.require_grad()
+            fake = self.generate(self.normal(s.batch_size, s.generator.noise_size))
+            self.update(("generator",), -sum_of(self.critic(c) for c in fake) / s.batch_size)
+            for name in self.p:
+                if name.startswith("average."):
+                    now = self.p[name.replace("average.", "generator.")]
+                    self.p[name] = s.generator.average * self.p[name] + (1 - s.generator.average) * now
+
+    def reconstruct(self, rows: Sequence[Row], sigma: float) -> None:
+        s = self.settings
+        # the uniform numbers that decide which words are dropped: one for each place of the longest sentence
+        hidden = [
+            torch.rand(len(rows), s.longest + 1, generator=self.draws, dtype=torch.float64) < share
+            if share and s.kind == "text"
+            else torch.zeros(len(rows), s.longest + 1, dtype=torch.bool)
+            for share in (s.encoder.word_dropout, s.decoder.word_dropout)
+        ]
+        self.require_grad()
+        codes = [self.encode(row, drop) for row, drop in zip(rows, hidden[0], strict=True)]
+        if sigma:
+            codes = [c + sigma * e for c, e in zip(codes, self.normal(len(rows), s.code.size), strict=True)]
+        nats = sum_of(-self.log_p(row, c, drop) for row, c, drop in zip(rows, codes, hidden[1], strict=True))
+        targets = sum(len(row) + (s.kind == "text") for row in rows)
+        self.update(("encoder", "decoder"), nats / targets)
+        self.scalars["reconstruction_loss"] = float(nats.detach()) / targets
+
+    def criticise(self, parts: Sequence[Sequence[Row]]) -> None:
+        s, m = self.settings, self.settings.batch_size
+        real = [[self.encode(row).detach() for row in part] for part in parts]
+        width = s.generator.noise_size if s.generator.kind == "mlp" else s.code.size
+        fake = [c.detach() for c in self.generate(self.normal(m * len(parts), width))]
+        mixes = torch.rand(m * len(parts), 1, generator=self.draws, dtype=torch.float64)
+        for i, c in enumerate(real):
+            c_fake, mix = fake[i * m : (i + 1) * m], mixes[i * m : (i + 1) * m]
+            self.require_grad()
+            distance = sum_of(self.critic(one) for one in c) / m - sum_of(self.critic(one) for one in c_fake) / m
+            loss, self.scalars["distance"] = -distance, float(distance.detach())
+            if s.critic.objective == "wgan-gp":
+                penalties = []
+                for a, b, e in zip(c, c_fake, mix, strict=True):
+                    point = (e * a + (1 - e) * b).requires_grad_()
+                    (slope,) = torch.autograd.grad(self.critic(point), point, create_graph=True)
+                    penalties.append(((slope * slope).sum().sqrt() - 1) ** 2)
+                loss = loss + s.critic.penalty * sum_of(penalties) / m
+            self.update(("critic",), loss)
+            if s.critic.objective == "wgan-clip":
+                for name in self.p:
+                    if name.startswith("critic."):
+                        self.p[name] = self.p[name].clamp(-s.critic.clip, s.critic.clip)
+
+    def confuse_encoder(self, rows: Sequence[Row]) -> None:
+        self.require_grad()
+        loss = sum_of(self.critic(self.encode(row)) for row in rows) / len(rows)
+        self.update(("encoder",), self.settings.encoder.adversarial_weight * loss)
+
+    # -- the parts
+
+    def encode(self, row: Row, dropped: Tensor | None = None) -> Tensor:
+        """c of one example; the words of its input that `dropped` says are hidden."""
+        if isinstance(row, Tensor):
+            c = self.mlp("encoder", (2 * row - 1)[None], torch.relu)[0]
+        else:
+            c = self.lstm("encoder", self.p["encoder.embedding.weight"][self.input_ids(row, dropped)])[-1]
+            if "encoder.to_code.weight" in self.p:
+                c = self.p["encoder.to_code.weight"] @ c + self.p["encoder.to_code.bias"]
+        return c / (c * c).sum().sqrt() if self.settings.code.unit_sphere else c
+
+    def log_p(self, row: Row, c: Tensor, dropped: Tensor) -> Tensor:
+        """log p(x | c), a scalar."""
+        if isinstance(row, Tensor):
+            logits = self.mlp("decoder", c[None], torch.relu)[0]
+            if self.settings.decoder.logits_per_pixel == 2:
+                return logits.reshape(-1, 2).log_softmax(1)[torch.arange(len(row)), row.long()].sum()
+            return (row * logits.sigmoid().log() + (1 - row) * (1 - logits.sigmoid()).log()).sum()
+        words = self.p["decoder.embedding.weight"][self.input_ids(row, dropped)]
+        states = self.lstm("decoder", torch.cat([words, c.expand(len(words), -1)], 1))
+        logits = states @ self.p["decoder.output.weight"] + self.p["decoder.output.bias"]
+        assert isinstance(self.feed.shape, TextShape)
+        return sum_of(z[i] - z.exp().sum().log() for z, i in zip(logits, [*row, self.feed.shape.end], strict=True))
+
+    def input_ids(self, row: list[int], dropped: Tensor | None) -> list[int]:
+        shape = self.feed.shape
+        assert isinstance(shape, TextShape)
+        hidden = [False] * (len(row) + 1) if dropped is None else dropped.tolist()
+        return [shape.start, *(shape.unknown if hidden[1 + i] else word for i, word in enumerate(row))]
+
+    def lstm(self, part: str, x: Tensor) -> Tensor:
+        """Hidden states [T, H] of the last layer over x[T, E] (Hochreiter & Schmidhuber 1997, gates i f g o)."""
+        layer = 0
+        while f"{part}.lstm.weight_ih_l{layer}" in self.p:
+            w_x, w_h, b_x, b_h = (
+                self.p[f"{part}.lstm.{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            h = cell = torch.zeros(w_h.shape[1], dtype=torch.float64)
+            states = []
+            for x_t in x:
+                i, f, g, o = (w_x @ x_t + b_x + w_h @ h + b_h).chunk(4)
+                cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(cell)
+                states.append(h)
+            x, layer = torch.stack(states), layer + 1
+        return x
+
+    def generate(self, z: Tensor) -> list[Tensor]:
+        g = self.settings.generator
+        c = z if g.kind == "gaussian" else self.mlp("generator", z, torch.relu)
+        if g.kind == "gaussian":
+            sphere = self.settings.code.unit_sphere
+        else:
+            sphere = g.output == "sphere"
+            c = torch.tanh(c) if g.output == "tanh" else c
+        return list(c / (c * c).sum(1, keepdim=True).sqrt() if sphere else c)
+
+    def critic(self, c: Tensor) -> Tensor:
+        return self.mlp("critic", c[None], lambda x: torch.where(x > 0, x, 0.2 * x))[0, 0]
+
+    def mlp(self, part: str, x: Tensor, activation: object) -> Tensor:
+        """Linear maps with (layer normalization and) activation between them, of x[N, I]."""
+        assert callable(activation)
+        places = sorted(
+            int(n.split(".")[2]) for n in self.p if n.startswith(f"{part}.layers.") and n.endswith("weight")
+        )
+        linear = [i for i in places if self.p[f"{part}.layers.{i}.weight"].dim() == 2]
+        for i in places:
+            weight, bias = self.p[f"{part}.layers.{i}.weight"], self.p[f"{part}.layers.{i}.bias"]
+            if i in linear:
+                x = x @ weight.T + bias
+            else:
+                centred = x - x.mean(1, keepdim=True)
+                x = centred / ((centred**2).mean(1, keepdim=True) + 1e-5).sqrt() * weight + bias
+            if i != linear[-1] and i + 1 not in places:
+                x = activation(x)
+        return x
+
+    # -- the optimizers
+
+    def normal(self, rows: int, columns: int) -> Tensor:
+        return torch.randn(rows, columns, generator=self.draws, dtype=torch.float64)
+
+    def require_grad(self) -> None:
+        self.p = {name: value.detach().requires_grad_() for name, value in self.p.items()}
+
+    def update(self, parts: Sequence[str], loss: Tensor) -> None:
+        """Adam (Kingma & Ba 2015, Algorithm 1) or plain gradient descent on `parts` alone."""
+        names = [name for name in self.p if name.split(".")[0] in parts]
+        gradients = dict(zip(names, torch.autograd.grad(loss, [self.p[n] for n in names]), strict=True))
+        self.p = {name: value.detach() for name, value in self.p.items()}
+        clip = self.settings.gradient_clip
+        norm = sum_of((g * g).sum() for g in gradients.values()).sqrt()
+        scale = min(1.0, clip / (float(norm) + 1e-6)) if clip and "encoder" in parts else 1.0
+        for part in parts:
+            self.updates[part] += 1
+        for name in names:
+            part = name.split(".")[0]
+            rates, t, gradient = getattr(self.settings, part), self.updates[part], scale * gradients[name]
+            if rates.optimizer == "adam":
+                first, second = self.moments[name]
+                first = rates.beta1 * first + (1 - rates.beta1) * gradient
+                second = rates.beta2 * second + (1 - rates.beta2) * gradient**2
+                self.moments[name] = first, second
+                corrected = (second / (1 - rates.beta2**t)).sqrt() + 1e-8
+                gradient = first / (1 - rates.beta1**t) / corrected
+            self.p[name] = self.p[name] - rates.learning_rate * gradient
+
+
+def sum_of(values: object) -> Tensor:
+    """The sum of scalars."""
+    return torch.stack(list(values)).sum()  # type: ignore[call-overload]
+
+
+def rows_of(batch: Batch) -> list[Row]:
+    """The examples in a batch, without padding or marks."""
+    if isinstance(batch, ImageBatch):
+        return list(batch.pixels.double())
+    return [source[1:n].tolist() for source, n in zip(batch.source, batch.lengths.tolist(), strict=True)]

@@ -1,0 +1,98 @@
+"""Small models and data that the core's tests share.
+
+Sizes are small, prime and unequal and the marks lie at odd places, so that a mix-up shows. Arithmetic is float64.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from arae_core.batches import ImageStore, Store, TokenStore
+from arae_core.config import (
+    Code,
+    Critic,
+    Decoder,
+    Encoder,
+    Generator,
+    ImageShape,
+    Settings,
+    TextShape,
+    with_settings,
+)
+from arae_core.state import TrainingState
+from arae_core.training import train
+
+TEXT = TextShape(vocabulary=17, pad=2, start=0, end=5, unknown=3)
+WORDS = [i for i in range(TEXT.vocabulary) if i not in (TEXT.pad, TEXT.start, TEXT.end, TEXT.unknown)]
+IMAGE = ImageShape(height=3, width=5)
+
+
+def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:
+    """An ARAE of sentences; `changes` are dotted names."""
+    base = Settings(
+        batch_size=8,
+        longest=7,
+        seed=5,
+        precision="float64",
+        encoder=Encoder(embedding=5, hidden=(11,)),
+        decoder=Decoder(embedding=3, hidden=(13,)),
+        code=Code(size=7),
+        generator=Generator(noise_size=5, hidden=(11, 3), learning_rate=1e-3),
+        critic=Critic(steps=3, hidden=(13, 5), learning_rate=1e-3),
+    )
+    return with_settings(base, changes or {})
+
+
+def image_settings(changes: Mapping[str, Any] | None = None) -> Settings:
+    """An ARAE of images of 3 x 5 pixels; `changes` are dotted names."""
+    base = {"kind": "image", "encoder.hidden": (13, 11), "decoder.hidden": (5, 11), "encoder.normalization": "layer"}
+    return with_settings(text_settings(base), changes or {})
+
+
+def settings_of(kind: str, changes: Mapping[str, Any] | None = None) -> Settings:
+    return text_settings(changes) if kind == "text" else image_settings(changes)
+
+
+def sentences(count: int = 29, longest: int = 7, seed: int = 1) -> list[list[int]]:
+    """`count` sentences of 1 to `longest` words, of every length in turn."""
+    rng = np.random.default_rng(seed)
+    return [rng.choice(WORDS, size=1 + i % longest).tolist() for i in range(count)]
+
+
+def images(count: int = 29, seed: int = 1) -> ImageStore:
+    """`count` images, each a noisy copy of one of three."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.integers(0, 2, (3, IMAGE.height * IMAGE.width))
+    pixels = patterns[rng.integers(0, 3, count)] ^ (rng.random((count, IMAGE.height * IMAGE.width)) < 0.05)
+    return ImageStore(pixels.astype(np.uint8), IMAGE.height, IMAGE.width)
+
+
+def store_of(kind: str) -> Store:
+    return TokenStore.from_rows(sentences()) if kind == "text" else images()
+
+
+def new_state(settings: Settings) -> TrainingState:
+    return TrainingState.new(settings, TEXT if settings.kind == "text" else IMAGE)
+
+
+def trained(settings: Settings, until: int) -> TrainingState:
+    """A state after `until` iterations on the small data, in this process."""
+    state = new_state(settings)
+    for _ in train(state, store_of(settings.kind), until=until, every=until):
+        pass
+    return state
+
+
+def weights(state: TrainingState) -> dict[str, Tensor]:
+    """A copy of every tensor of every part."""
+    return {name: tensor.detach().clone() for name, tensor in state.modules.state_dict().items()}
+
+
+def assert_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor], tolerance: float = 0.0) -> None:
+    """Same names, and every number equal to within `tolerance` (0: bit for bit)."""
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        difference = float((tensor.double() - second[name].double()).abs().max())
+        assert difference <= tolerance, f"{name} differs by {difference:.3g}"

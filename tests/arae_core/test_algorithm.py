@@ -1,0 +1,122 @@
+"""The steps are the paper's: iterations equal an independent reference, whatever is set."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from arae_core.algorithm import iteration, reconstruct
+from arae_core.batches import Feed
+from arae_core.parallel import Parallel
+from tests.arae_core.reference import Reference, rows_of
+from tests.arae_core.small import IMAGE, TEXT, assert_same, new_state, settings_of, store_of, weights
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "text wgan-gp": ("text", {}),
+    "text wgan-gp, all tricks": (
+        "text",
+        {
+            "encoder.word_dropout": 0.3,
+            "decoder.word_dropout": 0.4,
+            "encoder.hidden": (7, 7),
+            "encoder.adversarial_weight": 0.3,
+            "decoder.hidden": (5, 5),
+            "code.noise": 0.7,
+            "critic.penalty": 10.0,
+            "gradient_clip": 0.05,
+            "generator.average": 0.9,
+            "generator.output": "tanh",
+        },
+    ),
+    "text wgan-clip": ("text", {"critic.objective": "wgan-clip", "critic.normalization": "none", "gradient_clip": 0.0}),
+    "text wgan-clip, SGD, unbounded": (
+        "text",
+        {
+            "critic.objective": "wgan-clip",
+            "critic.clip": 0.05,
+            "code.unit_sphere": False,
+            "generator.output": "linear",
+            "encoder.optimizer": "sgd",
+            "decoder.optimizer": "sgd",
+            "encoder.learning_rate": 0.5,
+            "decoder.learning_rate": 0.5,
+            "critic.optimizer": "sgd",
+            "generator.optimizer": "sgd",
+            "generator.normalization": "none",
+        },
+    ),
+    "text plain": ("text", {"critic.objective": "none", "encoder.word_dropout": 0.2}),
+    "text AAE": ("text", {"generator.kind": "gaussian"}),
+    "text AAE, unbounded": ("text", {"generator.kind": "gaussian", "code.unit_sphere": False}),
+    "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
+    "image wgan-gp": ("image", {}),
+    "image wgan-clip, released form": (
+        "image",
+        {
+            "critic.objective": "wgan-clip",
+            "critic.normalization": "none",
+            "encoder.normalization": "none",
+            "decoder.normalization": "layer",
+            "decoder.logits_per_pixel": 2,
+            "encoder.adversarial_each_critic_step": True,
+            "encoder.adversarial_weight": 0.2,
+            "gradient_clip": 0.0,
+            "code.noise": 0.4,
+        },
+    ),
+    "image plain": ("image", {"critic.objective": "none"}),
+    "image AAE": ("image", {"generator.kind": "gaussian"}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_iterations_equal_the_reference(variant: str) -> None:
+    kind, changes = VARIANTS[variant]
+    settings, store = settings_of(kind, {"batch_size": 5, "critic.steps": 2} | changes), store_of(kind)
+    feed = Feed(store, TEXT if kind == "text" else IMAGE, settings.batch_size, settings.seed)
+    state = new_state(settings)
+    before = weights(state)
+    reference = Reference(settings, before, feed)
+    for step in range(3):
+        scalars = iteration(state, feed, Parallel())
+        reference.iteration(step)
+        assert_same(weights(state), reference.p, 1e-9)
+    after, trained = weights(state), {name for name, _ in state.modules.named_parameters()}
+    # a linear map's bias before the critic's score shifts real and fake alike: its gradient is zero
+    still = {name for name in trained if torch.equal(before[name], after[name])}
+    assert all(name.startswith("critic.layers.") and name.endswith("bias") for name in still), still
+    for name, value in reference.scalars.items():
+        assert float(scalars[name]) == pytest.approx(value, abs=1e-9), name
+
+
+def test_the_noise_shrinks_by_its_factor_every_100_iterations() -> None:
+    settings = settings_of("text", {"code.noise": 0.5, "code.noise_decay": 0.9})
+    feed = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed)
+    losses = {}
+    for step in (99, 100, 200):
+        state = new_state(settings)
+        state.step = step
+        assert state.noise == pytest.approx(0.5 * 0.9 ** (step // 100))
+        expected = Reference(settings, weights(state), feed)
+        expected.reconstruct(rows_of(feed.reconstruct(0)[0]), 0.5 * 0.9 ** (step // 100))
+        losses[step] = float(reconstruct(state, *feed.reconstruct(0), Parallel())["reconstruction_loss"])
+        assert losses[step] == pytest.approx(expected.scalars["reconstruction_loss"], abs=1e-12)
+    assert len(set(losses.values())) == 3
+
+
+def test_clipped_critic_stays_in_its_box() -> None:
+    settings = settings_of("text", {"critic.objective": "wgan-clip", "critic.clip": 0.013})
+    feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+    iteration(state, feed, Parallel())
+    largest = max(float(p.detach().abs().max()) for p in state.critic.parameters())
+    assert largest == 0.013
+
+
+def test_each_step_moves_its_own_parts_only() -> None:
+    settings = settings_of("text")
+    feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+    before = weights(state)
+    reconstruct(state, *feed.reconstruct(0), Parallel())
+    moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
+    assert moved == {"encoder", "decoder"}
+    assert all(p.grad is None for p in state.modules.parameters())

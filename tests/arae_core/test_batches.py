@@ -1,0 +1,181 @@
+"""The stores keep every token, the batches every example, and the ranks share them out."""
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from arae_core import batches
+from arae_core.algorithm import split
+from arae_core.batches import Feed, ImageBatch, ImageStore, TextBatch, TokenStore, grouped_order, load_store
+from arae_core.config import ImageShape
+from tests.arae_core.small import IMAGE, TEXT, WORDS, images, sentences
+
+ROWS = sentences(113, longest=13)
+STORE = TokenStore.from_rows(ROWS)
+
+
+def feed(seed: int = 7, rank: int = 0, world: int = 1, batch_size: int = 6) -> Feed:
+    return Feed(STORE, TEXT, batch_size, seed, rank=rank, world=world)
+
+
+def rows(batch: object) -> list[tuple[int, ...]]:
+    """The sentences of a batch, checked mark by mark."""
+    assert isinstance(batch, TextBatch)
+    found = []
+    tensors = (batch.source, batch.target, batch.lengths)
+    for source, target, length in zip(*(tensor.tolist() for tensor in tensors), strict=True):
+        row = source[1:length]
+        assert source == [TEXT.start, *row] + [TEXT.pad] * (len(source) - length)
+        assert target == [*row, TEXT.end] + [TEXT.pad] * (len(source) - length)
+        found.append(tuple(row))
+    assert max(batch.lengths.tolist()) == batch.source.shape[1], "no column is all padding"
+    return found
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=11), max_size=17))
+def test_token_store_gives_back_what_it_was_given(given_rows: list[list[int]]) -> None:
+    store = TokenStore.from_rows(given_rows)
+    assert len(store) == len(given_rows)
+    assert store.lengths.tolist() == [len(row) for row in given_rows]
+    assert store.rows(range(len(store))) == given_rows
+    assert (str(store.ids.dtype), str(store.offsets.dtype)) == ("int32", "int64")
+
+
+@hypothesis_settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=11), min_size=1, max_size=17), st.data())
+def test_a_batch_holds_its_sentences_in_order(given_rows: list[list[int]], data: st.DataObject) -> None:
+    indices = data.draw(st.lists(st.integers(0, len(given_rows) - 1), min_size=1, max_size=13))
+    batch = TokenStore.from_rows(given_rows).batch(np.array(indices), TEXT)
+    assert rows(batch) == [tuple(given_rows[i]) for i in indices]
+    assert len(batch) == len(indices)
+
+
+@pytest.mark.parametrize("limit", [1, 10**9])
+def test_stores_come_back_from_disk_mapped_or_read(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MEMORY_MAP_BYTES", limit)
+    STORE.save(tmp_path / "text")
+    text = load_store(tmp_path / "text")
+    assert isinstance(text, TokenStore) and text.rows(range(len(text))) == ROWS
+    assert isinstance(text.ids, np.memmap) == (limit == 1)
+    assert rows(text.batch(np.array([5, 3]), TEXT)) == [tuple(ROWS[5]), tuple(ROWS[3])]
+    images().save(tmp_path / "images")
+    found = load_store(tmp_path / "images")
+    assert isinstance(found, ImageStore) and found.shape == IMAGE
+    assert isinstance(found.pixels, np.memmap) == (limit == 1)
+    assert np.array_equal(found.pixels, images().pixels)
+
+
+def test_a_folder_without_a_whole_store_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"absent does not hold prepared examples"):
+        load_store(tmp_path / "absent")
+    for name in ("ids.npy", "offsets.npy"):
+        for keep in (0, 20, 150):
+            STORE.save(tmp_path / "cut")
+            data = (tmp_path / "cut" / name).read_bytes()
+            (tmp_path / "cut" / name).write_bytes(data[:keep])
+            with pytest.raises(ValueError, match=r"cut does not hold prepared examples"):
+                load_store(tmp_path / "cut")
+    STORE.save(tmp_path / "pickled")
+    np.save(tmp_path / "pickled" / "ids.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"pickled does not hold prepared examples"):
+        load_store(tmp_path / "pickled")
+
+
+def test_pixels_must_fill_the_image() -> None:
+    with pytest.raises(ValueError, match=r"pixels must be of shape \(images, 15\), got \(2, 14\)"):
+        ImageStore(np.zeros((2, 14), np.uint8), 3, 5)
+
+
+@pytest.mark.parametrize("lengths", [None, STORE.lengths])
+@pytest.mark.parametrize("batch_size", [1, 6, 113])
+def test_every_example_comes_once_and_few_twice(lengths: np.ndarray | None, batch_size: int) -> None:
+    order = grouped_order(lengths, 113, batch_size, (3, 5))
+    counts = Counter(order.flatten().tolist())
+    assert order.shape == (-(-113 // batch_size), batch_size)
+    assert set(counts) == set(range(113)) and max(counts.values()) <= 2
+    assert sum(counts.values()) - 113 < batch_size
+
+
+def test_batches_have_sentences_of_like_length_in_random_order() -> None:
+    order = grouped_order(STORE.lengths, 113, 6, (3, 5))
+    lengths = STORE.lengths[order] + 1
+    padding = 1 - lengths.sum() / (lengths.max(1) * 6).sum()
+    plain = grouped_order(None, 113, 6, (3, 5))
+    plain_lengths = STORE.lengths[plain] + 1
+    assert padding < 0.1 < 0.3 < 1 - plain_lengths.sum() / (plain_lengths.max(1) * 6).sum()
+    longest = lengths.max(1).tolist()
+    assert longest not in (sorted(longest), sorted(longest, reverse=True)), "short ones do not come first"
+
+
+def test_groups_mix_examples_from_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs' batches differ in membership, also where sentences are all of one length."""
+    same = np.full(113, 5)
+    first, second = (grouped_order(same, 113, 6, (3, 0, epoch)) for epoch in (0, 1))
+    members = [{frozenset(batch) for batch in order.tolist()} for order in (first, second)]
+    assert not members[0] & members[1]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_out_the_batches_of_one_process(world: int) -> None:
+    alone, ranks = feed(), [feed(rank=rank, world=world) for rank in range(world)]
+    for step in (0, 1, 18, 19, 40):
+        whole, count = alone.reconstruct(step)
+        assert count == sum(len(row) + 1 for row in rows(whole))
+        assert {rank.reconstruct(step)[1] for rank in ranks} == {count}
+        for rank, part in enumerate(ranks):
+            assert rows(part.reconstruct(step)[0]) == rows(whole)[rank::world]
+            assert rows(part.confuse(step)) == rows(alone.confuse(step))[rank::world]
+            pool, mine = split(alone.criticise(step, 5), 5), split(part.criticise(step, 5), 5)
+            for block, share in zip(pool, mine, strict=True):
+                assert [len(block), len(share)] == [6, 6 // world]
+        for i, block in enumerate(split(alone.criticise(step, 5), 5)):
+            shares = [_valid(split(part.criticise(step, 5), 5)[i]) for part in ranks]
+            assert sorted(chain(*shares)) == sorted(_valid(block))
+
+
+def _valid(batch: object) -> list[tuple[int, ...]]:
+    assert isinstance(batch, TextBatch)
+    return [tuple(row[1:n]) for row, n in zip(batch.source.tolist(), batch.lengths.tolist(), strict=True)]
+
+
+def test_batches_follow_from_seed_and_step_alone() -> None:
+    forward, jumping = feed(), feed()
+    seen = [rows(forward.reconstruct(step)[0]) for step in range(40)]
+    for step in (39, 0, 20, 19, 38):
+        assert rows(jumping.reconstruct(step)[0]) == seen[step]
+        assert rows(jumping.criticise(step, 3)) == rows(forward.criticise(step, 3))
+    assert rows(feed(seed=8).reconstruct(0)[0]) != seen[0]
+    assert seen[:19] != seen[19:38], "another epoch, another order"
+    assert rows(forward.criticise(0, 3)) != rows(forward.criticise(1, 3))
+    assert rows(forward.confuse(0)) != seen[0]
+    assert set(chain(*seen[:19])) == {tuple(row) for row in ROWS}
+
+
+def test_image_batches_count_pixels() -> None:
+    images_feed = Feed(images(), IMAGE, 6, 7, rank=1, world=2)
+    batch, targets = images_feed.reconstruct(0)
+    assert isinstance(batch, ImageBatch) and batch.pixels.dtype == torch.float32
+    assert (len(batch), targets) == (3, 6 * 15)
+    assert set(batch.pixels.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((STORE, TEXT, 114, 0), "batch_size must be <= the 113 training examples there are, got 114"),
+        ((STORE, ImageShape(3, 5), 6, 0), "the model is for ImageShape, the examples are a TokenStore"),
+        ((images(), TEXT, 6, 0), "the model is for TextShape, the examples are a ImageStore"),
+    ],
+)
+def test_a_feed_that_cannot_be_is_refused(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Feed(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size must be divisible by the 4 workers, got 6"):
+        feed(world=4)

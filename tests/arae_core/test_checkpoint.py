@@ -1,0 +1,113 @@
+"""A checkpoint comes back as it was, or is refused with its name and a reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arae_core.checkpoint import export_model, load_checkpoint, read_manifest, save_checkpoint
+from arae_core.config import Vocabulary as VocabularySettings
+from arae_core.config import flatten, with_settings
+from arae_core.sampling import Model
+from arae_core.state import TrainingState
+from arae_core.vocabulary import Vocabulary
+from tests.arae_core.small import assert_same, image_settings, text_settings, trained, weights
+
+VOCABULARY = Vocabulary.train(["one two three"], VocabularySettings(tokenizer="spaces"))
+EXTRA: dict[str, Any] = {"best": 1.5, "run": "abc", "history": [1, 2, None]}
+
+
+def saved(folder: Path) -> TrainingState:
+    """A small model of sentences with every kind of file, in `folder`."""
+    state = TrainingState.new(text_settings({"generator.average": 0.9}), VOCABULARY.shape)
+    state.step = 7
+    save_checkpoint(folder, state, VOCABULARY, EXTRA)
+    return state
+
+
+FILES = [
+    "manifest.json",
+    "settings.json",
+    "model.safetensors",
+    "training.safetensors",
+    "training.json",
+    "vocabulary/tokenizer.json",
+    "vocabulary/vocabulary.json",
+]
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    state = saved(tmp_path / "c")
+    loaded, vocabulary, extra = load_checkpoint(tmp_path / "c")
+    assert_same(weights(state), weights(loaded))
+    assert (loaded.step, loaded.settings, loaded.shape, extra) == (7, state.settings, state.shape, EXTRA)
+    assert torch.equal(loaded.draws.get_state(), state.draws.get_state())
+    assert vocabulary is not None and vocabulary.decode([[4, 5]]) == VOCABULARY.decode([[4, 5]])
+    found = {str(path.relative_to(tmp_path / "c")) for path in (tmp_path / "c").rglob("*") if path.is_file()}
+    assert found == set(FILES)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"], "nothing is left beside it"
+    assert json.loads((tmp_path / "c" / "settings.json").read_text())["critic.steps"] == 3
+
+
+def test_a_model_of_images_has_no_vocabulary(tmp_path: Path) -> None:
+    state = trained(image_settings(), 2)
+    loaded, vocabulary, extra = load_checkpoint(save_checkpoint(tmp_path / "deep" / "c", state))
+    assert (vocabulary, extra, loaded.shape) == (None, {}, state.shape)
+    assert np.array_equal(Model.load(tmp_path / "deep" / "c").generate(11), Model(state, None).generate(11))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"code.size": 5}, "code.size must be 7 as in the checkpoint {}, got 5"),
+        ({"critic.hidden": (3,)}, "critic.hidden must be (13, 5) as in the checkpoint {}, got (3,)"),
+        ({"kind": "image"}, "kind must be 'text' as in the checkpoint {}, got 'image'"),
+    ],
+)
+def test_other_sizes_in_the_settings_are_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    state = saved(tmp_path / "c")
+    with pytest.raises(ValueError, match="as in the checkpoint") as caught:
+        load_checkpoint(tmp_path / "c", settings=with_settings(state.settings, changes))
+    assert str(caught.value) == message.format(tmp_path / "c")
+
+
+def test_a_plain_autoencoder_is_not_continued_as_an_arae(tmp_path: Path) -> None:
+    state = saved(tmp_path / "c")
+    with pytest.raises(ValueError, match=r"critic\.objective|other tensors"):
+        load_checkpoint(tmp_path / "c", settings=with_settings(state.settings, {"critic.objective": "none"}))
+
+
+def test_other_rates_are_taken_and_the_moments_kept(tmp_path: Path) -> None:
+    """What population-based training does: another member's weights and moments, its own rates."""
+    state = trained(image_settings(), 3)
+    save_checkpoint(tmp_path / "c", state)
+    changes = {"critic.learning_rate": 0.25, "critic.beta1": 0.125, "encoder.adversarial_weight": 3.0, "seed": 99}
+    loaded, _, _ = load_checkpoint(tmp_path / "c", settings=with_settings(state.settings, changes))
+    critic, before = loaded.optimizers["critic"], state.optimizers["critic"]
+    assert (critic.param_groups[0]["lr"], critic.param_groups[0]["betas"]) == (0.25, (0.125, 0.999))
+    assert loaded.settings.encoder.adversarial_weight == 3.0
+    for mine, theirs in zip(loaded.critic.parameters(), state.critic.parameters(), strict=True):
+        assert torch.equal(critic.state[mine]["exp_avg_sq"], before.state[theirs]["exp_avg_sq"])
+
+
+def test_an_average_that_was_not_kept_starts_at_the_weights(tmp_path: Path) -> None:
+    state = trained(image_settings(), 3)
+    save_checkpoint(tmp_path / "c", state)
+    loaded, _, _ = load_checkpoint(tmp_path / "c", settings=with_settings(state.settings, {"generator.average": 0.9}))
+    assert_same(dict(loaded.modules["average"].state_dict()), dict(state.generator.state_dict()))
+
+
+def test_an_exported_model_works_without_the_training_state(tmp_path: Path) -> None:
+    state = saved(tmp_path / "c")
+    export_model(tmp_path / "c", tmp_path / "m")
+    assert {name for name in FILES if (tmp_path / "m" / name).exists()} == {n for n in FILES if "training" not in n}
+    assert read_manifest(tmp_path / "m")["step"] == 7
+    assert Model.load(tmp_path / "m").generate(11) == Model(state, VOCABULARY).generate(11)
+    assert flatten(Model.load(tmp_path / "m").settings) == flatten(state.settings)
+    (tmp_path / "c" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="damaged"):
+        export_model(tmp_path / "c", tmp_path / "n")
+    assert not (tmp_path / "n").exists()

@@ -1,0 +1,192 @@
+"""Every field says what it allows, by the one name that a setting has."""
+
+import math
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arae_core.config import Critic, Encoder, Generator, Settings, flatten, ignored, with_settings
+
+DEFAULTS = flatten(Settings())
+WORDS: dict[str, list[Any]] = {
+    "kind": ["Text", "audio"],
+    "precision": ["half"],
+    "initialization": ["xavier"],
+    "vocabulary.tokenizer": [""],
+    "generator.kind": ["flow"],
+    "generator.output": ["ball"],
+    "critic.objective": ["gan"],
+    **{f"{part}.normalization": ["spectral"] for part in ("encoder", "decoder", "generator", "critic")},
+    **{f"{part}.optimizer": ["Adam"] for part in ("encoder", "decoder", "generator", "critic")},
+}
+NUMBERS: dict[str, list[Any]] = {
+    "batch_size": [0, -1],
+    "epochs": [0],
+    "iterations": [-1],
+    "seed": [-1, 2**32],
+    "longest": [0],
+    "gradient_clip": [-0.1, math.inf],
+    "temperature": [-0.5, math.inf],
+    "vocabulary.size": [5],
+    "encoder.embedding": [0],
+    "encoder.hidden": [(), (0,), (3, -1), (3, 5)],
+    "encoder.word_dropout": [-0.1, 1.0],
+    "encoder.adversarial_weight": [-1.0, math.inf],
+    "decoder.embedding": [0],
+    "decoder.hidden": [(), (0,), (3, 5)],
+    "decoder.word_dropout": [-0.1, 1.0],
+    "decoder.logits_per_pixel": [0, 3],
+    "code.size": [0],
+    "code.noise": [-0.1, math.inf],
+    "code.noise_decay": [0.0, 1.1],
+    "generator.noise_size": [0],
+    "generator.hidden": [(0,)],
+    "generator.average": [-0.1, 1.0],
+    "critic.steps": [0],
+    "critic.penalty": [-1.0, math.inf],
+    "critic.clip": [0.0, math.inf],
+    "critic.hidden": [(7, 0)],
+}
+for part in ("encoder", "decoder", "generator", "critic"):
+    NUMBERS[f"{part}.learning_rate"] = [0.0, -1e-3, math.inf]
+    NUMBERS[f"{part}.beta1"] = [-0.1, 1.0]
+    NUMBERS[f"{part}.beta2"] = [-0.1, 1.0]
+BAD = [(name, value) for table in (WORDS, NUMBERS) for name, values in table.items() for value in values]
+NANS = [(name, math.nan) for name, value in DEFAULTS.items() if isinstance(value, float)]
+FREE = {"vocabulary.lowercase", "encoder.adversarial_each_critic_step", "code.unit_sphere"}
+
+
+def test_every_setting_has_values_that_are_refused() -> None:
+    assert set(WORDS) | set(NUMBERS) | FREE == set(DEFAULTS)
+    assert {name for name, value in DEFAULTS.items() if isinstance(value, bool)} == FREE
+
+
+@pytest.mark.parametrize(("name", "value"), BAD + NANS)
+def test_values_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=r" must be ") as caught:
+        with_settings(Settings(), {name: value})
+    message = str(caught.value)
+    assert message.startswith(f"{name} must be ")
+    assert message.endswith(f"got {value!r}") and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("batch_size", "64", "int"),
+        ("batch_size", 2.5, "int"),
+        ("batch_size", True, "int"),
+        ("critic.learning_rate", "fast", "float"),
+        ("critic.learning_rate", True, "float"),
+        ("critic.learning_rate", None, "float"),
+        ("code.unit_sphere", 1, "bool"),
+        ("kind", 3, "str"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(name: str, value: object, kind: str) -> None:
+    with pytest.raises(ValueError, match="of type") as caught:
+        with_settings(Settings(), {name: value})
+    assert str(caught.value) == f"{name} must be of type {kind}, got {value!r}"
+
+
+def test_a_list_holds_numbers_of_its_type() -> None:
+    with pytest.raises(ValueError, match=r"^critic\.hidden must be a list, got 300"):
+        with_settings(Settings(), {"critic.hidden": 300})
+    with pytest.raises(ValueError, match=r"^critic\.hidden must be of type int, got 'wide'"):
+        with_settings(Settings(), {"critic.hidden": [7, "wide"]})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("critic.step", "critic.steps"), ("batchsize", "batch_size"), ("encoder.learning-rate", "encoder.learning_rate")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, right: str) -> None:
+    with pytest.raises(ValueError, match="unknown setting") as caught:
+        with_settings(Settings(), {wrong: 1})
+    assert str(caught.value) == f"unknown setting {wrong}; did you mean {right}?"
+
+
+@pytest.mark.parametrize("name", ["zzzzzz", "critic", "critic.", ""])
+def test_a_part_or_nonsense_is_no_setting(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^unknown setting"):
+        with_settings(Settings(), {name: 1})
+
+
+def test_settings_that_exclude_each_other_name_both() -> None:
+    with pytest.raises(ValueError, match=r"^critic\.normalization .* critic\.objective wgan-gp"):
+        Settings(critic=Critic(normalization="batch"))
+    Settings(critic=Critic(normalization="batch", objective="wgan-clip"))
+    with pytest.raises(ValueError, match=r"^batch_size must be >= 2 with a normalization of batch, got 1"):
+        Settings(batch_size=1, generator=Generator(normalization="batch"))
+    assert Settings(kind="image", encoder=Encoder(hidden=(7, 5))).encoder.hidden == (7, 5)
+    together = {"critic.normalization": "batch", "critic.objective": "wgan-clip"}
+    assert with_settings(Settings(), together).critic.objective == "wgan-clip"
+
+
+def test_names_are_paths_into_the_tree() -> None:
+    assert next(iter(DEFAULTS)) == "kind"
+    assert DEFAULTS["critic.steps"] == Settings().critic.steps == 5
+    changed = with_settings(Settings(), {"critic.steps": 7, "batch_size": 3, "generator.hidden": [11, 5]})
+    assert (changed.critic.steps, changed.batch_size, changed.generator.hidden) == (7, 3, (11, 5))
+    assert with_settings(changed, DEFAULTS) == Settings()
+    assert with_settings(Settings(), flatten(changed)) == changed
+    assert with_settings(Settings(), {}) == Settings()
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "batch_size": st.integers(1, 10**6),
+            "seed": st.integers(0, 2**32 - 1),
+            "code.noise": st.floats(0, 1e6),
+            "code.noise_decay": st.floats(0, 1, exclude_min=True),
+            "critic.hidden": st.lists(st.integers(1, 999), max_size=5),
+            "encoder.learning_rate": st.floats(1e-12, 1e6),
+            "generator.output": st.sampled_from(["linear", "tanh", "sphere"]),
+        },
+    )
+)
+def test_settings_come_back_from_their_flat_form(values: dict[str, Any]) -> None:
+    settings = with_settings(Settings(), values)
+    flat = flatten(settings)
+    assert list(flat) == list(DEFAULTS)
+    assert {name: flat[name] for name in values} == values | {
+        name: tuple(value) for name, value in values.items() if isinstance(value, list)
+    }
+    assert with_settings(Settings(), {n: list(v) if isinstance(v, tuple) else v for n, v in flat.items()}) == settings
+
+
+def test_whole_numbers_are_numbers_of_either_kind() -> None:
+    settings = with_settings(Settings(), {"critic.penalty": 10, "batch_size": 32.0})
+    assert (type(settings.critic.penalty), type(settings.batch_size)) == (float, int)
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().batch_size = 3  # type: ignore[misc]
+    assert replace(Settings(), batch_size=3).batch_size == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "without_effect", "with_effect"),
+    [
+        ({}, {"critic.clip", "decoder.logits_per_pixel"}, {"critic.penalty", "generator.*", "longest"}),
+        ({"critic.objective": "wgan-clip"}, {"critic.penalty"}, {"critic.clip"}),
+        ({"critic.objective": "none"}, {"critic.*", "generator.*", "encoder.adversarial_weight"}, {"critic.objective"}),
+        ({"generator.kind": "gaussian"}, {"generator.*"}, {"generator.kind", "critic.*"}),
+        ({"kind": "image"}, {"vocabulary.*", "longest", "encoder.word_dropout"}, {"decoder.logits_per_pixel"}),
+        ({"code.noise": 0.0}, {"code.noise_decay"}, {"code.noise"}),
+        ({"encoder.optimizer": "sgd"}, {"encoder.beta1", "encoder.beta2"}, {"decoder.beta1", "encoder.learning_rate"}),
+    ],
+)
+def test_settings_without_effect_are_told(
+    changes: dict[str, Any], without_effect: set[str], with_effect: set[str]
+) -> None:
+    why = ignored(with_settings(Settings(), changes))
+    assert without_effect <= set(why) and not with_effect & set(why)
+    assert all(name.removesuffix(".*") in DEFAULTS or name.endswith(".*") for name in why)
+    assert all(reason.split(" is ")[0] in DEFAULTS for reason in why.values())

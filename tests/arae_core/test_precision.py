@@ -1,0 +1,42 @@
+"""precision bfloat16: the autoencoder's products are half as long, everything that must be exact stays float32."""
+
+import pytest
+import torch
+
+from arae_core.config import Settings, with_settings
+from arae_core.parallel import Parallel
+from arae_core.training import train
+from tests.arae_core.small import new_state, settings_of, store_of
+
+
+def settings(kind: str, precision: str) -> Settings:
+    return with_settings(settings_of(kind), {"precision": precision})
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_losses_follow_those_of_float32(kind: str) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        state = new_state(settings(kind, precision))
+        reports = list(train(state, store_of(kind), until=30, every=10))
+        losses[precision] = [report.scalars["reconstruction_loss"] for report in reports]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["bfloat16"] != losses["float32"], "autocast had no effect"
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_weights_moments_and_codes_stay_float32(kind: str) -> None:
+    state = new_state(settings(kind, "bfloat16"))
+    list(train(state, store_of(kind), until=3, every=3))
+    assert {tensor.dtype for tensor in state.modules.parameters()} == {torch.float32}
+    moments = [v for o in state.optimizers.values() for s in o.state.values() for v in s.values()]
+    assert {tensor.dtype for tensor in moments} == {torch.float32}
+    assert state.normal(3, 2, Parallel()).dtype == torch.float32
+
+
+def test_codes_are_scaled_to_the_sphere_in_float32() -> None:
+    from arae_core.code_space import to_sphere
+
+    code = to_sphere(torch.randn(5, 7, dtype=torch.bfloat16))
+    assert code.dtype == torch.float32
+    assert float((code.norm(dim=1) - 1).abs().max()) < 1e-6

@@ -1,0 +1,247 @@
+"""A trained model in use: what it writes is what the probabilities say."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from arae_core.batches import TokenStore
+from arae_core.config import TextShape
+from arae_core.config import Vocabulary as VocabularySettings
+from arae_core.sampling import Model, decode_text
+from arae_core.state import TrainingState
+from arae_core.text import TextDecoder
+from arae_core.training import train
+from arae_core.vocabulary import Vocabulary
+from tests.arae_core.small import TEXT, image_settings, new_state, text_settings, trained, weights
+
+
+def sharp_decoder() -> TextDecoder:
+    """A decoder that is sure of what it says and ends most sentences early."""
+    decoder = TextDecoder(text_settings(), TEXT).double()
+    draws = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight.normal_(0, 1, generator=draws)
+        decoder.output.weight.mul_(2)
+        decoder.output.bias[TEXT.end].add_(1)
+    return decoder
+
+
+DECODER = sharp_decoder()
+
+
+def codes(count: int) -> Tensor:
+    return torch.randn(count, 7, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+
+
+def decode(code: Tensor, longest: int = 7, temperature: float = 0.0, seed: int = 1) -> list[list[int]]:
+    return decode_text(DECODER, code, TEXT, longest, temperature, torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def chances(prefix: list[int], code: Tensor, temperature: float = 1.0) -> Tensor:
+    """p(next word | prefix, code), by running the decoder over the whole prefix again."""
+    hidden, _ = DECODER(torch.tensor([[TEXT.start, *prefix]]), code[None])
+    logits = DECODER.output(hidden[0, -1:])[0] / temperature
+    logits[[TEXT.pad, TEXT.start]] = -torch.inf
+    chance: Tensor = logits.softmax(0)
+    return chance
+
+
+def test_greedy_decoding_takes_the_most_probable_word_each_time() -> None:
+    expected = []
+    for code in codes(97):
+        row: list[int] = []
+        while len(row) < 7 and (word := int(chances(row, code).argmax())) != TEXT.end:
+            row.append(word)
+        expected.append(row)
+    rows = decode(codes(97))
+    assert rows == expected
+    assert len(set(map(len, rows))) > 3, "rows that end at different places leave the batch without disorder"
+
+
+def test_drawn_words_have_the_probabilities_of_the_model() -> None:
+    """Chi-square over all pairs of a first and a second word, the end mark among them."""
+    count, temperature, code = 4000, 5.0, codes(1)[0]
+    expected = torch.zeros(TEXT.vocabulary, TEXT.vocabulary, dtype=torch.float64)
+    for first, chance in enumerate(chances([], code, temperature)):
+        expected[first] = chance * chances([first], code, temperature)
+        if first == TEXT.end:
+            expected[first] = torch.eye(TEXT.vocabulary, dtype=torch.float64)[TEXT.end] * chance
+    found = torch.zeros_like(expected)
+    for row in decode(code.expand(count, -1), longest=2, temperature=temperature):
+        first, second = [*row, TEXT.end, TEXT.end][:2]
+        found[first, second] += 1
+    common = expected * count >= 5
+    pairs = [
+        (found[common], expected[common] * count),
+        (found[~common].sum()[None], expected[~common].sum()[None] * count),
+    ]
+    statistic = sum(float(((f - e) ** 2 / e).sum()) for f, e in pairs)
+    freedom = int(common.sum())
+    tail = torch.special.gammaincc(torch.tensor(freedom / 2), torch.tensor(statistic / 2))
+    assert freedom > 20
+    assert tail > 1e-3, f"chi-square {statistic:.1f} with {freedom} degrees of freedom"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_marks_ends_and_length(temperature: float) -> None:
+    biases = {TEXT.pad: 90.0, TEXT.start: 90.0}
+    for end, lengths in ((-90.0, {5}), (80.0, {0})):
+        decoder = sharp_decoder()
+        with torch.no_grad():
+            for mark, bias in (biases | {TEXT.end: end}).items():
+                decoder.output.bias[mark] = bias
+        rows = decode_text(decoder, codes(13), TEXT, 5, temperature, torch.Generator().manual_seed(1))
+        assert {len(row) for row in rows} == lengths
+        assert not {TEXT.pad, TEXT.start, TEXT.end} & {word for row in rows for word in row}
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 5e-324])
+def test_the_coldest_draws_are_greedy(temperature: float) -> None:
+    assert decode(codes(13), temperature=temperature) == decode(codes(13))
+
+
+@pytest.mark.parametrize(("pad", "start"), [(0, 1), (16, 15)])
+def test_a_mark_of_no_chance_is_drawn_at_neither_end_of_the_vocabulary(
+    pad: int, start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number drawn may be 0, or so near 1 that it rounds to it."""
+    shape = TextShape(vocabulary=17, pad=pad, start=start, end=5)
+    for point in (0.0, 1 - 2**-24):
+        monkeypatch.setattr(torch, "rand", lambda *size, point=point, **_: torch.full(size, point))
+        rows = decode_text(DECODER, codes(997), shape, 7, 9.0, torch.Generator())
+        assert not {pad, start} & {word for row in rows for word in row}, point
+
+
+def test_the_seed_decides_what_is_drawn() -> None:
+    first, again, other = (decode(codes(13), temperature=1.5, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+SENTENCES = [
+    "the dog runs .",
+    "a cat sleeps",
+    "who runs ?",
+    "the old cat sees the dog .",
+    "dog",
+    "a small bird sleeps .",
+]
+
+
+@pytest.fixture(scope="module")
+def text_model() -> Model:
+    """A plain autoencoder that knows six sentences by heart."""
+    changes = {"critic.objective": "none", "batch_size": 6, "code.noise": 0.0, "temperature": 0.0}
+    rates = {"encoder.learning_rate": 0.02, "decoder.learning_rate": 0.02}
+    vocabulary = Vocabulary.train(SENTENCES, VocabularySettings())
+    state = TrainingState.new(text_settings(changes | rates), vocabulary.shape)
+    for _ in train(state, TokenStore.from_rows(vocabulary.encode(SENTENCES)), until=200, every=200):
+        pass
+    return Model(state, vocabulary)
+
+
+@pytest.fixture(scope="module")
+def image_model() -> Model:
+    """Untrained but sure of itself, so that codes differ in what is most probable."""
+    state = trained(image_settings({"generator.average": 0.9}), 3)
+    with torch.no_grad():
+        for module in (state.modules["average"], state.modules["decoder"]):
+            for weight in module.parameters():
+                weight.normal_(0, 1, generator=torch.Generator().manual_seed(weight.numel()))
+    return Model(state, None)
+
+
+def test_sentences_come_back_in_the_order_they_went_in(text_model: Model) -> None:
+    assert text_model.reconstruct(SENTENCES) == SENTENCES
+    assert text_model.reconstruct(SENTENCES[::-1], batch_size=2) == SENTENCES[::-1]
+    assert text_model.reconstruct([]) == []
+    assert len(text_model.reconstruct(["unheard words here", ""])) == 2
+    assert text_model.encode(SENTENCES, batch_size=2).dtype == np.float32
+    np.testing.assert_allclose(text_model.encode(SENTENCES, batch_size=2), text_model.encode(SENTENCES), atol=1e-6)
+    assert text_model.encode([]).shape == (0, 7)
+
+
+def test_an_interpolation_goes_from_one_sentence_to_the_other(text_model: Model) -> None:
+    path = text_model.interpolate(SENTENCES[0], SENTENCES[4], 5)
+    assert (path[0], path[-1], len(path)) == (SENTENCES[0], SENTENCES[4], 5)
+    assert len(text_model.interpolate_noise(3, seed=1)) == 3
+    assert text_model.interpolate(SENTENCES[0], SENTENCES[0], 2) == [SENTENCES[0]] * 2
+
+
+def test_samples_follow_from_seed_and_temperature(text_model: Model, image_model: Model) -> None:
+    for model in (text_model, image_model):
+        before, state = weights(model.state), torch.random.get_rng_state()
+        samples = [model.generate(40, seed=seed, temperature=t) for seed, t in ((1, 0.0), (1, 0.0), (2, 0.0), (1, 1.0))]
+        assert np.array_equal(samples[0], samples[1])
+        assert not np.array_equal(samples[0], samples[2]) and not np.array_equal(samples[0], samples[3])
+        assert np.array_equal(model.generate(40, seed=1), model.generate(40, seed=1, temperature=0.0, batch_size=7))
+        assert len(model.generate(0)) == 0
+        assert all(torch.equal(before[name], value) for name, value in weights(model.state).items())
+        assert torch.equal(state, torch.random.get_rng_state())
+    assert text_model.vocabulary is not None
+    assert text_model.generate(5, seed=3) == text_model.vocabulary.decode(text_model.generate_ids(5, seed=3))
+
+
+def test_images_are_bytes_of_their_size(image_model: Model) -> None:
+    pixels = np.random.default_rng(1).integers(0, 2, (11, 3, 5), np.uint8)
+    first, second = pixels[:2]
+    for images, count in (
+        (image_model.generate(11), 11),
+        (image_model.generate(11, temperature=0.7), 11),
+        (image_model.generate(0), 0),
+        (image_model.reconstruct(pixels, batch_size=4), 11),
+        (image_model.reconstruct(pixels[:0]), 0),
+        (image_model.interpolate(first, second, 5), 5),
+        (image_model.interpolate_noise(5), 5),
+    ):
+        assert isinstance(images, np.ndarray)
+        assert (images.shape, str(images.dtype)) == ((count, 3, 5), "uint8")
+        assert set(np.unique(images)) <= {0, 1}
+    assert image_model.encode(pixels).shape == (11, 7)
+    assert (image_model.image_size, image_model.kind) == ((3, 5), "image")
+    ends = image_model.interpolate(first, second, 4)
+    assert np.array_equal([ends[0], ends[-1]], image_model.reconstruct(pixels[:2]))
+
+
+def test_drawn_pixels_have_the_probabilities_of_the_model(image_model: Model) -> None:
+    one = np.ones((1, 3, 5), np.uint8)
+    with torch.no_grad():
+        logits = image_model.state.decoder(torch.from_numpy(image_model.encode(one)).double())  # type: ignore[operator]
+    drawn = image_model.reconstruct(one.repeat(4000, 0), temperature=0.5)
+    assert isinstance(drawn, np.ndarray)
+    np.testing.assert_allclose(drawn.mean(0).flatten(), (logits / 0.5).sigmoid()[0], atol=0.04)
+
+
+def test_samples_come_from_the_moving_average(image_model: Model) -> None:
+    state = image_model.state
+    assert state.sampler is state.modules["average"] and state.sampler is not state.generator
+    moved = new_state(state.settings)
+    moved.modules.load_state_dict(state.modules.state_dict())
+    with torch.no_grad():
+        for weight in moved.generator.parameters():
+            weight.zero_()
+    assert np.array_equal(Model(moved, None).generate(11), image_model.generate(11))
+
+
+def test_what_cannot_be_done_is_refused(text_model: Model, image_model: Model) -> None:
+    square = np.zeros((3, 5), np.uint8)
+    refusals: list[tuple[Callable[[], object], str]] = [
+        (lambda: text_model.generate(-1), "count must be >= 0, got -1"),
+        (lambda: text_model.generate(1, temperature=-1), "temperature must be >= 0, got -1"),
+        (lambda: text_model.generate(1, temperature=float("inf")), "temperature must be"),
+        (lambda: image_model.generate(1, temperature=float("nan")), "temperature must be >= 0, got nan"),
+        (lambda: text_model.interpolate("a", "b", 1), "steps must be >= 2, got 1"),
+        (lambda: text_model.interpolate_noise(1), "steps must be >= 2, got 1"),
+        (lambda: text_model.interpolate("a", square, 3), "both ends"),
+        (lambda: text_model.reconstruct(square[None]), "one of sentences; it reads no images"),
+        (lambda: image_model.reconstruct(["a"]), "one of images; it reads no sentences"),
+        (lambda: image_model.encode(np.zeros((1, 5, 3), np.uint8)), r"images must be \(3, 5\) pixels, got \(5, 3\)"),
+        (lambda: Model(text_model.state, None), "needs its vocabulary"),
+    ]
+    for attempt, message in refusals:
+        with pytest.raises(ValueError, match=message):
+            attempt()

@@ -1,0 +1,108 @@
+"""The encoder and decoder of sentences: what padding, order and the code do, and do not."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from arae_core.batches import TextBatch, TokenStore
+from arae_core.text import TextDecoder, TextEncoder, corrupted
+from tests.arae_core.small import TEXT, WORDS, sentences, text_settings
+
+SETTINGS = text_settings({"encoder.hidden": (11, 11), "decoder.hidden": (13, 13)})
+ROWS = sentences(13)
+ENCODER, DECODER = TextEncoder(SETTINGS, TEXT).double(), TextDecoder(SETTINGS, TEXT).double()
+
+
+def batch(rows: list[list[int]]) -> TextBatch:
+    return TokenStore.from_rows(rows).batch(np.arange(len(rows)), TEXT)
+
+
+def code(count: int = 13, seed: int = 1) -> Tensor:
+    return torch.randn(count, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_codes_lie_on_the_unit_sphere() -> None:
+    codes = ENCODER(batch(ROWS))
+    assert codes.shape == (13, 7)
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(13, dtype=torch.float64))
+
+
+def test_the_code_is_the_last_state_where_the_sizes_agree() -> None:
+    encoder = TextEncoder(text_settings({"code.size": 11, "code.unit_sphere": False}), TEXT).double()
+    source = torch.tensor([[TEXT.start, *ROWS[3]]])
+    _, (last, _) = encoder.lstm(encoder.embedding(source))
+    torch.testing.assert_close(encoder(batch([ROWS[3]])), last[-1])
+
+
+def test_padding_changes_nothing() -> None:
+    padded = ENCODER(batch(ROWS))
+    for row, together in zip(ROWS, padded, strict=True):
+        torch.testing.assert_close(ENCODER(batch([row]))[0], together)
+
+
+def test_what_stands_in_the_padding_changes_nothing() -> None:
+    plain = batch(ROWS)
+    inside = torch.arange(plain.source.shape[1]) < plain.lengths[:, None]
+    scribbled = TextBatch(plain.source.where(inside, 7), plain.target.where(inside, 11), plain.lengths)
+    assert torch.equal(ENCODER(plain), ENCODER(scribbled))
+    assert torch.equal(DECODER.nll(plain, code()), DECODER.nll(scribbled, code()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=7), min_size=1, max_size=11), st.integers(1, 13))
+def test_encode_mixed_equals_encoding_one_by_one(rows: list[list[int]], parts: int) -> None:
+    mixed = ENCODER.encode_mixed(batch(rows), parts)
+    torch.testing.assert_close(mixed, torch.cat([ENCODER(batch([row])) for row in rows]))
+    assert not mixed.requires_grad
+
+
+def test_nll_is_the_sum_over_words_and_end_marks() -> None:
+    codes, expected = code(), torch.zeros((), dtype=torch.float64)
+    for row, c in zip(ROWS, codes, strict=True):
+        hidden, _ = DECODER(torch.tensor([[TEXT.start, *row]]), c[None])
+        chances = DECODER.output(hidden[0]).softmax(1)
+        expected = expected - sum(chances[t, word].log() for t, word in enumerate([*row, TEXT.end]))
+    torch.testing.assert_close(DECODER.nll(batch(ROWS), codes), expected)
+
+
+def test_score_counts_words_and_the_right_ones() -> None:
+    nll, right, count = DECODER.score(batch(ROWS), code())
+    expected = 0
+    for row, c in zip(ROWS, code(), strict=True):
+        hidden, _ = DECODER(torch.tensor([[TEXT.start, *row]]), c[None])
+        expected += int((DECODER.output(hidden[0]).argmax(1) == torch.tensor([*row, TEXT.end])).sum())
+    assert (int(right), count) == (expected, sum(map(len, ROWS)) + len(ROWS))
+    torch.testing.assert_close(nll, DECODER.nll(batch(ROWS), code()))
+
+
+def test_the_decoder_sees_the_code_at_every_step() -> None:
+    """Another code at the last step only, with the state carried over, still changes that step's output."""
+    words = torch.tensor([[TEXT.start, *ROWS[6]]])
+    whole, _ = DECODER(words, code(1))
+    before, state = DECODER(words[:, :-1], code(1))
+    last, _ = DECODER(words[:, -1:], code(1), state)
+    torch.testing.assert_close(torch.cat([before, last], 1), whole)
+    other, _ = DECODER(words[:, -1:], code(1, seed=2), state)
+    assert not torch.allclose(other, last)
+
+
+def test_every_place_learns_from_every_code_number() -> None:
+    codes = code().requires_grad_()
+    DECODER.nll(batch(ROWS), codes).backward()
+    assert codes.grad is not None and bool((codes.grad != 0).all())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_dropped_words_are_unknown_and_the_start_and_the_targets_stay(share: float) -> None:
+    plain = batch(ROWS)
+    uniform = torch.rand(13, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    dropped = corrupted(plain, share, TEXT.unknown, uniform)
+    assert torch.equal(dropped.target, plain.target) and torch.equal(dropped.lengths, plain.lengths)
+    assert bool((dropped.source[:, 0] == TEXT.start).all())
+    hidden = dropped.source[:, 1:] == TEXT.unknown
+    assert torch.equal(hidden, uniform[:, 1 : plain.source.shape[1]] < share)
+    assert torch.equal(dropped.source[:, 1:][~hidden], plain.source[:, 1:][~hidden])
+    assert bool((plain.source != TEXT.unknown).all()), "the batch itself is left as it was"

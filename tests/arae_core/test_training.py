@@ -1,0 +1,176 @@
+"""The loop: what it reports, when it stops, and that nobody who watches it changes it."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from arae_core.batches import TokenStore
+from arae_core.config import Settings
+from arae_core.sampling import Model
+from arae_core.state import TrainingState
+from arae_core.training import evaluate_reconstruction, fit_prior, total_iterations, train
+from tests.arae_core.small import (
+    IMAGE,
+    TEXT,
+    assert_same,
+    image_settings,
+    new_state,
+    settings_of,
+    store_of,
+    text_settings,
+    trained,
+    weights,
+)
+
+
+def test_iterations_are_set_or_follow_from_the_epochs() -> None:
+    assert total_iterations(Settings(batch_size=8, epochs=3), 17) == 3 * 3
+    assert total_iterations(Settings(batch_size=8, epochs=3), 16) == 3 * 2
+    assert total_iterations(Settings(batch_size=8, epochs=3, iterations=7), 17) == 7
+
+
+@pytest.mark.parametrize(
+    ("start", "until", "every", "reports"), [(0, 7, 3, [3, 6, 7]), (4, 7, 3, [6, 7]), (0, 2, 5, [2]), (7, 7, 3, [])]
+)
+def test_it_reports_at_multiples_and_at_the_end(start: int, until: int, every: int, reports: list[int]) -> None:
+    state = new_state(image_settings())
+    state.step = start
+    assert [report.step for report in train(state, store_of("image"), until=until, every=every)] == reports
+    assert state.step == until
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_reports_are_means_and_their_spacing_changes_nothing(kind: str) -> None:
+    often, seldom = new_state(settings_of(kind)), new_state(settings_of(kind))
+    each = [report.scalars for report in train(often, store_of(kind), until=6, every=1)]
+    (report,) = train(seldom, store_of(kind), until=6, every=6)
+    assert_same(weights(often), weights(seldom))
+    for name in ("reconstruction_loss", "distance", "gradient_penalty", "gradient_norm", "code_norm_real"):
+        assert report.scalars[name] == pytest.approx(sum(one[name] for one in each) / 6, rel=1e-12), name
+    assert report.scalars["noise"] == 0.1
+    assert report.scalars["epoch"] == 6 / math.ceil(29 / 8)
+    assert all(math.isfinite(value) for value in report.scalars.values())
+    assert report.scalars["code_norm_real"] == pytest.approx(1) == report.scalars["code_norm_fake"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "present", "absent"),
+    [
+        ({}, {"distance", "gradient_penalty", "encoder_loss", "generator_loss", "code_variance_fake"}, set()),
+        ({"critic.objective": "wgan-clip"}, {"distance", "generator_loss"}, {"gradient_penalty"}),
+        ({"generator.kind": "gaussian"}, {"distance", "encoder_loss"}, {"generator_loss"}),
+        ({"critic.objective": "none"}, {"reconstruction_loss"}, {"distance", "encoder_loss", "generator_loss"}),
+    ],
+)
+def test_what_is_reported_follows_from_the_settings(
+    changes: dict[str, Any], present: set[str], absent: set[str]
+) -> None:
+    (report,) = train(new_state(text_settings(changes)), store_of("text"), until=1, every=1)
+    names = set(report.scalars)
+    assert present | {"reconstruction_loss", "gradient_norm", "ms_per_iteration", "examples_per_second"} <= names
+    assert not absent & names
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_it_learns(kind: str) -> None:
+    changes = {"encoder.learning_rate": 1e-2, "decoder.learning_rate": 1e-2, "code.noise": 0.01}
+    state = new_state(settings_of(kind, changes))
+    losses = [report.scalars["reconstruction_loss"] for report in train(state, store_of(kind), until=160, every=10)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_seed_decides_everything_and_nothing_else_does() -> None:
+    first = trained(text_settings(), 3)
+    torch.manual_seed(999)
+    torch.rand(7)
+    before = torch.random.get_rng_state()
+    assert_same(weights(first), weights(trained(text_settings(), 3)))
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator is left alone"
+    other = weights(trained(text_settings({"seed": 6}), 3))
+    assert not torch.equal(other["encoder.embedding.weight"], weights(first)["encoder.embedding.weight"])
+
+
+@pytest.mark.parametrize("changes", [{}, {"critic.objective": "none"}, {"critic.objective": "wgan-clip"}])
+def test_divergence_is_an_error_that_names_the_rates(changes: dict[str, Any]) -> None:
+    rates = {f"{part}.learning_rate": 1e200 for part in ("encoder", "decoder", "generator", "critic")}
+    state = new_state(text_settings(rates | changes))
+    with pytest.raises(FloatingPointError, match="not finite at step") as caught:
+        for _ in train(state, store_of("text"), until=20, every=4):
+            pass
+    for words in ("encoder 1e+200", "decoder 1e+200", "generator 1e+200", "critic 1e+200", "adversarial_weight (1)"):
+        assert words in str(caught.value)
+
+
+def test_a_weight_that_is_not_a_number_is_found_though_the_losses_are() -> None:
+    """A word that no sentence has: nothing that is measured reads its vector."""
+    state = new_state(text_settings())
+    with torch.no_grad():
+        dict(state.modules["encoder"].named_parameters())["embedding.weight"][TEXT.pad] = torch.nan
+    with pytest.raises(FloatingPointError, match="weights"):
+        list(train(state, TokenStore.from_rows([[7]] * 8), until=1, every=1))
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_one_example_at_a_time_is_enough(kind: str) -> None:
+    state = new_state(settings_of(kind, {"batch_size": 1, "critic.steps": 1}))
+    (report,) = train(state, store_of(kind), until=2, every=2)
+    assert math.isfinite(report.scalars["reconstruction_loss"])
+
+
+def test_who_looks_at_the_model_between_reports_changes_nothing() -> None:
+    """Also where batch normalization makes training and use two different things."""
+    settings = image_settings({"generator.normalization": "batch", "encoder.normalization": "batch"})
+    watched, alone = new_state(settings), new_state(settings)
+    for _ in train(alone, store_of("image"), until=4, every=1):
+        pass
+    for _ in train(watched, store_of("image"), until=4, every=1):
+        evaluate_reconstruction(watched, store_of("image"))
+        Model(watched, None).generate(3, temperature=1.0)
+    assert_same(weights(watched), weights(alone))
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_plain_autoencoder_samples_from_a_gaussian_fitted_to_its_codes(kind: str) -> None:
+    state, store = trained(settings_of(kind, {"critic.objective": "none"}), 5), store_of(kind)
+    codes = _codes(state)
+    torch.testing.assert_close(state.generator.mean, codes.mean(0))
+    factor = state.generator.factor
+    assert isinstance(factor, torch.Tensor)
+    torch.testing.assert_close(factor @ factor.T, torch.cov(codes.T))
+    before = weights(state)
+    fit_prior(state, store)
+    assert_same(before, weights(state), 1e-12)
+
+
+def test_reconstruction_is_measured_by_token_without_noise() -> None:
+    state, store = trained(text_settings(), 5), store_of("text")
+    assert isinstance(store, TokenStore)
+    nll, right, count = torch.zeros(()), 0, 0
+    for i in range(13):
+        batch = store.batch(torch.tensor([i]).numpy(), TEXT)
+        nats, hits, targets = state.decoder.score(batch, state.encoder(batch))
+        nll, right, count = nll + nats.detach(), right + int(hits), count + targets
+    figures = evaluate_reconstruction(state, store, limit=13)
+    assert figures["validation_nll"] == pytest.approx(float(nll) / count, rel=1e-12)
+    assert figures["validation_accuracy"] == pytest.approx(right / count, rel=1e-12)
+
+
+def test_sentences_longer_than_longest_are_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"^longest must be >= 7, the longest example, got 6"):
+        next(train(new_state(text_settings({"longest": 6})), store_of("text"), until=1, every=1))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("text", IMAGE), ("image", TEXT)])
+def test_settings_and_data_must_be_of_one_kind(kind: str, shape: Any) -> None:
+    with pytest.raises(ValueError, match=f"^kind must match the data, got '{kind}'"):
+        TrainingState.new(settings_of(kind), shape)
+
+
+@torch.no_grad()
+def _codes(state: TrainingState) -> torch.Tensor:
+    store = store_of(state.settings.kind)
+    if isinstance(store, TokenStore):
+        return torch.cat([state.encoder(store.batch(torch.tensor([i]).numpy(), TEXT)) for i in range(len(store))])
+    return state.encoder(store.batch(torch.arange(len(store)).numpy()))
