@@ -118,6 +118,15 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
         command = str(interrupt) or shlex.join(["python", *typed])
         print(f"\ninterrupted; to continue: {command}", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("arae_core", "pipelines", "tune_spaces"):
+            raise
+        print(
+            f"error: {error.name} is not installed for {sys.executable}: `make setup` makes .venv with all that is "
+            "needed; activate it (. .venv/bin/activate) or name its Python (.venv/bin/python)",
+            file=sys.stderr,
+        )
+        return 1
     except Exception:
         traceback.print_exc()
         return 1

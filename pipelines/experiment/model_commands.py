@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipelines.experiment.flags import Option
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from arae_core.sampling import Model
 
 MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or a checkpoint's folder.", required=True)
@@ -74,7 +74,8 @@ def show(examples: Any, output: Path | None, *, picture: str, columns: int | Non
 
     columns: of the picture, as near a square as can be by default.
     """
-    if isinstance(examples, np.ndarray):
+    images = not isinstance(examples, list)
+    if images:
         output = output or Path(picture)
         _write(output, lambda path: _save_picture(path, examples, columns))
     elif output is None:
@@ -83,7 +84,7 @@ def show(examples: Any, output: Path | None, *, picture: str, columns: int | Non
     else:
         text = "".join(line + "\n" for line in examples)
         _write(output, lambda path: path.write_text(text, encoding="utf-8"))
-    print(f"{len(examples)} {'images' if isinstance(examples, np.ndarray) else 'lines'} in {output}", file=sys.stderr)
+    print(f"{len(examples)} {'images' if images else 'lines'} in {output}", file=sys.stderr)
     return output
 
 
@@ -98,8 +99,10 @@ def _write(output: Path, write: Callable[[Path], Any]) -> None:
         raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error
 
 
-def tiled(images: NDArray[np.uint8], columns: int | None = None) -> NDArray[np.uint8]:
+def tiled(images: "NDArray[np.uint8]", columns: int | None = None) -> "NDArray[np.uint8]":
     """One picture uint8[h, w] (0 black, 255 white, 128 between tiles) of images uint8[N, H, W] of 0 and 1, N >= 1."""
+    import numpy as np
+
     count, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -110,7 +113,7 @@ def tiled(images: NDArray[np.uint8], columns: int | None = None) -> NDArray[np.u
     return picture
 
 
-def _save_picture(path: Path, images: NDArray[np.uint8], columns: int | None) -> None:
+def _save_picture(path: Path, images: "NDArray[np.uint8]", columns: int | None) -> None:
     from matplotlib.image import imsave
 
     zoom = max(1, 112 // images.shape[1])  # small images stay visible

@@ -24,16 +24,15 @@ def grammar() -> Experiment:
     """Sentences of the built-in grammar: small parts, a few minutes on one core."""
     return Experiment(
         name="grammar",
-        epochs=15,
-        longest=20,
+        iterations=2000,
         vocabulary=Vocabulary(tokenizer="spaces", size=2000),
-        encoder=Encoder(embedding=64, hidden=(128,), word_dropout=0.1),
-        decoder=Decoder(embedding=64, hidden=(128,)),
-        code=Code(size=128),
-        generator=Generator(noise_size=32, hidden=(128, 128), average=0.999, learning_rate=5e-4),
-        critic=Critic(hidden=(128, 128), learning_rate=5e-4),
-        data=Data(source="grammar", size=20_000),
-        evaluate_every=500,
+        encoder=Encoder(embedding=64, hidden=(128,), adversarial_weight=0.1, learning_rate=2e-3),
+        decoder=Decoder(embedding=64, hidden=(128,), learning_rate=2e-3),
+        code=Code(size=128, noise=0.07),
+        generator=Generator(noise_size=32, hidden=(128, 128), average=0.99, learning_rate=2e-4),
+        critic=Critic(hidden=(128, 128), learning_rate=2e-4),
+        data=Data(source="grammar", size=60_000),
+        evaluate_every=400,
         log_every=50,
     )
 
@@ -64,8 +63,11 @@ def snli() -> Experiment:
     """
     return Experiment(
         name="snli",
-        encoder=Encoder(word_dropout=0.2),
-        generator=Generator(average=0.999),
+        encoder=Encoder(word_dropout=0.2, adversarial_weight=0.1, learning_rate=2e-3),
+        decoder=Decoder(learning_rate=2e-3),
+        code=Code(noise=0.05),
+        generator=Generator(average=0.99, learning_rate=2e-4),
+        critic=Critic(learning_rate=2e-4),
         data=SNLI,
         evaluate_every=1000,
         log_every=100,

@@ -1,0 +1,1 @@
+"""Ray: the one worker function, the trainer around it, the search around both."""

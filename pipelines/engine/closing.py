@@ -1,0 +1,127 @@
+"""The end of a training or a sweep: registering the best model, showing what it writes, and what to type next."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.engine.display import side_by_side
+from pipelines.engine.records import read_record, write_record
+from pipelines.engine.worker import Metrics
+from pipelines.experiment.settings import Experiment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.tracking.runs import Tracker
+
+STEPS = 7
+"""Sentences or images of the interpolation shown."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A model's place in the registry."""
+
+    name: str
+    version: int
+    alias: str
+
+
+def register_once(
+    experiment: Experiment,
+    checkpoint: Path,
+    metrics: Metrics,
+    uri: str,
+    run_id: str,
+    fingerprint: str,
+    console: "Console",
+    record_file: Path,
+) -> Registered:
+    """Register the checkpoint as arae-NAME; it becomes champion where it beats the present one.
+
+    The version is written into the run's record, so that a finished run that is started again registers nothing twice.
+    """
+    from arae_core.evaluation.generation import SELECTION
+    from pipelines.tracking.promotion import crown, register
+
+    record = read_record(record_file)
+    assert record is not None
+    name, metric = f"arae-{experiment.name}", SELECTION[experiment.kind][0]
+    version = record.get("model_version") or register(
+        uri,
+        checkpoint,
+        experiment.name,
+        run_id,
+        metric=metric,
+        value=float(metrics[metric]),
+        data_fingerprint=fingerprint,
+        samples=experiment.samples,
+    )
+    write_record(record_file, record | {"model_version": version})
+    alias, why = crown(uri, name, version)
+    console.print(f"registered {name} version {version} as {alias}: {why}")
+    return Registered(name, version, alias)
+
+
+def show_model(checkpoint: Path, seed: int, console: "Console", tracker: "Tracker") -> Any:
+    """Print ten samples and an interpolation between two of them, and keep both in the tracker; the samples."""
+    from arae_core.sampling import Model
+    from pipelines.engine.pictures import samples_picture
+
+    model = Model.load(checkpoint)
+    samples: Any = model.generate(100, seed=seed)
+    path: Any = model.interpolate(samples[0], _other(samples), STEPS)
+    if isinstance(samples, list):
+        console.print("\n[bold]ten samples[/]")
+        console.print("\n".join(f"  {sentence}" for sentence in samples[:10]), markup=False)
+        console.print("\n[bold]from the first to another[/]")
+        console.print("\n".join(f"  {sentence}" for sentence in path), markup=False)
+        tracker.artifact("samples.txt", "\n".join(samples) + "\n")
+        tracker.artifact("interpolation.txt", "\n".join(path) + "\n")
+        return samples
+    console.print("\n[bold]ten samples[/]")
+    for row in (samples[:5], samples[5:10]):
+        console.print(side_by_side(row), markup=False, overflow="crop", no_wrap=True)
+    console.print("\n[bold]from the first to another[/]")
+    console.print(side_by_side(path), markup=False, overflow="crop", no_wrap=True)
+    tracker.figure("samples.png", samples_picture(samples, "samples"))
+    tracker.figure("interpolation.png", samples_picture(path, "interpolation"))
+    return samples
+
+
+def _other(samples: Any) -> Any:
+    """The first sample that differs from the first one, if any does."""
+    first = samples[0]
+    return next((s for s in samples[1:] if (s != first if isinstance(s, str) else (s != first).any())), samples[1])
+
+
+def next_command(checkpoint: Path, registered: Registered | None, uri: str, kind: str) -> str:
+    """The command to type after this one. uri: where the registry is, where that has to be said."""
+    model = f"models:/{registered.name}@{registered.alias}" if registered else str(checkpoint)
+    words = ["python", "pipelines/generate.py", "--model", model, "--count", "10"]
+    if registered and uri:
+        words += ["--tracking-uri", uri]
+    if kind == "image":
+        words += ["--output", "samples.png"]
+    return shlex.join(words)
+
+
+def again(command: str, words: Sequence[str], flag: str, name: str) -> str:
+    """The command that goes on with what was interrupted: the same one, with its name if it had none."""
+    named = list(words) if flag in words else [*words, flag, name]
+    return shlex.join(["python", f"pipelines/{command}", *named])
+
+
+def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:
+    """What to do in MLflow with a trial that has ended: Ray Tune stops it in mid-report, so it cannot itself."""
+    from pipelines.tracking.runs import Tracker
+
+    def close(row: dict[str, Any]) -> None:
+        if "run_id" in row:
+            tracker = Tracker(uri, row["run_id"])
+            tracker.tag({"state": str(row["state"]), **({"diverged": row["diverged"]} if "diverged" in row else {})})
+            tracker.finish("FAILED" if row["state"] in ("failed", "diverged") else "FINISHED")
+
+    return close

@@ -1,0 +1,164 @@
+"""What the terminal shows: a progress bar, a live table of trials, tables at the end. Elsewhere: plain lines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Figures = Mapping[str, Any]
+SHORT = {
+    "reconstruction_loss": "loss",
+    "distance": "distance",
+    "code_norm_real": "|c|",
+    "code_norm_fake": "|c~|",
+    "examples_per_second": "examples/s",
+}
+"""Figures of the training itself, and how they are called where room is scarce."""
+AT_EVALUATION = (
+    "generation_perplexity",
+    "forward_perplexity",
+    "reverse_perplexity",
+    "generation_f1",
+    "precision",
+    "coverage",
+    "valid",
+    "distinct",
+    "novel",
+    "validation_nll",
+    "validation_accuracy",
+)
+"""Figures of an evaluation, the most telling first."""
+
+
+def make_console() -> Console:
+    """Where everything is printed; wide where it is a file, so that tables are not cut."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(width=140, highlight=False)
+
+
+def number(value: object) -> str:
+    """A figure in few characters."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "" if value is None else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def listed(figures: Figures, names: Iterable[str]) -> str:
+    """ "loss 1.2, distance 0.03": those of the figures that are there."""
+    return ", ".join(f"{SHORT.get(n, n.replace('_', ' '))} {number(figures[n])}" for n in names if n in figures)
+
+
+class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
+    """One training as it goes: a bar on a terminal, elsewhere a line for each evaluation."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self.console, self.evaluated = console, -1
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(name, total=None, figures="starting the workers")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.bar.stop()
+
+    def show(self, figures: Figures) -> None:
+        """Take in a worker's newest figures; empty before there are any."""
+        if not figures:
+            return
+        self.bar.update(self.task, total=figures["end"], completed=figures["step"], figures=listed(figures, SHORT))
+        evaluation = figures.get("evaluation") or {}
+        if evaluation.get("step", -1) > self.evaluated and "diverged" not in evaluation:
+            self.evaluated = evaluation["step"]
+            self.console.print(
+                f"step {evaluation['step']}/{evaluation['end']}: {listed(evaluation, (*SHORT, *AT_EVALUATION))}",
+                soft_wrap=True,
+            )
+
+
+class TrialsDisplay(AbstractContextManager["TrialsDisplay"]):
+    """A sweep as it goes: a live table on a terminal, elsewhere a line for each report."""
+
+    def __init__(self, console: Console, metric: str) -> None:
+        self.console, self.metric = console, metric
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, rows: Sequence[Figures], news: Figures) -> None:
+        """rows: one a trial, as `leaderboard` takes them. news: the row of the trial that has just reported."""
+        if self.live:
+            self.live.update(leaderboard(rows, self.metric, "trials"), refresh=True)
+        else:
+            what = news.get("diverged") or listed(news, (self.metric, *SHORT, *AT_EVALUATION[1:]))
+            self.console.print(f"trial {short(news)}, step {news['step']}/{news['end']}: {what}", soft_wrap=True)
+
+
+def leaderboard(rows: Sequence[Figures], metric: str, title: str) -> Table:
+    """Trials as a table. A row has "trial", "state", "step", "end" and an evaluation's figures by name."""
+    figures = [name for name in AT_EVALUATION if name != metric and any(name in row for row in rows)]
+    figures = [metric, *figures][:7]
+    table = Table(title=title, title_justify="left")
+    for column in ("trial", "state", "step", *(name.replace("_", " ") for name in figures)):
+        table.add_column(column)
+    for row in rows:
+        step = f"{row['step']}/{row['end']}" if "step" in row else ""
+        table.add_row(short(row), str(row["state"]), step, *(number(row.get(name)) for name in figures))
+    return table
+
+
+def settings_table(rows: Sequence[Figures], searched: Sequence[str], most: int = 8) -> Table:
+    """What the first trials of a leaderboard were trained with: a column each."""
+    table = Table("setting", *(short(row) for row in rows[:most]), title="their settings", title_justify="left")
+    for name in searched:
+        table.add_row(name, *(number(row.get(name)) for row in rows[:most]))
+    return table
+
+
+def short(row: Figures) -> str:
+    """The trial's number in the sweep: the part of its id that differs."""
+    return str(row["trial"]).rsplit("_", 1)[-1]
+
+
+def metrics_table(metrics: Figures, title: str) -> Table:
+    """The figures of an evaluation, one a line."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name in (*AT_EVALUATION, "mean_length", *SHORT):
+        if name in metrics:
+            table.add_row(name.replace("_", " "), number(metrics[name]))
+    return table
+
+
+def drawn(image: Any) -> str:
+    """A binary image, uint8[H, W], in half blocks: two rows of pixels a line."""
+    rows = [*image.tolist(), *([[0] * image.shape[1]] if len(image) % 2 else [])]
+    blocks = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    return "\n".join("".join(blocks[pair] for pair in zip(*pair_of_rows, strict=True)) for pair_of_rows in pairs)
+
+
+def side_by_side(images: Iterable[Any]) -> str:
+    """Several images in a row."""
+    lines = [drawn(image).splitlines() for image in images]
+    return "\n".join("  ".join(parts) for parts in zip(*lines, strict=True))

@@ -1,0 +1,214 @@
+"""Ray Tune around the trials: schedulers, search algorithms, going on with a sweep, and what came out of it."""
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from pipelines.engine.bridge import drive_trial
+from pipelines.engine.cluster import DRIVER, Room
+from pipelines.engine.space import domains, inside, mutations, own_values, with_own
+from pipelines.engine.sweep import Sweep
+from pipelines.engine.trial import run_trial
+
+Row = dict[str, Any]
+"""A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name."""
+
+OF_TUNE = {
+    *("timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s", "pid"),
+    *("time_total_s", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore"),
+    *("experiment_tag", "should_checkpoint"),
+}
+"""What Ray Tune adds to every report."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sweep found: a row for each trial with its best evaluation, the best trial first, which is also `best`."""
+
+    rows: list[Row]
+    best: Row | None
+    """With "checkpoint", a Path; None where no trial came to an evaluation."""
+
+
+class Watch(Callback):
+    """Tells the driver of every report and every end.
+
+    Ray pickles its callbacks into the sweep's folder and, going on with it, unpickles them: whom to tell is therefore
+    kept in the class and not in the object.
+    """
+
+    reported: Callable[[list[Row], Row], None]
+    ended: Callable[[Row], None]
+    interrupted: bool
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        now = {other.trial_id: _row(other, other.last_result or {}) for other in trials}
+        now[trial.trial_id] = _row(trial, result)
+        Watch.reported(list(now.values()), now[trial.trial_id])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        row = _row(trial, trial.last_result or {})
+        Watch.ended(row | {"state": _ending(row)})  # Tune still calls it running
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        Watch.ended(_row(trial, trial.last_result or {}) | {"state": "failed"})
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        Watch.interrupted = any(not trial.is_finished() for trial in trials)
+
+
+def run_sweep(
+    sweep: Sweep, room: Room, reported: Callable[[list[Row], Row], None], ended: Callable[[Row], None]
+) -> Found:
+    """Run the sweep in the cluster that runs, from its beginning or from where it stopped.
+
+    reported: called with all trials' rows, and the one that has just reported. ended: with the row of a trial that has
+    ended. Raises KeyboardInterrupt after Ctrl-C, the state saved.
+    """
+    from ray import tune
+
+    trainable = make_trainable(sweep, room)
+    if tune.Tuner.can_restore(str(sweep.folder)):
+        tuner = tune.Tuner.restore(str(sweep.folder), trainable=trainable, resume_errored=True)
+    else:
+        tuner = make_tuner(sweep, trainable, sweep.at_once(room))
+    Watch.reported, Watch.ended, Watch.interrupted = reported, ended, False
+    results = tuner.fit()
+    if Watch.interrupted:
+        raise KeyboardInterrupt
+    found = collect(results, *sweep.selection)
+    if sweep.options["scheduler"] == "pbt":
+        _prune(results, found)
+    return found
+
+
+def make_trainable(sweep: Sweep, room: Room) -> Any:
+    """What Ray Tune runs as a trial, with what it takes of the cluster."""
+    from ray import tune
+
+    plan = sweep.plan(room)
+    if plan.share.workers == 1:
+        resources = {"cpu": plan.share.cpus, "gpu": plan.share.gpus}
+        return tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
+    # A cluster that others started knows nothing of our own resource: there a driver takes some of a node's memory.
+    resources = {"memory": 500_000_000} if room.attached else {DRIVER: 1}
+    return tune.with_resources(tune.with_parameters(drive_trial, plan=plan), resources)
+
+
+def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
+    """A Tuner whose first trial has the experiment's own settings."""
+    from ray import tune
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    experiment, (metric, mode) = sweep.experiment, sweep.selection
+    pbt = sweep.options["scheduler"] == "pbt"
+    own = own_values(sweep.space, experiment)
+    random.seed(experiment.seed)  # population based training draws from this one
+    algorithm: Any = BasicVariantGenerator(points_to_evaluate=[own], random_state=experiment.seed)
+    if sweep.options["search"] == "optuna":
+        from ray.tune.search.optuna import OptunaSearch
+
+        algorithm = OptunaSearch(points_to_evaluate=[own], seed=experiment.seed)
+    # PBT may want any checkpoint that a donor ever had: with a number to keep, exploits found theirs deleted
+    best = tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=metric, checkpoint_score_order=mode)
+    return tune.Tuner(
+        trainable,
+        param_space=domains(with_own(sweep.space, own)),
+        tune_config=tune.TuneConfig(
+            metric=metric,
+            mode=mode,
+            num_samples=sweep.options["trials"],
+            search_alg=algorithm,
+            scheduler=make_scheduler(sweep),
+            max_concurrent_trials=None if pbt else at_once,  # with PBT this would limit the population
+            reuse_actors=experiment.workers == 1,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=sweep.name,
+            storage_path=str(sweep.folder.parent),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
+            checkpoint_config=tune.CheckpointConfig() if pbt else best,
+            callbacks=[Watch()],
+        ),
+    )
+
+
+def make_scheduler(sweep: Sweep) -> Any:
+    """asha stops the worse trials early, pbt lets them go on from better ones, none lets all run to their end."""
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+
+    every, total = sweep.experiment.evaluate_every, sweep.iterations
+    evaluations = math.ceil(total / every)
+    if sweep.options["scheduler"] == "asha":
+        # A quarter of the run before anything is judged: adversarial training is often worst before it gets good. The
+        # limit lies past the end, so that a trial ends by itself and not in its last report.
+        grace = min(every * math.ceil(evaluations / 4), total)
+        return ASHAScheduler("step", max_t=total + 1, grace_period=grace, reduction_factor=2)
+    if sweep.options["scheduler"] == "pbt":
+        mutated = mutations(sweep.space)
+        return PopulationBasedTraining(
+            "step",
+            perturbation_interval=every * max(1, evaluations // 5),
+            hyperparam_mutations=mutated,
+            custom_explore_fn=inside({name: sweep.space[name] for name in mutated}),
+            log_config=False,
+        )
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
+def collect(results: Any, metric: str, mode: str) -> Found:
+    """Every trial with the best of its evaluations whose checkpoint is still there, the best trial first."""
+    sign = 1 if mode == "min" else -1
+    rows = []
+    for result in results:
+        row = _figures(result.metrics or {}) | result.config | {"trial": Path(result.path).name}
+        row["state"] = "failed" if result.error else _ending(row)
+        scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m]
+        if scored:
+            checkpoint, metrics = min(scored, key=lambda pair: sign * float(pair[1][metric]))
+            row |= _figures(metrics) | settings_of(Path(checkpoint.path)) | {"checkpoint": Path(checkpoint.path)}
+        rows.append(row)
+    rows.sort(key=lambda row: sign * float(row[metric]) if "checkpoint" in row else math.inf)
+    return Found(rows, rows[0] if rows and "checkpoint" in rows[0] else None)
+
+
+def settings_of(checkpoint: Path) -> Row:
+    """What was searched and what a checkpoint was last trained with: under PBT a trial's settings change on its way."""
+    lineage = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))["lineage"]
+    return dict(lineage[-1][2])
+
+
+def _row(trial: Any, result: dict[str, Any]) -> Row:
+    """A trial of Ray Tune as it is now."""
+    row: Row = _figures(result) | trial.config | {"trial": trial.trial_id}
+    running = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
+    return row | {"state": running.get(trial.status) or _ending(row)}
+
+
+def _figures(metrics: dict[str, Any]) -> Row:
+    return {name: value for name, value in metrics.items() if name not in OF_TUNE}
+
+
+def _ending(row: Row) -> str:
+    if row.get("diverged"):
+        return "diverged"
+    return "done" if row.get("step", 0) >= row.get("end", math.inf) else "stopped"
+
+
+def _prune(results: Any, found: Found) -> None:
+    """Delete what population based training had to keep while it ran: all but each trial's best and last checkpoint."""
+    keep = {row["checkpoint"] for row in found.rows if "checkpoint" in row}
+    keep |= {Path(result.checkpoint.path) for result in results if result.checkpoint}
+    for result in results:
+        for checkpoint, _ in result.best_checkpoints or []:
+            if Path(checkpoint.path) not in keep:
+                shutil.rmtree(checkpoint.path, ignore_errors=True)

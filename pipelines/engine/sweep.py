@@ -1,0 +1,171 @@
+"""What a sweep is, before Ray starts: asked for on the command line, or read back from its record to go on with it."""
+
+import argparse
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arae_core.config import flatten
+from pipelines.engine import cluster
+from pipelines.engine.cluster import Room
+from pipelines.engine.records import Record, read_record, write_record
+from pipelines.engine.space import Space, load_space
+from pipelines.engine.trainer import Share
+from pipelines.engine.trial import Plan
+from pipelines.engine.worker import Task, experiment_of
+from pipelines.experiment.command_line import Arguments
+from pipelines.experiment.settings import Experiment
+
+if TYPE_CHECKING:
+    from pipelines.experiment.corpora import Corpus
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that a sweep is, apart from the cluster. `options`: trials, scheduler, search and so on, as typed."""
+
+    folder: Path
+    experiment: Experiment
+    space: Space
+    options: Record
+    corpus: "Corpus"
+    tracking_uri: str
+    run_id: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def file(self) -> Path:
+        return record_file(self.folder)
+
+    @property
+    def selection(self) -> tuple[str, str]:
+        """The metric that chooses, and min or max."""
+        from arae_core.evaluation.generation import SELECTION
+
+        return SELECTION[self.experiment.kind]
+
+    @property
+    def iterations(self) -> int:
+        """Of a trial that is not stopped."""
+        from arae_core.training import total_iterations
+
+        return total_iterations(self.experiment, len(self.corpus.store("train")))
+
+    @property
+    def needs_dashboard(self) -> bool:
+        """Where a stopped trial leaves workers behind: Ray asks the dashboard which ones to take down."""
+        return self.experiment.workers > 1 and self.options["scheduler"] != "none"
+
+    @property
+    def drivers(self) -> int:
+        """Drivers of multi-worker trials that a private cluster has to take."""
+        if self.experiment.workers == 1 or cluster.attached():
+            return 0
+        return self.at_once(cluster.this_machine())
+
+    def share(self, room: Room) -> Share:
+        """What each worker of a trial gets. Raises ValueError where not one trial fits."""
+        return _share(self.experiment, self.options, room)
+
+    def at_once(self, room: Room) -> int:
+        """How many trials run at a time."""
+        share = self.share(room)
+        fit = cluster.check_fits(room, share.workers, share.cpus, share.gpus)
+        return min(fit, int(self.options["trials"]), int(self.options["max_concurrent"]) or fit)
+
+    def plan(self, room: Room) -> Plan:
+        task = Task(flatten(self.experiment), str(self.corpus.folder), self.tracking_uri, self.run_id)
+        return Plan(task, f"arae-{self.experiment.name}", self.share(room), str(self.folder))
+
+    def again(self, options: argparse.Namespace) -> str:
+        """The command that goes on with this sweep."""
+        words = ["python", "pipelines/tune.py", "--resume", self.name, "--storage", str(options.storage)]
+        return shlex.join(words + (["--json"] if options.json else []))
+
+
+def record_file(folder: Path) -> Path:
+    return folder / "sweep.json"
+
+
+def open_sweep(asked: Arguments, storage: Path) -> Sweep:
+    """The sweep asked for: a new one, or with --resume the one of that name as it was. Checks all that can be checked.
+
+    Raises ValueError for what does not fit together, an unknown sweep, and a name that is taken.
+    """
+    from pipelines.experiment.corpora import Corpus, prepare
+    from pipelines.tracking.runs import open_tracking, start_parent
+
+    options = asked.options
+    if options.resume:
+        folder, record = _recorded(options.resume, storage)
+        if asked.given:
+            raise ValueError(f"--resume goes on with everything as it was: leave out --{next(iter(asked.given))}")
+        experiment = experiment_of(record["settings"])
+        corpus_folder = storage / "data" / record["data_fingerprint"]
+        corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
+        space = {name: tuple(domain) for name, domain in record["space"].items()}
+        uri = open_tracking(record["tracking_uri"])
+        start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=True)
+        sweep = Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"])
+        _check(sweep.experiment, sweep.options)
+        return sweep
+    experiment = asked.experiment
+    space = load_space(options.space, experiment)
+    names = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
+    chosen: Record = {name: getattr(options, name) for name in names}
+    _check(experiment, chosen)
+    name = options.run_name or f"{experiment.name}-{options.space}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = storage / "sweeps" / name
+    if Path(name).name != name:
+        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    if folder.exists():
+        raise ValueError(f"--run-name {name}: there is such a sweep already; --resume {name} goes on with it")
+    uri = open_tracking(options.tracking_uri)
+    corpus = prepare(experiment, storage)
+    settings = flatten(experiment)
+    tags = {"data_fingerprint": corpus.fingerprint, "command": "tune"}
+    run_id = start_parent(uri, f"arae-{experiment.name}", name, params=settings | chosen, tags=tags)
+    record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
+    write_record(record_file(folder), {**record, "tracking_uri": uri, "run_id": run_id})
+    return Sweep(folder, experiment, space, chosen, corpus, uri, run_id)
+
+
+def _recorded(name: str, storage: Path) -> tuple[Path, Record]:
+    folder = storage / "sweeps" / name
+    record = read_record(record_file(folder))
+    if record is None:
+        names = sorted(path.parent.name for path in storage.glob("sweeps/*/sweep.json"))
+        raise ValueError(f"--resume {name}: no such sweep in {storage}; there are: {', '.join(names) or 'none'}")
+    return folder, record
+
+
+def _check(experiment: Experiment, options: Record) -> None:
+    if options["trials"] < 1:
+        raise ValueError(f"--trials must be >= 1, got {options['trials']}")
+    if options["scheduler"] == "pbt":
+        for flag, wrong, why in (
+            ("--trials", options["trials"] < 2, "be >= 2 with --scheduler pbt: trials learn from each other"),
+            ("--max-concurrent", options["max_concurrent"] > 0, "be 0 with --scheduler pbt: it limits the population"),
+            ("--search", options["search"] != "random", "be random with --scheduler pbt, which chooses by itself"),
+        ):
+            if wrong:
+                raise ValueError(f"{flag} must {why}")
+    if not cluster.attached():
+        _share(experiment, options, cluster.this_machine())
+
+
+def _share(experiment: Experiment, options: Record, room: Room) -> Share:
+    workers, gpus = experiment.workers, float(options["gpus_per_trial"])
+    if gpus and experiment.device == "cpu":
+        raise ValueError(f"--gpus-per-trial must be 0 with device cpu, got {gpus:g}")
+    if gpus and workers > 1 and not (gpus / workers).is_integer():
+        raise ValueError(f"--gpus-per-trial must be a multiple of workers ({workers}), got {gpus:g}: each has its own")
+    each = gpus / workers if gpus else float(cluster.use_gpu(experiment.device, room))
+    cluster.check_fits(room, workers, 1, each)
+    return Share(workers, 1.0, each)
+

@@ -1,0 +1,161 @@
+"""Ray Train around the worker: N processes, restarts from the last checkpoint, resuming by name."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.engine.cluster import Room, attached, check_fits, use_gpu
+from pipelines.engine.worker import Metrics, Task, experiment_of, work
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    metrics: Metrics
+    """Of the best evaluation, by the selection metric."""
+    checkpoint: Path | None
+    """Of that evaluation; None where there was none."""
+    diverged: str = ""
+    """What was not finite, if anything."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each worker of a training gets."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+def share_of(room: Room, workers: int, device: str) -> Share:
+    """All of a private cluster, evenly; of one that others use, too, a CPU each. ValueError where that does not fit."""
+    gpus = 1.0 if use_gpu(device, room) else 0.0
+    check_fits(room, workers, 1, gpus)
+    return Share(workers, 1.0 if room.attached else max(1.0, room.cpus // workers), gpus)
+
+
+def make_trainer(
+    task: Task,
+    share: Share,
+    name: str,
+    storage: Path,
+    *,
+    board: Any = None,
+    callbacks: list[Any] | None = None,
+    in_trial: bool = False,
+) -> Any:
+    """A TorchTrainer of `work`, whose checkpoints lie in storage/name. The same name goes on where it stopped.
+
+    in_trial: Ray Tune copies every checkpoint and decides what to keep; here none may go while it is being copied.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from arae_core.evaluation.generation import SELECTION
+
+    class Undisturbed(TorchTrainer):
+        """Without Ray's cleaner after dead controllers: on a busy machine it takes a slow one for dead and ends its
+        workers. A private cluster goes with its driver and leaves nothing to clean.
+        """
+
+        def _create_default_callbacks(self) -> list[Any]:
+            kept = super()._create_default_callbacks()  # type: ignore[misc]
+            return [callback for callback in kept if type(callback).__name__ != "PlacementGroupCleanerCallback"]
+
+    trainer = TorchTrainer if in_trial or attached() else Undisturbed
+    experiment = experiment_of(task.settings)
+    metric, mode = SELECTION[experiment.kind]
+    keep = CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=metric, checkpoint_score_order=mode)
+    resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+    return trainer(
+        train_worker,
+        train_loop_config={"task": task, "threads": int(share.cpus), "board": board},
+        scaling_config=ScalingConfig(num_workers=share.workers, use_gpu=share.gpus > 0, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=experiment.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=4) if in_trial else keep,
+            callbacks=callbacks,
+        ),
+    )
+
+
+def train_worker(config: dict[str, Any]) -> Any:
+    """What each of Ray Train's workers runs: its Metrics, of which rank 0's come back."""
+    import ray.train
+    import torch
+    from ray.train.torch import get_device
+
+    from arae_core.parallel import Parallel
+
+    torch.set_num_threads(config["threads"])
+    task, board = config["task"], config["board"]
+
+    def report(metrics: Metrics, folder: Path | None) -> None:
+        ray.train.report(metrics, ray.train.Checkpoint.from_directory(str(folder)) if folder else None)
+
+    def progress(figures: Metrics) -> None:
+        if board is not None:
+            board.pin.remote(task.trial, figures)
+
+    with ExitStack() as stack:
+        last = ray.train.get_checkpoint()  # of this very run, after a restart: newer than what it was started from
+        if last is not None:
+            task = replace(task, resume=stack.enter_context(last.as_directory()))
+        return work(task, Parallel.from_process_group(), report, device=str(get_device()), progress=progress)
+
+
+def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metrics], None]) -> Outcome:
+    """Train in the cluster that runs; `show` gets the newest figures a few times a second, in this thread.
+
+    Raises RuntimeError, with the worker's own error, where restarts did not help.
+    """
+    import ray
+    from ray.train import TrainingFailedError
+
+    from arae_core.evaluation.generation import SELECTION
+    from pipelines.engine.board import open_board
+
+    board = open_board()
+    trainer = make_trainer(task, share, name, storage, board=board)
+    ended: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            ended["result"] = trainer.fit()
+        except BaseException as error:
+            ended["error"] = error
+
+    # Not in the main thread: Ctrl-C then reaches the display here at once, and Ray is shut down behind it.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.3)
+        show(ray.get(board.read.remote()).get(task.trial, {}))
+    error = ended.get("error")
+    if isinstance(error, TrainingFailedError):
+        raise RuntimeError(f"training failed for good: {reason(error)}") from error
+    if error is not None:
+        raise error
+    result = ended["result"]
+    kind = experiment_of(task.settings).kind
+    last: Metrics = result.return_value or {}
+    metric, mode = SELECTION[kind]
+    scored = [(checkpoint, metrics) for checkpoint, metrics in result.best_checkpoints if metric in metrics]
+    if not scored:
+        return Outcome(last, None, str(last.get("diverged", "")))
+    checkpoint, metrics = (min if mode == "min" else max)(scored, key=lambda pair: float(pair[1][metric]))
+    return Outcome(metrics, Path(checkpoint.path), str(last.get("diverged", "")))
+
+
+def reason(error: Any) -> str:
+    """The last line of the error that workers of Ray Train ended with."""
+    failures = getattr(error, "worker_failures", {})
+    texts = [str(failure).strip() for failure in failures.values()] or [str(error).strip()]
+    return (texts[0].splitlines() or [type(error).__name__])[-1]

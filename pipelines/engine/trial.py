@@ -1,0 +1,52 @@
+"""One trial of a sweep: the worker with the settings that the search has chosen, in the trial's own process."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.engine.trainer import Share
+from pipelines.engine.worker import Metrics, Task, work
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all trials of a sweep have in common. Plain values."""
+
+    task: Task
+    """`run_id` is the sweep's; each trial has its own, a child of it."""
+    experiment: str
+    """MLflow's experiment."""
+    share: Share
+    folder: str
+    """The sweep's, absolute."""
+
+    def task_of(self, trial: str, config: Mapping[str, Any], resume: str | None) -> Task:
+        """A trial's own task; its MLflow run is started, or found again by its tag."""
+        from pipelines.tracking.runs import start_or_resume_child
+
+        settings = {**self.task.settings, **config}
+        run_id = start_or_resume_child(
+            self.task.tracking_uri, self.experiment, self.task.run_id, trial, params=settings
+        )
+        return replace(self.task, settings=settings, searched=dict(config), trial=trial, run_id=run_id, resume=resume)
+
+
+def run_trial(config: dict[str, Any], plan: Plan) -> None:
+    """A trial of one worker. Ray Tune may stop it in any report and start it again, from a checkpoint of any trial."""
+    import torch
+    from ray import tune
+
+    from arae_core.parallel import Parallel
+
+    torch.set_num_threads(max(1, int(plan.share.cpus)))
+
+    def report(metrics: Metrics, folder: Path | None) -> None:
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(str(folder)) if folder else None)
+
+    with ExitStack() as stack:
+        last = tune.get_checkpoint()
+        folder = stack.enter_context(last.as_directory()) if last is not None else None
+        task = plan.task_of(tune.get_context().get_trial_id(), config, folder)
+        work(task, Parallel(), report, device="cuda" if plan.share.gpus else "cpu")

@@ -1,0 +1,142 @@
+"""The one worker: what every process that trains does, started by Ray Train, by a Tune trial, or by both.
+
+It trains to the next evaluation, scores samples, saves a checkpoint, reports, and so on to the end. Whoever starts it
+says what `report` means. Everything that it must know is in a Task of plain values.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arae_core.config import Settings, with_settings
+from pipelines.experiment.settings import Experiment
+
+if TYPE_CHECKING:
+    from arae_core.parallel import Parallel
+
+WORST = {"min": 1e6, "max": 0.0}
+"""What a trial whose loss is no longer finite scores: worse than any model, and a number that Ray Tune can sort."""
+
+Metrics = dict[str, Any]
+Report = Callable[[Metrics, Path | None], None]
+Progress = Callable[[Metrics], None]
+
+
+def ignore(figures: Metrics) -> None:
+    """A Progress for when nobody watches."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker has to do. Plain values: it is pickled on its way there."""
+
+    settings: Mapping[str, Any]
+    """Dotted name -> value, of the whole Experiment."""
+    corpus: str
+    """Folder that `corpora.prepare` made."""
+    tracking_uri: str
+    run_id: str
+    """The MLflow run that rank 0 writes to."""
+    trial: str = "train"
+    """Who trains, in the checkpoint's lineage."""
+    searched: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the settings that a search has chosen."""
+    resume: str | None = None
+    """Checkpoint folder to go on from: this run's own, or under PBT another trial's."""
+
+
+def experiment_of(flat: Mapping[str, Any]) -> Experiment:
+    """The Experiment with these settings (dotted name -> value). Raises ValueError where they are not valid."""
+    return with_settings(Experiment(name=flat["name"]), flat)
+
+
+def core_settings(experiment: Experiment) -> Settings:
+    """The part of an experiment that is the core's, as a checkpoint keeps it."""
+    return Settings(**{f.name: getattr(experiment, f.name) for f in fields(Settings)})
+
+
+def work(
+    task: Task, parallel: "Parallel", report: Report, *, device: str = "cpu", progress: Progress = ignore
+) -> Metrics:
+    """Train to the end and return the last metrics reported.
+
+    report: called by every rank alike after each evaluation; rank 0 passes metrics and a checkpoint folder that is
+    gone afterwards, the others {} and None. progress: called by rank 0 with the newest figures.
+
+    A loss that is not finite ends the training: metrics with "diverged" (what happened) and the worst score are
+    reported without a checkpoint, so that the last good one stays. A run that is complete already reports once.
+    """
+    from arae_core.checkpoint import load_checkpoint, save_checkpoint
+    from arae_core.evaluation.generation import SELECTION
+    from arae_core.state import TrainingState
+    from arae_core.training import total_iterations, train
+    from pipelines.engine.scoring import Scorer
+    from pipelines.experiment.corpora import Corpus
+    from pipelines.tracking.runs import Tracker
+
+    experiment = experiment_of(task.settings)
+    settings = core_settings(experiment)
+    corpus = Corpus.load(Path(task.corpus))
+    store, vocabulary = corpus.store("train"), corpus.vocabulary
+    extra: dict[str, Any] = {}
+    if task.resume is None:
+        state = TrainingState.new(settings, corpus.shape, device)
+    else:
+        state, _, extra = load_checkpoint(Path(task.resume), device, settings=settings)
+    first = parallel.rank == 0
+    before = extra.get("lineage", [])
+    lineage = _continued(before, task, state.step)
+    own = bool(before) and before[-1][0] == task.trial  # not a donor's
+    tracker = Tracker(task.tracking_uri, task.run_id, extra["unsent"] if own else ())
+    if before and len(lineage) > len(before):
+        tracker.log(state.step, {f"pbt/{k}": v for k, v in task.searched.items() if isinstance(v, (int, float))})
+    end = total_iterations(settings, len(store))
+    scorer = Scorer(experiment, corpus) if first else None
+    evaluation: Metrics = extra.get("metrics", {})
+
+    def send(values: Metrics, checkpoint: Path | None = None) -> None:
+        values["run_id"] = task.run_id
+        report(values if first else {}, checkpoint)
+
+    if state.step >= end:  # killed between its last checkpoint and its end, or cloned from a donor that was done
+        with tempfile.TemporaryDirectory() as folder:
+            copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, extra) if first else None
+            send(evaluation, copy)
+    while state.step < end:
+        until = min(end, (state.step // experiment.evaluate_every + 1) * experiment.evaluate_every)
+        try:
+            for point in train(state, store, parallel, until=until, every=experiment.log_every):
+                if first:
+                    tracker.log(point.step, point.scalars)
+                    progress({**point.scalars, "step": point.step, "end": end, "evaluation": evaluation})
+                scalars = point.scalars
+        except FloatingPointError as error:  # on every rank alike
+            name, mode = SELECTION[experiment.kind]
+            evaluation = {"step": until, "end": end, name: WORST[mode], "diverged": str(error)}
+            tracker.flush()
+            send(evaluation)
+            return evaluation
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if scorer:
+                checkpoint = Path(folder, "checkpoint")
+                scores, samples = scorer.score(state)
+                evaluation = {**scalars, **scores, "step": state.step, "end": end}
+                tracker.log(state.step, scores)
+                tracker.artifact(f"samples/{state.step:07d}.txt", samples)
+                kept = {"metrics": evaluation, "lineage": lineage, "unsent": tracker.unsent()}
+                save_checkpoint(checkpoint, state, vocabulary, kept)
+            tracker.flush()  # only now: what a lost worker has to do again is not in MLflow. Tune may stop us in report
+            send(evaluation, checkpoint)
+        progress(evaluation | {"evaluation": evaluation})
+    return evaluation
+
+
+def _continued(lineage: list[Any], task: Task, step: int) -> list[Any]:
+    """Who trained with what from which step on: [[trial, step, {name: value}], ...]; a new entry where that changes."""
+    searched = dict(task.searched)
+    if lineage and lineage[-1][0] == task.trial and lineage[-1][2] == searched:
+        return lineage
+    return [*lineage, [task.trial, step, searched]]

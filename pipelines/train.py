@@ -1,0 +1,103 @@
+"""Train one model, on as many workers as asked for, and register it.
+
+python pipelines/train.py --config snli --data.source DIR --workers 2 --epochs 3 [--run-name NAME]
+
+The same command with the same --run-name goes on where it stopped, whatever stopped it.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pipelines.experiment.command_line import Option, default_tracking_uri, emit_json, parse, run
+
+OPTIONS = (
+    Option("run_name", str, "", "Name of the run, to go on with it later (default: the configuration and the time)."),
+    Option("no_register", bool, False, "Do not put the model into the registry."),
+)
+
+
+def train(arguments: Sequence[str] | None) -> None:
+    asked = parse(arguments, "Train an adversarially regularized autoencoder.", OPTIONS)
+    experiment, options = asked.experiment, asked.options
+    from arae_core.config import flatten
+    from pipelines.engine import closing, cluster, display, pictures, records, trainer
+    from pipelines.engine.worker import Task
+    from pipelines.experiment.corpora import prepare
+    from pipelines.tracking.runs import Tracker, open_tracking, start_parent
+
+    console = display.make_console()
+    storage = cluster.writable(options.storage)
+    name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if Path(name).name != name:
+        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    if not cluster.attached():
+        trainer.share_of(cluster.this_machine(), experiment.workers, experiment.device)
+    file, settings = storage / "runs" / name / "run.json", flatten(experiment)
+    record = records.read_record(file)
+    if record:
+        records.check_same(record["settings"], settings, f"run {name}")
+    uri = open_tracking(options.tracking_uri)
+    corpus = prepare(experiment, storage)
+    if record:
+        records.check_same(record, {"data_fingerprint": corpus.fingerprint}, f"run {name}")
+        console.print(f"going on with run {name}")
+    console.print("\n".join(corpus.summary()))
+    mlflow_name, tags = f"arae-{experiment.name}", {"data_fingerprint": corpus.fingerprint, "command": "train"}
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=record is not None)
+    record = record or {"settings": settings, "data_fingerprint": corpus.fingerprint, "run_id": run_id}
+    records.write_record(file, record)
+    tracker = Tracker(uri, run_id)
+    tracker.artifact("settings.json", settings)
+    tracker.artifact("data.json", corpus.report)
+    task = Task(settings, str(corpus.folder), uri, run_id)
+    status = "FAILED"
+    try:
+        with cluster.running() as room:
+            share = trainer.share_of(room, experiment.workers, experiment.device)
+            console.print(f"run {name}: {share.workers} workers on {room}, checkpoints in {file.parent}")
+            with display.TrainingDisplay(console, name) as shown:
+                outcome = trainer.fit(task, share, name, file.parent.parent, shown.show)
+        if outcome.diverged:
+            kept = f"the best checkpoint is {outcome.checkpoint}" if outcome.checkpoint else "no checkpoint was made"
+            raise RuntimeError(f"{outcome.diverged}; {kept}")
+        assert outcome.checkpoint is not None
+        console.print(display.metrics_table(outcome.metrics, f"best evaluation, step {outcome.metrics['step']}"))
+        registered = None
+        if not options.no_register:
+            registered = closing.register_once(
+                experiment, outcome.checkpoint, outcome.metrics, uri, run_id, corpus.fingerprint, console, file
+            )
+        closing.show_model(outcome.checkpoint, experiment.seed, console, tracker)
+        figure = pictures.run_picture(pictures.read_curves(uri, run_id), name)
+        figure.savefig(file.parent / "curves.png", dpi=120)
+        tracker.figure("curves.png", figure)
+        status = "FINISHED"
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        status = "KILLED"
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        raise KeyboardInterrupt(closing.again("train.py", words, "--run-name", name)) from None
+    finally:
+        tracker.finish(status)
+    console.print(f"\npicture: {file.parent / 'curves.png'}")
+    elsewhere = "" if uri == default_tracking_uri() else uri
+    console.print(f"next: {closing.next_command(outcome.checkpoint, registered, elsewhere, experiment.kind)}")
+    if options.json:
+        version = registered.version if registered else None
+        results = {"run_id": run_id, "checkpoint": str(outcome.checkpoint), "metrics": outcome.metrics}
+        emit_json({**results, "model_version": version, "model": registered.name if registered else None, "name": name})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(train, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

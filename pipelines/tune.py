@@ -1,0 +1,103 @@
+"""Search the settings that training is sensitive to, and register the best model found.
+
+python pipelines/tune.py --config grammar --space stability --trials 6 --scheduler asha
+python pipelines/tune.py --resume NAME
+
+Without arguments it does the first of these. The configuration's own settings are always the first trial. Trials of
+several workers (--workers 2) train together as in train.py.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pipelines.experiment.command_line import Option, default_tracking_uri, emit_json, parse, run
+
+SCHEDULERS, SEARCHES = ("asha", "pbt", "none"), ("random", "optuna")
+OPTIONS = (
+    Option("space", str, "stability", "What to search: a file of tune_spaces/."),
+    Option("trials", int, 6, "Trials, the first of them with the configuration's own settings."),
+    Option("scheduler", str, "asha", "Stop worse trials early, restart them from better ones, or neither.", SCHEDULERS),
+    Option("search", str, "random", "How settings are chosen.", SEARCHES),
+    Option("resume", str, "", "Name of a sweep to go on with, everything else as it was."),
+    Option("run_name", str, "", "Name of the sweep (default: the configuration, the space and the time)."),
+    Option("gpus_per_trial", float, 0.0, "GPUs of a trial, also a part of one; 0: one a worker where there are any."),
+    Option("max_concurrent", int, 0, "Trials at a time at most; 0: as many as fit."),
+)
+
+
+def tune(arguments: Sequence[str] | None) -> None:
+    asked = parse(arguments, "Search the settings that training is sensitive to.", OPTIONS)
+    options = asked.options
+    from pipelines.engine import closing, cluster, display, pictures
+    from pipelines.engine.sweep import open_sweep
+    from pipelines.tracking.runs import Tracker
+
+    console = display.make_console()
+    sweep = open_sweep(asked, cluster.writable(options.storage))
+    experiment, uri, metric, searched = sweep.experiment, sweep.tracking_uri, sweep.selection[0], list(sweep.space)
+    console.print("\n".join(sweep.corpus.summary()))
+    tracker, status = Tracker(uri, sweep.run_id), "FAILED"
+    try:
+        with cluster.running(drivers=sweep.drivers, dashboard=sweep.needs_dashboard) as room:
+            from pipelines.engine.search import run_sweep
+
+            console.print(
+                f"sweep {sweep.name}: {sweep.options['trials']} trials of {sweep.iterations} iterations, "
+                f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself"
+            )
+            with display.TrialsDisplay(console, metric) as shown:
+                found = run_sweep(sweep, room, shown.show, closing.trial_closer(uri))
+        console.print(display.leaderboard(found.rows, metric, f"sweep {sweep.name}, best first"))
+        console.print(display.settings_table(found.rows, searched))
+        if found.best is None:
+            raise RuntimeError("no trial came to its first evaluation; the leaderboard says what became of them")
+        best = found.best
+        registered = closing.register_once(
+            experiment, best["checkpoint"], best, uri, best["run_id"], sweep.corpus.fingerprint, console, sweep.file
+        )
+        closing.show_model(best["checkpoint"], experiment.seed, console, tracker)
+        curves = pictures.read_curves(uri, best["run_id"])
+        picture = sweep.folder / "sweep.png"
+        figure = pictures.sweep_picture(curves, found.rows, metric, best["trial"], sweep.space)
+        figure.savefig(picture, dpi=120)
+        tracker.figure("sweep.png", figure)
+        rows = [{name: str(v) if isinstance(v, Path) else v for name, v in row.items()} for row in found.rows]
+        tracker.artifact("leaderboard.json", rows)
+        tracker.artifact("data.json", sweep.corpus.report)
+        status = "FINISHED"
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise KeyboardInterrupt(sweep.again(options)) from None
+    finally:
+        tracker.finish(status)
+    console.print(f"\npicture: {picture}")
+    elsewhere = "" if uri == default_tracking_uri() else uri
+    console.print(f"next: {closing.next_command(best['checkpoint'], registered, elsewhere, experiment.kind)}")
+    if options.json:
+        emit_json(
+            {
+                "run_id": sweep.run_id,
+                "checkpoint": str(best["checkpoint"]),
+                "metrics": {name: value for name, value in best.items() if isinstance(value, (int, float))},
+                "model_version": registered.version,
+                "model": registered.name,
+                "alias": registered.alias,
+                "name": sweep.name,
+                "trials": rows,
+            }
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(tune, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What fits is known before anything starts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines.engine.cluster import Room, attached, check_fits, this_machine, use_gpu, writable
+
+HERE = Room(cpus=2, gpus=0, node_cpus=2, node_gpus=0, attached=False)
+LENT = Room(cpus=16, gpus=1, node_cpus=16, node_gpus=1, attached=True)
+
+
+def test_how_many_groups_fit_at_once() -> None:
+    assert check_fits(HERE, workers=1) == 2
+    assert check_fits(HERE, workers=2) == 1
+    assert check_fits(LENT, workers=1, gpus=0.25) == 4
+    assert check_fits(LENT, workers=3, cpus=2) == 2
+
+
+@pytest.mark.parametrize(
+    ("room", "workers", "gpus", "message"),
+    [
+        (HERE, 3, 0, r"workers must be <= 2 here, got 3: a worker takes 1 CPU and this machine has 2 CPUs"),
+        (LENT, 2, 1, r"<= 1 here, got 2: a worker takes 1 CPU and 1 GPU and the cluster has 16 CPUs and 1 GPU"),
+    ],
+)
+def test_too_many_workers_are_told_what_fits(room: Room, workers: int, gpus: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_fits(room, workers, gpus=gpus)
+
+
+def test_a_worker_must_fit_on_one_node() -> None:
+    small_nodes = Room(cpus=8, gpus=0, node_cpus=2, node_gpus=0, attached=True)
+    with pytest.raises(ValueError, match="workers must be <= 0"):
+        check_fits(small_nodes, workers=1, cpus=4)
+
+
+def test_devices() -> None:
+    assert use_gpu("auto", LENT) and use_gpu("cuda", LENT) and not use_gpu("cpu", LENT)
+    assert not use_gpu("auto", HERE)
+    with pytest.raises(ValueError, match="device must be cpu or auto here"):
+        use_gpu("cuda", HERE)
+
+
+def test_this_machine_and_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert not attached()
+    assert 1 <= this_machine().cpus <= (os.cpu_count() or 1)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    assert attached()
+
+
+def test_storage_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    assert writable(tmp_path / "new") == (tmp_path / "new").resolve()
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--storage .* cannot be written to"):
+        writable(tmp_path / "file" / "below")

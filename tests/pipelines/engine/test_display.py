@@ -1,0 +1,101 @@
+"""What the terminal shows, on a terminal and in a file; and the pictures."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pipelines.engine.display import (
+    TrainingDisplay,
+    TrialsDisplay,
+    drawn,
+    leaderboard,
+    listed,
+    metrics_table,
+    settings_table,
+    side_by_side,
+)
+from pipelines.engine.pictures import read_curves, run_picture, samples_picture, sweep_picture
+
+EVALUATION = {"step": 10, "end": 20, "reconstruction_loss": 1.25, "generation_perplexity": 33.333, "valid": 0.5}
+ROWS: list[dict[str, Any]] = [
+    {**EVALUATION, "trial": "ab_00000", "state": "done", "critic.steps": 5, "code.noise": 0.1},
+    {**EVALUATION, "trial": "ab_00001", "state": "stopped", "critic.steps": 1, "code.noise": 0.3},
+    {"trial": "ab_00002", "state": "waiting", "critic.steps": 1, "code.noise": 0.2},
+]
+
+
+def console(terminal: bool) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, force_terminal=terminal, width=120, highlight=False), out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_training_is_one_line_an_evaluation(terminal: bool) -> None:
+    screen, out = console(terminal)
+    with TrainingDisplay(screen, "run") as display:
+        display.show({})
+        display.show({"step": 5, "end": 20, "reconstruction_loss": 2.0, "evaluation": {}})
+        for _ in range(3):
+            display.show({"step": 12, "end": 20, "reconstruction_loss": 1.0, "evaluation": EVALUATION})
+        display.show({"step": 20, "end": 20, "evaluation": {"step": 20, "end": 20, "diverged": "oh"}})
+    assert out.getvalue().count("step 10/20: loss 1.25, generation perplexity 33.33, valid 0.5") == 1
+    assert ("20/20" in out.getvalue()) == terminal
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_trials(terminal: bool) -> None:
+    screen, out = console(terminal)
+    with TrialsDisplay(screen, "generation_perplexity") as display:
+        display.show(ROWS, ROWS[1])
+        display.show(ROWS, {**ROWS[1], "diverged": "loss not finite"})
+    if terminal:
+        assert "waiting" in out.getvalue()
+    else:
+        lines = out.getvalue().splitlines()
+        assert lines[0].startswith("trial 00001, step 10/20: generation perplexity 33.33, loss 1.25")
+        assert lines[1] == "trial 00001, step 10/20: loss not finite"
+
+
+def test_tables() -> None:
+    screen, out = console(False)
+    screen.print(leaderboard(ROWS, "generation_perplexity", "sweep"))
+    screen.print(settings_table(ROWS, ["critic.steps", "code.noise"], most=2))
+    screen.print(metrics_table(EVALUATION, "best"))
+    text = out.getvalue()
+    assert text.index("00000") < text.index("00001") < text.index("00002")
+    assert "critic.steps" in text and "10/20" in text and "33.33" in text
+    assert listed(EVALUATION, ["reconstruction_loss", "missing"]) == "loss 1.25"
+
+
+def test_images_in_half_blocks() -> None:
+    image = np.array([[1, 0, 1], [1, 1, 0], [0, 0, 1]], np.uint8)
+    assert drawn(image) == "█▄▀\n  ▀"
+    assert side_by_side([image, image]).splitlines()[0] == "█▄▀  █▄▀"
+
+
+def test_pictures(tracking_uri: str, tmp_path: Path) -> None:
+    from pipelines.tracking.runs import Tracker, start_parent
+
+    run_id = start_parent(tracking_uri, "test", "run", params={})
+    tracker = Tracker(tracking_uri, run_id)
+    for step in (10, 20):
+        tracker.log(step, {"reconstruction_loss": 1 / step, "generation_perplexity": 30.0, "other": 1.0})
+    tracker.flush()
+    curves = read_curves(tracking_uri, run_id)
+    assert curves == {"reconstruction_loss": ([10, 20], [0.1, 0.05]), "generation_perplexity": ([10, 20], [30.0, 30.0])}
+    space: dict[str, tuple[Any, ...]] = {"critic.steps": ("choice", [1, 3]), "code.noise": ("loguniform", 0.01, 1.0)}
+    figures = {
+        "run": run_picture(curves, "run"),
+        "nothing": run_picture({}, "run"),
+        "sweep": sweep_picture(curves, ROWS, "generation_perplexity", "ab_00000", space),
+        "samples": samples_picture(np.ones((13, 4, 6), np.uint8), "samples"),
+    }
+    assert [axis.get_title() for axis in figures["sweep"].axes] == ["loss", "perplexity", "critic.steps", "code.noise"]
+    assert len(figures["samples"].axes) == 13
+    for name, figure in figures.items():
+        figure.savefig(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000

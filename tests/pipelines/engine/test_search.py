@@ -1,0 +1,175 @@
+"""Ray Tune for real: the first trial, early stopping, divergence, and whether population based training exploits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arae_core.checkpoint import load_checkpoint
+from arae_core.config import flatten, with_settings
+from arae_core.parallel import Parallel
+from pipelines.engine.closing import trial_closer
+from pipelines.engine.cluster import Room
+from pipelines.engine.search import Row, Watch, collect, make_scheduler, make_trainable, make_tuner, run_sweep
+from pipelines.engine.space import Space
+from pipelines.engine.sweep import Sweep
+from pipelines.engine.worker import WORST, Metrics, Task, work
+from pipelines.experiment.corpora import Corpus
+from pipelines.experiment.settings import Experiment
+from tests.pipelines.engine.conftest import weights
+
+Make = Callable[..., Sweep]
+RATES: Space = {
+    "critic.learning_rate": ("loguniform", 1e-5, 1e-2),
+    "critic.steps": ("choice", [1, 2, 3]),
+    "code.noise": ("uniform", 0.0, 0.3),
+}
+
+
+@pytest.fixture
+def make_sweep(corpus: Corpus, small: Experiment, tracking_uri: str, tmp_path: Path) -> Make:
+    from pipelines.tracking.runs import start_parent
+
+    def make(space: Space, trials: int, changes: dict[str, Any] | None = None, **options: Any) -> Sweep:
+        run_id = start_parent(tracking_uri, "arae-grammar", "sweep", params={})
+        given = {"trials": trials, "scheduler": "none", "search": "random", "gpus_per_trial": 0.0, "max_concurrent": 0}
+        folder = tmp_path / "sweeps" / "sweep"
+        experiment = with_settings(small, changes or {})
+        return Sweep(folder, experiment, space, {**given, **options}, corpus, tracking_uri, run_id)
+
+    return make
+
+
+def children(sweep: Sweep) -> list[Any]:
+    from pipelines.tracking.store import connect
+
+    client = connect(sweep.tracking_uri)
+    experiment = client.get_experiment_by_name("arae-grammar")
+    assert experiment is not None
+    condition = f"tags.`mlflow.parentRunId` = '{sweep.run_id}'"
+    return list(client.search_runs([experiment.experiment_id], condition))
+
+
+def nothing(*_: object) -> None:
+    """For when nobody watches."""
+
+
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_a_sweep_from_end_to_end(make_sweep: Make, room: Room, search: str) -> None:
+    sweep = make_sweep(RATES, 3, scheduler="asha", search=search)
+    reports: list[Row] = []
+    found = run_sweep(sweep, room, lambda rows, row: reports.append(row), trial_closer(sweep.tracking_uri))
+    assert len(found.rows) == 3
+    first = next(row for row in found.rows if row["trial"].endswith("00000") or search == "optuna")
+    if search == "random":
+        own = flatten(sweep.experiment)
+        assert {name: first[name] for name in RATES} == {name: own[name] for name in RATES}
+    assert found.best is not None and found.best == found.rows[0]
+    scores = [row["generation_perplexity"] for row in found.rows]
+    assert scores == sorted(scores) and min(r["generation_perplexity"] for r in reports) == scores[0]
+    assert {row["state"] for row in found.rows} <= {"done", "stopped"}
+    state, _, extra = load_checkpoint(found.best["checkpoint"])
+    assert extra["metrics"]["generation_perplexity"] == scores[0] and state.step == found.best["step"]
+    runs = children(sweep)
+    assert len(runs) == 3 and {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:  # the last report of a stopped trial is there, too
+        row = next(row for row in reversed(reports) if row["run_id"] == run.info.run_id)
+        assert run.data.metrics["generation_perplexity"] == pytest.approx(row["generation_perplexity"])
+        assert run.data.params["critic.steps"] == str(row["critic.steps"])
+
+
+def test_a_diverged_trial_does_not_stop_the_sweep(make_sweep: Make, room: Room) -> None:
+    space: Space = {"decoder.learning_rate": ("uniform", 1e38, 2e38)}
+    sweep = make_sweep(space, 2)
+    found = run_sweep(sweep, room, nothing, trial_closer(sweep.tracking_uri))
+    assert [row["state"] for row in found.rows] == ["done", "diverged"]
+    assert found.best is not None and found.best["state"] == "done"
+    bad = next(row for row in found.rows if row["state"] == "diverged")
+    assert "not finite" in bad["diverged"] and bad["generation_perplexity"] == WORST["min"]
+    assert "FAILED" in {run.info.status for run in children(sweep)}
+
+
+def test_population_based_training_exploits(make_sweep: Make, room: Room, tmp_path: Path) -> None:
+    """A clone goes on from its donor's weights, bit for bit, with mutated settings: computed again from the donor's
+    checkpoint in this process, its next checkpoint is the same."""
+    space: Space = {**RATES, "encoder.learning_rate": ("loguniform", 1e-6, 1e-2)}
+    sweep = make_sweep(space, 4, {"iterations": 36}, scheduler="pbt")
+    Watch.reported, Watch.ended, Watch.interrupted = nothing, nothing, False
+    results = make_tuner(sweep, make_trainable(sweep, room), 4).fit()  # run_sweep would delete donors' checkpoints
+    checkpoints = [Path(c.path) for result in results for c, _ in result.best_checkpoints]
+    lineages = {path: json.loads((path / "training.json").read_text())["lineage"] for path in checkpoints}
+    steps = {path: json.loads((path / "manifest.json").read_text())["step"] for path in checkpoints}
+    clones = [
+        path for path, lineage in lineages.items() if len(lineage) > 1 and steps[path] == lineage[-1][1] + 6
+    ]
+    assert clones, "no trial was cloned"
+    checked = 0
+    for clone in clones:
+        *_, (donor_trial, _, donor_settings), (trial, step, settings) = lineages[clone]
+        donors = [
+            path
+            for path in checkpoints
+            if steps[path] == step and lineages[path] == lineages[clone][:-1] and path.parent.name == donor_trial
+        ]
+        if donor_trial == trial or not donors:
+            continue
+        assert settings != donor_settings, "nothing was mutated"
+        task = sweep.plan(room).task_of(trial, settings, str(donors[0]))
+        assert weights(_next(task, tmp_path / "again")) == weights(clone)
+        checked += 1
+    assert checked
+    mutated = [name for run in children(sweep) for name in run.data.metrics if name.startswith("pbt/")]
+    assert "pbt/critic.learning_rate" in mutated
+
+
+def _next(task: Task, folder: Path) -> Path:
+    """The first checkpoint that comes out of a task."""
+    import shutil
+
+    class EnoughError(Exception):
+        """Stops the worker in its first report."""
+
+    def report(metrics: Metrics, checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(checkpoint, folder)
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        work(task, Parallel(), report)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["none", "pbt"])
+def test_trials_of_two_workers(make_sweep: Make, room: Room, scheduler: str) -> None:
+    """Four trials of two workers on two CPUs, two drivers at once: no deadlock, checkpoints arrive, clones are made."""
+    sweep = make_sweep(RATES, 4, {"workers": 2}, scheduler=scheduler)
+    found = run_sweep(sweep, room, nothing, trial_closer(sweep.tracking_uri))
+    assert [row["state"] for row in found.rows] == ["done"] * 4
+    assert found.best is not None
+    lineages = [load_checkpoint(row["checkpoint"])[2]["lineage"] for row in found.rows]
+    assert any(len({entry[0] for entry in lineage}) > 1 for lineage in lineages) == (scheduler == "pbt")
+    assert not list((sweep.folder / "workers").iterdir())
+
+
+def test_schedulers(make_sweep: Make) -> None:
+    asha = make_scheduler(make_sweep(RATES, 4, {"iterations": 48, "evaluate_every": 6}, scheduler="asha"))
+    assert (asha._time_attr, asha._max_t) == ("step", 49)
+    assert [rung for rung, _ in asha._brackets[0]._rungs][-1] == 12  # a quarter of eight evaluations
+    pbt = make_scheduler(make_sweep(RATES, 4, scheduler="pbt"))
+    assert pbt._time_attr == "step" and set(pbt._hyperparam_mutations) == set(RATES)
+
+
+def test_collect_puts_the_best_first_and_the_failed_last() -> None:
+    class Result:
+        def __init__(self, name: str, error: Exception | None = None) -> None:
+            self.metrics: Row = {}
+            self.config: Row = {}
+            self.best_checkpoints: list[Any] = []
+            self.path, self.error = name, error
+
+    found = collect([Result("b", RuntimeError()), Result("a")], "generation_perplexity", "min")
+    assert [row["state"] for row in found.rows] == ["failed", "stopped"] and found.best is None

@@ -1,0 +1,88 @@
+"""Search spaces: every shipped one is valid for every preset, and what is wrong with one is said before Ray starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arae_core.config import flatten, with_settings
+from pipelines.engine.space import FOLDER, LIVE, Space, check_space, inside, load_space, own_values, with_own
+from pipelines.experiment.presets import PRESETS, preset
+
+SPACES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_bound_of_every_space_is_valid_for_every_preset(space: str, name: str) -> None:
+    experiment = preset(name)
+    if experiment.critic.normalization == "batch":  # with which there is no gradient penalty, and the error says so
+        with pytest.raises(ValueError, match=f"space {space}: critic.normalization must be layer or none"):
+            load_space(space, experiment)
+        experiment = with_settings(experiment, {"critic.normalization": "layer"})
+    loaded = load_space(space, experiment)
+    own = own_values(loaded, experiment)
+    assert with_settings(experiment, own) == experiment
+    assert set(own) == set(loaded)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_spaces_are_data_of_the_standard_library(space: str) -> None:
+    code = f"import sys, tune_spaces.{space}; assert not {{'torch', 'ray', 'numpy', 'arae_core'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=FOLDER.parent)
+
+
+def test_stability_holds_what_adversarial_training_is_sensitive_to() -> None:
+    space = load_space("stability", preset("grammar"))
+    rates = {f"{part}.learning_rate" for part in ("encoder", "decoder", "generator", "critic")}
+    assert rates | {"critic.steps", "encoder.adversarial_weight", "critic.objective"} <= space.keys()
+    assert {"critic.penalty", "critic.clip", "code.noise", "code.noise_decay", "critic.beta1"} <= space.keys()
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"critic.stepz": ("choice", [1])}, "critic.stepz cannot be searched, it is not a setting"),
+        ({"data.limit": ("randint", 1, 9)}, "data.limit cannot be searched, it decides the data"),
+        ({"workers": ("randint", 1, 2)}, "workers cannot be searched"),
+        ({"longest": ("randint", 1, 9)}, "longest cannot be searched"),
+        ({"critic.steps": ("randint", 0, 9)}, "critic.steps must be >= 1"),
+        ({"critic.beta1": ("uniform", 0.0, 1.0)}, "critic.beta1 must be in"),
+        ({"code.noise": ("loguniform", 0.0, 1.0)}, 'code.noise must be ("loguniform"'),
+        ({"code.noise": ("uniform", 1.0, 0.5)}, "low < high"),
+        ({"code.noise": ("choice", [])}, "code.noise must be"),
+        ({"code.noise": ("normal", 0.0, 1.0)}, "code.noise must be"),
+        ({"critic.steps": ("choice", [1, "two"])}, "critic.steps must be of type int"),
+    ],
+)
+def test_a_wrong_space_is_refused(space: Space, message: str) -> None:
+    with pytest.raises(ValueError, match="space wrong: ") as caught:
+        check_space(space, preset("grammar"), "space wrong")
+    assert message in str(caught.value)
+
+
+def test_an_unknown_space_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="one of critic_objective, stability"):
+        load_space("stabilty", preset("grammar"))
+
+
+def test_own_values_become_choices() -> None:
+    space: Space = {"critic.steps": ("choice", [1, 3]), "code.noise": ("uniform", 0.0, 1.0)}
+    assert with_own(space, {"critic.steps": 5, "code.noise": 2.0})["critic.steps"] == ("choice", [1, 3, 5])
+    assert with_own(space, {"critic.steps": 3, "code.noise": 2.0}) == space
+
+
+def test_a_mutation_is_brought_back_into_the_space() -> None:
+    space: Space = {"critic.beta1": ("uniform", 0.1, 0.9), "critic.steps": ("choice", [1, 3])}
+    clamp = inside(space)
+    assert clamp({"critic.beta1": 1.08, "critic.steps": 3}) == {"critic.beta1": 0.9, "critic.steps": 3}
+    assert clamp({"critic.beta1": 0.01, "critic.steps": 1})["critic.beta1"] == 0.1
+
+
+def test_what_may_change_in_mid_training_decides_no_tensor() -> None:
+    from arae_core.checkpoint import ARCHITECTURE
+
+    assert set(LIVE) <= flatten(preset("grammar")).keys()
+    assert not set(LIVE) & set(ARCHITECTURE)
+    assert Path(FOLDER).is_dir()

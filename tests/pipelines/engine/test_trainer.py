@@ -1,0 +1,94 @@
+"""Ray Train for real: several workers, killed workers, killed and repeated runs. Weights are compared bit for bit."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arae_core.parallel import Parallel
+from pipelines.engine.cluster import Room
+from pipelines.engine.trainer import Outcome, Share, fit, share_of
+from pipelines.engine.worker import Metrics, Task, work
+from tests.pipelines.engine.conftest import last_checkpoint, step_of, weights, workers_of
+
+Make = Callable[..., Task]
+ONE = Share(workers=1, cpus=1, gpus=0)
+
+
+def alone(task: Task, folder: Path) -> Path:
+    """The last checkpoint of the same training in this process, disturbed by nothing."""
+    import shutil
+
+    def report(metrics: Metrics, checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        shutil.rmtree(folder / "kept", ignore_errors=True)
+        shutil.copytree(checkpoint, folder / "kept")
+
+    work(task, Parallel(), report)
+    return folder / "kept"
+
+
+def run(task: Task, share: Share, storage: Path, name: str = "run", kill: bool = False) -> Outcome:
+    """Train with Ray; with `kill`, SIGKILL a worker once the first evaluation's checkpoint is committed."""
+    killed: list[int] = []
+
+    def show(figures: Metrics) -> None:
+        if kill and not killed and figures.get("step", 0) > figures.get("evaluation", {}).get("step", 10**9):
+            killed.extend(workers_of()[-1:])
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    outcome = fit(task, share, name, storage, show)
+    assert bool(killed) == kill
+    return outcome
+
+
+def test_a_killed_worker_changes_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
+    task = make_task(**{"iterations": 600, "evaluate_every": 100, "log_every": 10})
+    outcome = run(task, ONE, tmp_path, kill=True)
+    lasting = last_checkpoint(tmp_path / "run")
+    assert step_of(lasting) == 600
+    assert weights(lasting) == weights(alone(replace(task, run_id=make_task("alone").run_id), tmp_path))
+    assert outcome.metrics["step"] % 100 == 0 and outcome.checkpoint is not None
+
+
+def test_the_best_evaluation_is_the_outcome(make_task: Make, room: Room, tmp_path: Path) -> None:
+    from pipelines.tracking.store import connect
+
+    task = make_task()
+    outcome = run(task, ONE, tmp_path)
+    history = connect(task.tracking_uri).get_metric_history(task.run_id, "generation_perplexity")
+    best = min(history, key=lambda point: point.value)
+    assert outcome.metrics["generation_perplexity"] == pytest.approx(best.value)
+    assert outcome.checkpoint is not None and step_of(outcome.checkpoint) == best.step
+    # the same name again: nothing is left to do
+    again = run(task, ONE, tmp_path)
+    assert again.metrics["generation_perplexity"] == outcome.metrics["generation_perplexity"]
+
+
+def test_divergence_comes_back_as_a_message(make_task: Make, room: Room, tmp_path: Path) -> None:
+    rates: dict[str, Any] = {f"{part}.learning_rate": 1e38 for part in ("encoder", "decoder")}
+    outcome = run(make_task(**rates), ONE, tmp_path)
+    assert "not finite" in outcome.diverged
+    assert outcome.checkpoint is None
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_two_changes_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
+    two = Share(workers=2, cpus=1, gpus=0)
+    long = {"iterations": 900, "evaluate_every": 150, "log_every": 10}
+    run(make_task("left", **long), two, tmp_path, "left alone")
+    run(make_task("disturbed", **long), two, tmp_path, "disturbed", kill=True)
+    assert weights(last_checkpoint(tmp_path / "disturbed")) == weights(last_checkpoint(tmp_path / "left alone"))
+
+
+def test_shares() -> None:
+    assert share_of(Room(8, 0, 8, 0, attached=False), 3, "auto") == Share(3, 2.0, 0.0)
+    assert share_of(Room(8, 2, 8, 2, attached=True), 2, "auto") == Share(2, 1.0, 1.0)
+    assert share_of(Room(8, 2, 8, 2, attached=False), 2, "cpu") == Share(2, 4.0, 0.0)
+    with pytest.raises(ValueError, match="workers must be <= 2 here, got 3"):
+        share_of(Room(8, 2, 8, 2, attached=False), 3, "cuda")

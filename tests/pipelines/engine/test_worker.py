@@ -1,0 +1,125 @@
+"""The one worker function, in this process: reports, checkpoints, resuming, divergence, other people's checkpoints."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arae_core.checkpoint import load_checkpoint
+from arae_core.config import flatten, with_settings
+from arae_core.parallel import Parallel
+from pipelines.engine.worker import WORST, Metrics, Task, work
+from pipelines.experiment.corpora import prepare
+from pipelines.experiment.presets import preset
+from tests.pipelines.engine.conftest import SMALL, weights
+
+Make = Callable[..., Task]
+
+
+class Notes:
+    """A report that keeps what it is given."""
+
+    def __init__(self, folder: Path, stop_after: int = 0) -> None:
+        self.folder, self.stop_after = folder, stop_after
+        self.metrics: list[Metrics] = []
+        self.checkpoints: list[Path] = []
+
+    def __call__(self, metrics: Metrics, checkpoint: Path | None) -> None:
+        self.metrics.append(metrics)
+        if checkpoint is not None:
+            kept = self.folder / f"{len(self.checkpoints)}"
+            shutil.copytree(checkpoint, kept)
+            self.checkpoints.append(kept)
+        if len(self.metrics) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def curve(task: Task, name: str) -> list[tuple[int, float]]:
+    from pipelines.tracking.store import connect
+
+    return [(p.step, p.value) for p in connect(task.tracking_uri).get_metric_history(task.run_id, name)]
+
+
+def test_a_report_and_a_checkpoint_at_each_evaluation(make_task: Make, tmp_path: Path) -> None:
+    task, notes = make_task(), Notes(tmp_path / "kept")
+    seen: list[Metrics] = []
+    last = work(task, Parallel(), notes, progress=seen.append)
+    assert [m["step"] for m in notes.metrics] == [6, 12, 18, 24]
+    assert [load_checkpoint(c)[0].step for c in notes.checkpoints] == [6, 12, 18, 24]
+    assert last == notes.metrics[-1]
+    assert {"generation_perplexity", "valid", "coverage", "distinct", "validation_nll", "run_id"} <= last.keys()
+    assert [step for step, _ in curve(task, "reconstruction_loss")] == list(range(3, 25, 3))
+    assert [step for step, _ in curve(task, "generation_perplexity")] == [6, 12, 18, 24]
+    assert seen[-1]["step"] == seen[-1]["end"] == 24
+    assert seen[-1]["evaluation"] == last
+
+
+def test_resuming_is_exact(make_task: Make, tmp_path: Path) -> None:
+    straight, stopped, resumed = (Notes(tmp_path / name, stop) for name, stop in (("a", 0), ("b", 2), ("c", 0)))
+    work(make_task(), Parallel(), straight)
+    task = make_task("again")
+    with pytest.raises(KeyboardInterrupt):
+        work(task, Parallel(), stopped)
+    work(replace(task, resume=str(stopped.checkpoints[-1])), Parallel(), resumed)
+    assert weights(resumed.checkpoints[-1]) == weights(straight.checkpoints[-1])
+    untimed = [{k: v for k, v in m.items() if "per_" not in k and k != "run_id"} for m in (
+        resumed.metrics[-1], straight.metrics[-1])]
+    assert untimed[0] == untimed[1]
+    assert [step for step, _ in curve(task, "reconstruction_loss")] == list(range(3, 25, 3))  # each point once
+
+
+def test_a_complete_run_reports_once(make_task: Make, tmp_path: Path) -> None:
+    notes, again = Notes(tmp_path / "a"), Notes(tmp_path / "b")
+    task = make_task()
+    work(task, Parallel(), notes)
+    last = work(replace(task, resume=str(notes.checkpoints[-1])), Parallel(), again)
+    assert last["step"] == 24
+    assert [m["step"] for m in again.metrics] == [24]
+    assert weights(again.checkpoints[0]) == weights(notes.checkpoints[-1])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(make_task: Make, tmp_path: Path) -> None:
+    good, bad = Notes(tmp_path / "a", stop_after=1), Notes(tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt):
+        work(make_task(), Parallel(), good)
+    before = weights(good.checkpoints[0])
+    changes = {f"{part}.learning_rate": 1e38 for part in ("encoder", "decoder")}
+    last = work(make_task("wild", resume=str(good.checkpoints[0]), **changes), Parallel(), bad)
+    assert "not finite" in last["diverged"] and "learning rates" in last["diverged"]
+    assert last["generation_perplexity"] == WORST["min"]
+    assert bad.metrics == [last] and bad.checkpoints == []
+    assert weights(good.checkpoints[0]) == before
+
+
+def test_another_trials_checkpoint_goes_on_under_the_own_settings(make_task: Make, tmp_path: Path) -> None:
+    donor, clone = Notes(tmp_path / "a", stop_after=1), Notes(tmp_path / "b", stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        work(replace(make_task("donor"), searched={"critic.learning_rate": 5e-4}), Parallel(), donor)
+    mutated: dict[str, Any] = {"critic.learning_rate": 3e-4, "critic.steps": 3}
+    task = make_task("clone", resume=str(donor.checkpoints[0]), **mutated)
+    task = replace(task, searched=mutated)
+    settings = with_settings(preset("grammar"), {**SMALL, **mutated})
+    state = load_checkpoint(donor.checkpoints[0], settings=settings)[0]
+    assert state.optimizers["critic"].param_groups[0]["lr"] == 3e-4
+    with pytest.raises(KeyboardInterrupt):
+        work(task, Parallel(), clone)
+    extra = load_checkpoint(clone.checkpoints[0])[2]
+    assert extra["lineage"] == [["donor", 0, {"critic.learning_rate": 5e-4}], ["clone", 6, mutated]]
+    assert curve(task, "reconstruction_loss")[0][0] == 9  # what the donor measured is not the clone's
+    assert curve(task, "pbt/critic.learning_rate") == [(6, 3e-4)]
+    assert curve(task, "pbt/critic.steps") == [(6, 3.0)]
+
+
+def test_images_run_through_the_same_function(tracking_uri: str, tmp_path: Path) -> None:
+    from pipelines.tracking.runs import start_parent
+
+    experiment = with_settings(preset("digits"), {"iterations": 4, "evaluate_every": 2, "log_every": 1, "samples": 20})
+    corpus = prepare(experiment, tmp_path)
+    run_id = start_parent(tracking_uri, "test", "digits", params={})
+    notes = Notes(tmp_path / "kept")
+    last = work(Task(flatten(experiment), str(corpus.folder), tracking_uri, run_id), Parallel(), notes)
+    assert [m["step"] for m in notes.metrics] == [2, 4]
+    assert {"generation_f1", "precision", "coverage"} <= last.keys()

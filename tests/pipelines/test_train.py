@@ -1,0 +1,122 @@
+"""train.py as it is typed. What kills a run, and the same command after it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.train import main
+from tests.pipelines.engine.conftest import SMALL, last_checkpoint, step_of, weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def spelled(settings: dict[str, Any]) -> list[str]:
+    """Settings as they are typed."""
+    words = []
+    for name, value in settings.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += ["--" + (name if "." in name else name.replace("_", "-")), text]
+    return words
+
+
+def command(file: str, storage: Path, tracking_uri: str, *words: str, **changes: Any) -> list[str]:
+    shared = ["--storage", str(storage), "--tracking-uri", tracking_uri, "--json"]
+    return [sys.executable, str(ROOT / "pipelines" / file), *spelled({**SMALL, **changes}), *shared, *words]
+
+
+def wait_for(condition: Any, process: "subprocess.Popen[str]", seconds: float = 200) -> None:
+    """Until it holds; fails when the process has ended before or the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "3000", "--batch-size", "3000"], "workers must be <= "),
+        (["--storage", "/dev/null/here"], "--storage /dev/null/here cannot be written to"),
+        (["--run-name", "a/b"], "--run-name must be a name without slashes"),
+        (["--critic.step", "3"], "did you mean --critic.steps"),
+        (["--tracking-uri", "http://127.0.0.1:1"], "no MLflow server answers there"),
+        (["--batch-size", "9999"], "batch_size must be <= "),
+        (["--device", "cuda"], "device must be cpu or auto here"),
+    ],
+)
+def test_mistakes_are_told_before_ray_starts(
+    words: list[str], message: str, tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "cuda" in words and Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU")
+    shared = ["--storage", str(tmp_path), "--tracking-uri", tracking_uri, *spelled({"data.size": 600})]
+    assert main([*shared, *words]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+def test_a_name_goes_with_one_configuration(
+    tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from arae_core.config import flatten
+    from pipelines.engine.records import write_record
+    from pipelines.experiment.presets import preset
+
+    record = {"settings": flatten(preset("grammar")), "data_fingerprint": "", "run_id": ""}
+    write_record(tmp_path / "runs" / "mine" / "run.json", record)
+    words = ["--storage", str(tmp_path), "--tracking-uri", tracking_uri, "--run-name", "mine"]
+    assert main([*words, "--seed", "7", "--critic.steps", "2"]) == 2
+    message = "run mine exists with other settings: seed was 0 and is 7, critic.steps was 5 and is 2"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_driver_changes_nothing(tmp_path: Path, tracking_uri: str) -> None:
+    """SIGKILL in mid-run, then the same command: every tensor as in a run left alone; the model is in the registry."""
+    from pipelines.tracking.registry import resolve
+
+    long = {"iterations": 900, "evaluate_every": 150, "log_every": 10}
+    straight = subprocess.run(
+        command("train.py", tmp_path, tracking_uri, "--run-name", "left", "--no-register", **long),
+        capture_output=True, text=True, check=True,
+    )
+    assert json.loads(straight.stdout.splitlines()[-1])["model_version"] is None
+    words = command("train.py", tmp_path, tracking_uri, "--run-name", "killed", **long)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        snapshot = tmp_path / "runs" / "killed" / "checkpoint_manager_snapshot.json"
+        wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), process)
+        process.send_signal(signal.SIGKILL)
+    assert step_of(last_checkpoint(snapshot.parent)) < 900
+    again = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "going on with run killed" in again.stdout
+    assert weights(last_checkpoint(snapshot.parent)) == weights(last_checkpoint(tmp_path / "runs" / "left"))
+    results = json.loads(again.stdout.splitlines()[-1])
+    assert results["model_version"] == 1 and Path(results["checkpoint"]).is_dir()
+    assert resolve("models:/arae-grammar@champion", tracking_uri).is_dir()
+    third = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(third.stdout.splitlines()[-1])["model_version"] == 1  # not registered twice
+
+
+@pytest.mark.slow
+def test_divergence_and_ctrl_c(tmp_path: Path, tracking_uri: str) -> None:
+    wild = {"encoder.learning_rate": 1e38, "decoder.learning_rate": 1e38}
+    words = command("train.py", tmp_path, tracking_uri, **wild)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "not finite" in done.stderr and "Lower the learning rates" in done.stderr
+    words = command("train.py", tmp_path, tracking_uri, **{"iterations": 100_000})
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint_*/manifest.json")), process)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "to continue: python pipelines/train.py" in err and "--run-name grammar-" in err

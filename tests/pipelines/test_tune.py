@@ -1,0 +1,147 @@
+"""tune.py as it is typed: mistakes, a sweep killed and gone on with, Ctrl-C, and a Ray job."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.tune import main
+from tests.pipelines.test_train import ROOT, command, spelled, wait_for
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--space", "stabilty"], "--space must be one of critic_objective, stability, got 'stabilty'"),
+        (["--scheduler", "ash"], "scheduler must be one of asha, pbt, none"),
+        (["--trials", "0"], "--trials must be >= 1"),
+        (["--scheduler", "pbt", "--trials", "1"], "--trials must be >= 2 with --scheduler pbt"),
+        (["--scheduler", "pbt", "--max-concurrent", "2"], "--max-concurrent must be 0 with --scheduler pbt"),
+        (["--scheduler", "pbt", "--search", "optuna"], "--search must be random with --scheduler pbt"),
+        (["--workers", "3000", "--batch-size", "3000"], "workers must be <= "),
+        (["--gpus-per-trial", "64"], "workers must be <= 0 here"),
+        (["--resume", "yesterday"], "--resume yesterday: no such sweep in"),
+        (["--storage", "/dev/null/here"], "--storage /dev/null/here cannot be written to"),
+    ],
+)
+def test_mistakes_are_told_before_ray_starts(
+    words: list[str], message: str, tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--storage", str(tmp_path), "--tracking-uri", tracking_uri, *spelled({"data.size": 600})]
+    assert main([*shared, *words]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+def test_an_unknown_sweep_names_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines.engine.records import write_record
+
+    for name in ("one", "two"):
+        write_record(tmp_path / "sweeps" / name / "sweep.json", {})
+    assert main(["--storage", str(tmp_path), "--resume", "three"]) == 2
+    assert "there are: one, two" in capsys.readouterr().err
+    assert main(["--storage", str(tmp_path), "--resume", "one", "--seed", "3"]) == 2
+    assert "leave out --seed" in capsys.readouterr().err
+
+
+def runs(tracking_uri: str) -> list[Any]:
+    from pipelines.tracking.store import connect
+
+    client = connect(tracking_uri)
+    return list(client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.trial_id LIKE '%'"))
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
+    """SIGKILL when a trial is done: --resume repeats nothing of it, and all trials come to their end."""
+    from pipelines.tracking.store import connect
+
+    words = command(
+        "tune.py", tmp_path, tracking_uri, "--trials", "4", "--scheduler", "none", "--run-name", "killed",
+        **{"iterations": 600, "evaluate_every": 100, "log_every": 10},
+    )  # fmt: skip
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: any(run.info.status == "FINISHED" for run in runs(tracking_uri)), process)
+        process.send_signal(signal.SIGKILL)
+    finished = {run.info.run_id: run.info.end_time for run in runs(tracking_uri) if run.info.status == "FINISHED"}
+    assert 1 <= len(finished) < 4
+    resume = [sys.executable, str(ROOT / "pipelines" / "tune.py"), "--resume", "killed"]
+    resume += ["--storage", str(tmp_path), "--tracking-uri", tracking_uri, "--json"]
+    again = subprocess.run(resume, capture_output=True, text=True, check=True)
+    results = json.loads(again.stdout.splitlines()[-1])
+    assert [trial["state"] for trial in results["trials"]] == ["done"] * 4
+    assert results["model_version"] == 1 and Path(results["checkpoint"]).is_dir()
+    after = runs(tracking_uri)
+    assert len(after) == 4 and {run.info.status for run in after} == {"FINISHED"}
+    for run in after:
+        points = connect(tracking_uri).get_metric_history(run.info.run_id, "reconstruction_loss")
+        steps = [point.step for point in points]
+        if run.info.run_id in finished:
+            assert steps == list(range(10, 601, 10))
+        assert set(steps) == set(range(10, 601, 10))
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_sweep_to_go_on_with(tmp_path: Path, tracking_uri: str) -> None:
+    words = command("tune.py", tmp_path, tracking_uri, "--trials", "3", "--run-name", "mine", **{"iterations": 100_000})
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list(tmp_path.glob("sweeps/mine/*/checkpoint_*/manifest.json")), process)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert f"to continue: python pipelines/tune.py --resume mine --storage {tmp_path}" in err
+    assert list((tmp_path / "sweeps" / "mine").glob("experiment_state-*.json"))
+
+
+@pytest.mark.slow
+def test_a_ray_job(tmp_path: Path, tracking_uri: str) -> None:
+    """A head with a dashboard, `ray job submit`, and the sweep joins the cluster it is submitted to."""
+    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+    assert ray is not None
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "PATH": path}
+    env.pop("RAY_ADDRESS", None)
+    ports = [free_port() for _ in range(3)]
+    temp = Path("/tmp") / f"arae-job-{os.getpid()}"
+    head = [ray, "start", "--head", "--node-ip-address", "127.0.0.1", "--port", str(ports[0]), "--num-cpus", "2"]
+    head += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports[1]), "--temp-dir", str(temp), "--block"]
+    head += ["--ray-client-server-port", str(ports[2]), "--disable-usage-stats"]
+    with (tmp_path / "head.log").open("w") as log:
+        process = subprocess.Popen(head, env=env, stdout=log, stderr=log, text=True, start_new_session=True)
+    try:
+        wait_for(lambda: answers(ports[1]), process)
+        script, *words = command("tune.py", tmp_path, tracking_uri, "--trials", "2", **{"iterations": 12})[1:]
+        assert script == str(ROOT / "pipelines" / "tune.py")
+        submit = [ray, "job", "submit", "--address", f"http://127.0.0.1:{ports[1]}", "--working-dir", str(ROOT), "--"]
+        job = [*submit, "python", "pipelines/tune.py", *words]
+        done = subprocess.run(job, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert "registered arae-grammar version 1 as champion" in done.stdout
+        failed = subprocess.run([*job, "--trials", "0"], env=env, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert failed.returncode != 0 and "--trials must be >= 1" in failed.stdout
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
