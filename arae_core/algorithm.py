@@ -83,7 +83,10 @@ def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) ->
                 for weight in state.critic.parameters():
                     weight.clamp_(-settings.clip, settings.clip)
     norms = {"code_norm_real": real.norm(dim=1).mean(), "code_norm_fake": fake.norm(dim=1).mean()}
-    spread = {"code_variance_real": real.var(0).sum(), "code_variance_fake": fake.var(0).sum()}
+    spread = {
+        "code_variance_real": real.var(0, correction=0).sum(),
+        "code_variance_fake": fake.var(0, correction=0).sum(),
+    }
     return scalars | norms | spread
 
 

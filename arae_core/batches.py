@@ -138,7 +138,7 @@ def load_store(folder: Path) -> Store:
             height, width = load("size.npy").tolist()
             return ImageStore(load("pixels.npy"), height, width)
         return TokenStore(load("ids.npy"), load("offsets.npy"))
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
 
 

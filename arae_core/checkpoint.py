@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,9 +48,13 @@ def save_checkpoint(
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _write(temporary, state, vocabulary, extra or {})
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        if folder.exists():  # a folder cannot replace another: the old one steps aside, whole, and goes last
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / "old"
+            os.rename(folder, old)
+            os.rename(temporary, folder)
+            shutil.rmtree(old.parent, ignore_errors=True)
+        else:
+            os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -93,6 +98,17 @@ def load_checkpoint(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    try:
+        return _load(folder, manifest, device, settings)
+    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # the files are those of the manifest, but what is in them is not what this program writes
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(line if str(folder) in line else f"{folder} cannot be loaded: {line}") from None
+
+
+def _load(
+    folder: Path, manifest: dict[str, Any], device: torch.device | str, settings: Settings | None
+) -> tuple[TrainingState, Vocabulary | None, dict[str, Any]]:
     stored = with_settings(Settings(), _read_json(folder / "settings.json"))
     if settings is not None:
         for name in ARCHITECTURE:
@@ -100,11 +116,11 @@ def load_checkpoint(
             if old != new:
                 raise ValueError(f"{name} must be {old!r} as in the checkpoint {folder}, got {new!r}")
     state = TrainingState.new(settings or stored, _shape(manifest), device)
-    _load_weights(state, load_file(folder / "model.safetensors"), folder)
+    _load_weights(state, _load_tensors(folder / "model.safetensors"), folder)
     state.step = int(manifest["step"])
     extra: dict[str, Any] = {}
     if "training.safetensors" in manifest["files"]:
-        _load_training(state, load_file(folder / "training.safetensors"))
+        _load_training(state, _load_tensors(folder / "training.safetensors"))
         extra = _read_json(folder / "training.json")
     vocabulary = Vocabulary.load(folder / "vocabulary") if manifest["kind"] == "text" else None
     return state, vocabulary, extra
@@ -127,14 +143,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a checkpoint of this program: its format is {manifest.get('format')!r}")
     if manifest.get("version") != VERSION:
         raise ValueError(f"{folder} has checkpoint version {manifest.get('version')}; this program reads {VERSION}")
-    for name, facts in manifest["files"].items():
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
+        raise ValueError(f"{folder} is damaged: its manifest.json names no files")
+    for name, facts in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{folder}: its manifest names {name!r}, which lies outside")
         if not path.is_file():
             raise ValueError(f"{folder} is not complete: {name} is missing; use another checkpoint of the run")
-        if path.stat().st_size != facts["bytes"] or _sha256(path) != facts["sha256"]:
+        if path.stat().st_size != facts.get("bytes") or _sha256(path) != facts.get("sha256"):
             raise ValueError(f"{folder} is damaged: {name} is not what was written; use another checkpoint of the run")
+    for name in ("settings.json", "model.safetensors"):
+        if name not in files:
+            raise ValueError(f"{folder} is damaged: its manifest.json does not name {name}")
     return manifest
 
 
@@ -144,6 +166,13 @@ def getattr_path(tree: object, name: str) -> Any:
     for field in name.split("."):
         value = getattr(value, field)
     return value
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a file of safetensors: {error}") from None
 
 
 def _load_weights(state: TrainingState, weights: dict[str, Tensor], folder: Path) -> None:

@@ -379,6 +379,10 @@ def ignored(settings: Settings) -> dict[str, str]:
     else:
         for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):
             why[name] = "kind is text"
+        if settings.vocabulary.tokenizer not in ("words", "spaces", "bpe"):
+            why["vocabulary.size"] = why["vocabulary.lowercase"] = "vocabulary.tokenizer is a pretrained one"
+    if settings.iterations:
+        why["epochs"] = f"iterations is {settings.iterations}"
     if not settings.adversarial:
         for name in ("generator.*", "critic.*", "encoder.adversarial_weight", "encoder.adversarial_each_critic_step"):
             why[name] = "critic.objective is none"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arae_core.batches import ImageStore, Store, TokenStore, make_batch
 from arae_core.checkpoint import load_checkpoint
-from arae_core.config import ImageShape, Settings, TextShape
+from arae_core.config import ImageShape, Settings, TextShape, at_least
 from arae_core.image import ImageDecoder
 from arae_core.state import TrainingState
 from arae_core.text import TextDecoder
@@ -39,10 +39,7 @@ def decode_text(
         hidden, state = decoder(word, code, state)
         logits = decoder.output(hidden[:, 0]).float()
         logits[:, [shape.pad, shape.start]] = -torch.inf
-        if temperature == 0:
-            word = logits.argmax(1, keepdim=True)
-        else:
-            word = _drawn(logits / temperature, draws)
+        word = logits.argmax(1, keepdim=True) if temperature == 0 else _drawn(logits, temperature, draws)
         words[rows.cpu().numpy(), position] = word[:, 0].cpu().numpy()
         going = (word[:, 0] != shape.end).nonzero()[:, 0]
         if len(going) == 0:
@@ -54,12 +51,13 @@ def decode_text(
     return [row[:length].tolist() for row, length in zip(words, lengths, strict=True)]
 
 
-def _drawn(logits: Tensor, draws: torch.Generator) -> Tensor:
+def _drawn(logits: Tensor, temperature: float, draws: torch.Generator) -> Tensor:
     """One column [N, 1] for each row of logits[N, V], by the inverse of the distribution function.
 
     `torch.multinomial` draws the same, 20 times slower on a CPU at 11,000 words.
     """
-    below = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
+    temperature = max(temperature, 1e-6)  # colder is greedy, too, and no float32
+    below = ((logits - logits.amax(1, keepdim=True)) / temperature).exp().cumsum(1)
     point = torch.rand(len(logits), 1, generator=draws, device=logits.device) * below[:, -1:]
     return torch.searchsorted(below, point, right=True).clamp_max(logits.shape[1] - 1)
 
@@ -102,7 +100,9 @@ class Model:
         """
         temperature = self.settings.temperature if temperature is None else temperature
         if self.vocabulary is not None:
-            return self.vocabulary.decode(self.generate_ids(count, seed=seed, temperature=temperature))
+            return self.vocabulary.decode(
+                self.generate_ids(count, seed=seed, temperature=temperature, batch_size=batch_size)
+            )
         parts = [
             self._decode_images(code, temperature, draws)
             for code, draws in self._sampled(count, seed, temperature, batch_size)
@@ -123,6 +123,7 @@ class Model:
         self, examples: Examples, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 512
     ) -> list[str] | Images:
         """Each example through its code and back. Sentences longer than `longest` are read whole, written cut."""
+        at_least("temperature", temperature, 0)
         store, order = self._store(examples), np.arange(len(examples))
         if isinstance(store, TokenStore):
             order = np.argsort(store.lengths, kind="stable")
@@ -181,7 +182,9 @@ class Model:
                 raise ValueError("the model is one of sentences; it reads no images")
             if examples.shape[1:] != self.image_size:
                 raise ValueError(f"images must be {self.image_size} pixels, got {examples.shape[1:]}")
-            return ImageStore(examples.reshape(len(examples), -1), *self.image_size)
+            return ImageStore(
+                examples.reshape(len(examples), self.image_size[0] * self.image_size[1]), *self.image_size
+            )
         return TokenStore.from_rows(self.encode_text(examples))
 
     @torch.no_grad()
@@ -198,8 +201,7 @@ class Model:
     ) -> list[tuple[Tensor, torch.Generator]]:
         if count < 0:
             raise ValueError(f"count must be >= 0, got {count}")
-        if not temperature >= 0:
-            raise ValueError(f"temperature must be >= 0, got {temperature}")
+        at_least("temperature", temperature, 0)
         draws = torch.Generator(self.state.device).manual_seed(seed)
         self.state.modules.eval()
         with torch.no_grad():

@@ -74,6 +74,7 @@ def train(
         scalars["ms_per_iteration"] = 1000 * seconds / done
         scalars["epoch"] = stop / feed.batches_per_epoch
         yield Report(stop, scalars)
+        state.modules.train()  # whoever asked may have drawn samples meanwhile
 
 
 def _means(sums: dict[str, Tensor], count: int, parallel: Parallel, state: TrainingState) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Text <-> ids, on Hugging Face tokenizers: word level, byte-level BPE, or any pretrained tokenizer."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -32,7 +33,8 @@ class Vocabulary:
         self.pad, self.start, self.end, self.unknown = (ids[name] or 0 for name in ("pad", "start", "end", "unknown"))
 
     def __len__(self) -> int:
-        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+        # not the number of entries: a pretrained tokenizer's ids may have gaps
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @classmethod
     def train(cls, sentences: Iterable[str], settings: config.Vocabulary) -> "Vocabulary":
@@ -56,7 +58,9 @@ class Vocabulary:
             trainer = WordLevelTrainer(vocab_size=settings.size, special_tokens=marks, show_progress=False)
         if settings.lowercase:
             tokenizer.normalizer = normalizers.Lowercase()
-        tokenizer.train_from_iterator(sentences, trainer)
+        # text may spell out a mark (Penn Treebank has <unk>): the trainer would count it as a word of its own
+        without = re.compile("|".join(map(re.escape, marks)))
+        tokenizer.train_from_iterator((without.sub(" ", sentence) for sentence in sentences), trainer)
         vocabulary = cls(tokenizer, dict(MARKS))
         if len(vocabulary) < len(MARKS) + 2:
             found = len(vocabulary) - len(MARKS)

@@ -64,7 +64,7 @@ def train(arguments: Sequence[str] | None) -> None:
                 outcome = trainer.fit(task, share, name, file.parent.parent, shown.show)
         if outcome.diverged:
             kept = f"the best checkpoint is {outcome.checkpoint}" if outcome.checkpoint else "no checkpoint was made"
-            raise RuntimeError(f"{outcome.diverged}; {kept}")
+            raise trainer.FailedError(f"{outcome.diverged}; {kept}")
         assert outcome.checkpoint is not None
         console.print(display.metrics_table(outcome.metrics, f"best evaluation, step {outcome.metrics['step']}"))
         registered = None
@@ -77,7 +77,7 @@ def train(arguments: Sequence[str] | None) -> None:
         figure.savefig(file.parent / "curves.png", dpi=120)
         tracker.figure("curves.png", figure)
         status = "FINISHED"
-    except RuntimeError as error:
+    except trainer.FailedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -34,6 +34,7 @@ def tune(arguments: Sequence[str] | None) -> None:
     options = asked.options
     from pipelines.engine import closing, cluster, display, pictures
     from pipelines.engine.sweep import open_sweep
+    from pipelines.engine.trainer import FailedError
     from pipelines.tracking.runs import Tracker
 
     console = display.make_console()
@@ -54,7 +55,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         console.print(display.leaderboard(found.rows, metric, f"sweep {sweep.name}, best first"))
         console.print(display.settings_table(found.rows, searched))
         if found.best is None:
-            raise RuntimeError("no trial came to its first evaluation; the leaderboard says what became of them")
+            raise FailedError("no trial came to its first evaluation; the leaderboard says what became of them")
         best = found.best
         registered = closing.register_once(
             experiment, best["checkpoint"], best, uri, best["run_id"], sweep.corpus.fingerprint, console, sweep.file
@@ -69,7 +70,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         tracker.artifact("leaderboard.json", rows)
         tracker.artifact("data.json", sweep.corpus.report)
         status = "FINISHED"
-    except RuntimeError as error:
+    except FailedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:

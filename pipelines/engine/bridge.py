@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine.cluster import QUIET
-from pipelines.engine.trainer import make_trainer, reason
+from pipelines.engine.cluster import ENVIRONMENT
+from pipelines.engine.trainer import FailedError, make_trainer, reason
 from pipelines.engine.trial import Plan
 
 
 def drive_trial(config: dict[str, Any], plan: Plan) -> None:
     """A trial of several workers, which take their CPUs themselves; this driver takes none."""
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from ray import tune
     from ray.train import TrainingFailedError, UserCallback
@@ -68,6 +68,6 @@ def drive_trial(config: dict[str, Any], plan: Plan) -> None:
         queue.shutdown()
         error = ended.get("error")
         if isinstance(error, TrainingFailedError):
-            raise RuntimeError(f"the workers failed for good: {reason(error)}") from error
+            raise FailedError(f"the workers failed for good: {reason(error)}") from error
         if error is not None:
             raise error

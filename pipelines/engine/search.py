@@ -152,7 +152,7 @@ def make_scheduler(sweep: Sweep) -> Any:
         # A quarter of the run before anything is judged: adversarial training is often worst before it gets good. The
         # limit lies past the end, so that a trial ends by itself and not in its last report.
         grace = min(every * math.ceil(evaluations / 4), total)
-        return ASHAScheduler("step", max_t=total + 1, grace_period=grace, reduction_factor=2)
+        return ASHAScheduler("step", max_t=total + 1, grace_period=grace, reduction_factor=3)
     if sweep.options["scheduler"] == "pbt":
         mutated = mutations(sweep.space)
         return PopulationBasedTraining(

@@ -168,4 +168,3 @@ def _share(experiment: Experiment, options: Record, room: Room) -> Share:
     each = gpus / workers if gpus else float(cluster.use_gpu(experiment.device, room))
     cluster.check_fits(room, workers, 1, each)
     return Share(workers, 1.0, each)
-

@@ -11,6 +11,10 @@ from pipelines.engine.cluster import Room, attached, check_fits, use_gpu
 from pipelines.engine.worker import Metrics, Task, experiment_of, work
 
 
+class FailedError(Exception):
+    """Training came to nothing; the message says why in one line."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended."""
@@ -114,7 +118,7 @@ def train_worker(config: dict[str, Any]) -> Any:
 def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metrics], None]) -> Outcome:
     """Train in the cluster that runs; `show` gets the newest figures a few times a second, in this thread.
 
-    Raises RuntimeError, with the worker's own error, where restarts did not help.
+    Raises FailedError, with the worker's own error, where restarts did not help.
     """
     import ray
     from ray.train import TrainingFailedError
@@ -140,7 +144,7 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
         show(ray.get(board.read.remote()).get(task.trial, {}))
     error = ended.get("error")
     if isinstance(error, TrainingFailedError):
-        raise RuntimeError(f"training failed for good: {reason(error)}") from error
+        raise FailedError(f"training failed for good: {reason(error)}") from error
     if error is not None:
         raise error
     result = ended["result"]

@@ -89,8 +89,8 @@ def work(
     before = extra.get("lineage", [])
     lineage = _continued(before, task, state.step)
     own = bool(before) and before[-1][0] == task.trial  # not a donor's
-    tracker = Tracker(task.tracking_uri, task.run_id, extra["unsent"] if own else ())
-    if before and len(lineage) > len(before):
+    tracker = Tracker(task.tracking_uri, task.run_id, extra["unsent"] if own and first else ())  # only rank 0 logs
+    if first and before and len(lineage) > len(before):
         tracker.log(state.step, {f"pbt/{k}": v for k, v in task.searched.items() if isinstance(v, (int, float))})
     end = total_iterations(settings, len(store))
     scorer = Scorer(experiment, corpus) if first else None
@@ -115,7 +115,8 @@ def work(
         except FloatingPointError as error:  # on every rank alike
             name, mode = SELECTION[experiment.kind]
             evaluation = {"step": until, "end": end, name: WORST[mode], "diverged": str(error)}
-            tracker.flush()
+            if first:
+                tracker.flush()
             send(evaluation)
             return evaluation
         with tempfile.TemporaryDirectory() as folder:
@@ -128,9 +129,9 @@ def work(
                 tracker.artifact(f"samples/{state.step:07d}.txt", samples)
                 kept = {"metrics": evaluation, "lineage": lineage, "unsent": tracker.unsent()}
                 save_checkpoint(checkpoint, state, vocabulary, kept)
-            tracker.flush()  # only now: what a lost worker has to do again is not in MLflow. Tune may stop us in report
+                tracker.flush()  # only now: what a lost worker does again is not in MLflow. Tune may stop us in report
+                progress(evaluation | {"evaluation": evaluation})
             send(evaluation, checkpoint)
-        progress(evaluation | {"evaluation": evaluation})
     return evaluation
 
 

@@ -114,6 +114,4 @@ def ignored(experiment: Experiment) -> dict[str, str]:
         why["data.columns"] = f"data.source is {experiment.data.source}"
     if experiment.data.source != "grammar":
         why["data.size"] = f"data.source is {experiment.data.source}"
-    if experiment.iterations:
-        why["epochs"] = f"iterations is {experiment.iterations}"
     return why

@@ -101,9 +101,7 @@ def test_population_based_training_exploits(make_sweep: Make, room: Room, tmp_pa
     checkpoints = [Path(c.path) for result in results for c, _ in result.best_checkpoints]
     lineages = {path: json.loads((path / "training.json").read_text())["lineage"] for path in checkpoints}
     steps = {path: json.loads((path / "manifest.json").read_text())["step"] for path in checkpoints}
-    clones = [
-        path for path, lineage in lineages.items() if len(lineage) > 1 and steps[path] == lineage[-1][1] + 6
-    ]
+    clones = [path for path, lineage in lineages.items() if len(lineage) > 1 and steps[path] == lineage[-1][1] + 6]
     assert clones, "no trial was cloned"
     checked = 0
     for clone in clones:

@@ -80,7 +80,7 @@ def test_divergence_comes_back_as_a_message(make_task: Make, room: Room, tmp_pat
 @pytest.mark.slow
 def test_a_killed_worker_of_two_changes_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
     two = Share(workers=2, cpus=1, gpus=0)
-    long = {"iterations": 900, "evaluate_every": 150, "log_every": 10}
+    long = {"iterations": 600, "evaluate_every": 100, "log_every": 10}
     run(make_task("left", **long), two, tmp_path, "left alone")
     run(make_task("disturbed", **long), two, tmp_path, "disturbed", kill=True)
     assert weights(last_checkpoint(tmp_path / "disturbed")) == weights(last_checkpoint(tmp_path / "left alone"))

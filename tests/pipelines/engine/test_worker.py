@@ -65,8 +65,10 @@ def test_resuming_is_exact(make_task: Make, tmp_path: Path) -> None:
         work(task, Parallel(), stopped)
     work(replace(task, resume=str(stopped.checkpoints[-1])), Parallel(), resumed)
     assert weights(resumed.checkpoints[-1]) == weights(straight.checkpoints[-1])
-    untimed = [{k: v for k, v in m.items() if "per_" not in k and k != "run_id"} for m in (
-        resumed.metrics[-1], straight.metrics[-1])]
+    untimed = [
+        {k: v for k, v in m.items() if "per_" not in k and k != "run_id"}
+        for m in (resumed.metrics[-1], straight.metrics[-1])
+    ]
     assert untimed[0] == untimed[1]
     assert [step for step, _ in curve(task, "reconstruction_loss")] == list(range(3, 25, 3))  # each point once
 
