@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from arae_core.config import flatten, with_settings
 from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
 from pipelines.experiment.presets import PRESETS, preset
-from pipelines.experiment.settings import Experiment, ignored
+from pipelines.experiment.settings import Experiment, doubts, ignored
 
 __all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run"]
 
@@ -81,6 +81,8 @@ def parse(
         reasons = [why for pattern, why in ignored(experiment).items() if fnmatch(name, pattern)]
         if reasons and not reasons[0].startswith(name + " "):
             print(f"warning: {name} has no effect: {reasons[0]}", file=sys.stderr)
+    for doubt in doubts(experiment):
+        print(f"warning: {doubt}", file=sys.stderr)
     if chosen.print_config:
         _print_config({**vars(chosen), **flatten(experiment)}, chosen.json)
     return Arguments(experiment, given, chosen)

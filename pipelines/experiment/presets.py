@@ -24,14 +24,14 @@ def grammar() -> Experiment:
     """Sentences of the built-in grammar: small parts, a few minutes on one core."""
     return Experiment(
         name="grammar",
-        iterations=2000,
+        epochs=3,
         vocabulary=Vocabulary(tokenizer="spaces", size=2000),
         encoder=Encoder(embedding=64, hidden=(128,), adversarial_weight=0.1, learning_rate=2e-3),
         decoder=Decoder(embedding=64, hidden=(128,), learning_rate=2e-3),
         code=Code(size=128, noise=0.07),
         generator=Generator(noise_size=32, hidden=(128, 128), average=0.99, learning_rate=2e-4),
         critic=Critic(hidden=(128, 128), learning_rate=2e-4),
-        data=Data(source="grammar", size=60_000),
+        data=Data(source="grammar", size=46_000),
         evaluate_every=400,
         log_every=50,
     )

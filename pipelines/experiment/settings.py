@@ -115,3 +115,15 @@ def ignored(experiment: Experiment) -> dict[str, str]:
     if experiment.data.source != "grammar":
         why["data.size"] = f"data.source is {experiment.data.source}"
     return why
+
+
+def doubts(experiment: Experiment) -> list[str]:
+    """What these settings do that may not be what is meant, though it is supported."""
+    parts = ("encoder", "decoder", "generator", "critic")
+    batch = [f"{part}.normalization" for part in parts if getattr(experiment, part).normalization == "batch"]
+    if experiment.workers > 1 and batch:
+        return [
+            f"{' and '.join(batch)} batch: each of the {experiment.workers} workers normalises by its own share of the "
+            "batch, so the result depends on workers; layer or none does not"
+        ]
+    return []

@@ -5,7 +5,7 @@ import pytest
 
 from arae_core.config import flatten, with_settings
 from pipelines.experiment.presets import preset
-from pipelines.experiment.settings import Data, Experiment, ignored
+from pipelines.experiment.settings import Data, Experiment, doubts, ignored
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,11 @@ def test_what_the_other_settings_make_irrelevant_is_known(config: str, values: d
 
 def test_what_counts_is_not_called_irrelevant() -> None:
     assert not {"epochs", "data.size", "data.shortest", "longest", "critic.penalty"} & set(ignored(preset("grammar")))
+
+
+def test_batch_normalization_over_several_workers_is_doubtful() -> None:
+    changed = {"generator.normalization": "batch", "workers": 2}
+    (doubt,) = doubts(with_settings(preset("grammar"), changed))
+    assert doubt.startswith("generator.normalization batch: each of the 2 workers")
+    assert doubts(with_settings(preset("grammar"), changed | {"workers": 1})) == []
+    assert doubts(preset("grammar")) == []
