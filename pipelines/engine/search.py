@@ -4,6 +4,7 @@ import json
 import math
 import random
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,16 @@ class Watch(Callback):
     ended: Callable[[Row], None]
     interrupted: bool
 
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Notice Ctrl-C: Tune's own handler, in place by now, ends the sweep and saves its state without a word."""
+        stop: Any = signal.getsignal(signal.SIGINT)
+
+        def pressed(number: int, frame: Any) -> None:
+            Watch.interrupted = True
+            stop(number, frame)
+
+        signal.signal(signal.SIGINT, pressed)
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         now = {other.trial_id: _row(other, other.last_result or {}) for other in trials}
         now[trial.trial_id] = _row(trial, result)
@@ -59,9 +70,6 @@ class Watch(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         Watch.ended(_row(trial, trial.last_result or {}) | {"state": "failed"})
-
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        Watch.interrupted = any(not trial.is_finished() for trial in trials)
 
 
 def run_sweep(
@@ -80,7 +88,11 @@ def run_sweep(
     else:
         tuner = make_tuner(sweep, trainable, sweep.at_once(room))
     Watch.reported, Watch.ended, Watch.interrupted = reported, ended, False
-    results = tuner.fit()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        results = tuner.fit()
+    finally:
+        signal.signal(signal.SIGINT, before)
     if Watch.interrupted:
         raise KeyboardInterrupt
     found = collect(results, *sweep.selection)
@@ -170,7 +182,7 @@ def collect(results: Any, metric: str, mode: str) -> Found:
     sign = 1 if mode == "min" else -1
     rows = []
     for result in results:
-        row = _figures(result.metrics or {}) | result.config | {"trial": Path(result.path).name}
+        row = _figures(result.metrics or {}) | (result.config or {}) | {"trial": Path(result.path).name}
         row["state"] = "failed" if result.error else _ending(row)
         scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m]
         if scored:

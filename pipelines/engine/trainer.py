@@ -1,8 +1,9 @@
 """Ray Train around the worker: N processes, restarts from the last checkpoint, resuming by name."""
 
+import signal
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,15 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
         except BaseException as error:
             ended["error"] = error
 
-    # Not in the main thread: Ctrl-C then reaches the display here at once, and Ray is shut down behind it.
+    # Not in the main thread, where Ray would take Ctrl-C for itself: it is noticed here, and Ray shut down behind it.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.3)
-        show(ray.get(board.read.remote()).get(task.trial, {}))
+    with _ctrl_c() as pressed:
+        while thread.is_alive() and not pressed.is_set():
+            thread.join(0.3)
+            show(ray.get(board.read.remote()).get(task.trial, {}))
+    if pressed.is_set():
+        raise KeyboardInterrupt
     error = ended.get("error")
     if isinstance(error, TrainingFailedError):
         raise FailedError(f"training failed for good: {reason(error)}") from error
@@ -156,6 +160,17 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
         return Outcome(last, None, str(last.get("diverged", "")))
     checkpoint, metrics = (min if mode == "min" else max)(scored, key=lambda pair: float(pair[1][metric]))
     return Outcome(metrics, Path(checkpoint.path), str(last.get("diverged", "")))
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Whether Ctrl-C was pressed meanwhile. As an exception it would break up Ray's calls in any place."""
+    pressed = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def reason(error: Any) -> str:

@@ -125,3 +125,19 @@ def test_images_run_through_the_same_function(tracking_uri: str, tmp_path: Path)
     last = work(Task(flatten(experiment), str(corpus.folder), tracking_uri, run_id), Parallel(), notes)
     assert [m["step"] for m in notes.metrics] == [2, 4]
     assert {"generation_f1", "precision", "coverage"} <= last.keys()
+
+
+def test_only_rank_0_shows_and_reports_figures(make_task: Make) -> None:
+    import torch.distributed as dist
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    seen: list[Metrics] = []
+    reported: list[tuple[Metrics, Path | None]] = []
+    dist.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    try:
+        work(make_task(), Parallel(1, 2), lambda *values: reported.append(values), progress=seen.append)
+    finally:
+        dist.destroy_process_group()
+    assert seen == []
+    assert [metrics for metrics, _ in reported] == [{}] * 4
+    assert [checkpoint for _, checkpoint in reported] == [None] * 4
