@@ -57,9 +57,11 @@ def train(arguments: Sequence[str] | None) -> None:
     task = Task(settings, str(corpus.folder), uri, run_id)
     status = "FAILED"
     try:
+        console.print("starting Ray")
         with cluster.running() as room:
             share = trainer.share_of(room, experiment.workers, experiment.device)
-            console.print(f"run {name}: {share.workers} workers on {room}, checkpoints in {file.parent}")
+            workers = f"{share.workers} worker" + ("s" if share.workers > 1 else "")
+            console.print(f"run {name}: {workers} on {room}, checkpoints in {file.parent}", soft_wrap=True)
             with display.TrainingDisplay(console, name) as shown:
                 outcome = trainer.fit(task, share, name, file.parent.parent, shown.show)
         if outcome.diverged:

@@ -43,6 +43,7 @@ def tune(arguments: Sequence[str] | None) -> None:
     console.print("\n".join(sweep.corpus.summary()))
     tracker, status = Tracker(uri, sweep.run_id), "FAILED"
     try:
+        console.print("starting Ray")
         with cluster.running(drivers=sweep.drivers, dashboard=sweep.needs_dashboard) as room:
             from pipelines.engine.search import run_sweep
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engine.display import side_by_side
 from pipelines.engine.records import read_record, write_record
 from pipelines.engine.worker import Metrics
+from pipelines.experiment.command_line import python
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _other(samples: Any) -> Any:
 def next_command(checkpoint: Path, registered: Registered | None, uri: str, kind: str) -> str:
     """The command to type after this one. uri: where the registry is, where that has to be said."""
     model = f"models:/{registered.name}@{registered.alias}" if registered else str(checkpoint)
-    words = ["python", "pipelines/generate.py", "--model", model, "--count", "10"]
+    words = [python(), "pipelines/generate.py", "--model", model, "--count", "10"]
     if registered and uri:
         words += ["--tracking-uri", uri]
     if kind == "image":
@@ -111,7 +112,7 @@ def next_command(checkpoint: Path, registered: Registered | None, uri: str, kind
 def again(command: str, words: Sequence[str], flag: str, name: str) -> str:
     """The command that goes on with what was interrupted: the same one, with its name if it had none."""
     named = list(words) if flag in words else [*words, flag, name]
-    return shlex.join(["python", f"pipelines/{command}", *named])
+    return shlex.join([python(), f"pipelines/{command}", *named])
 
 
 def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:

@@ -15,7 +15,7 @@ from pipelines.engine.space import Space, load_space
 from pipelines.engine.trainer import Share
 from pipelines.engine.trial import Plan
 from pipelines.engine.worker import Task, experiment_of
-from pipelines.experiment.command_line import Arguments
+from pipelines.experiment.command_line import Arguments, python
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Sweep:
 
     def again(self, options: argparse.Namespace) -> str:
         """The command that goes on with this sweep."""
-        words = ["python", "pipelines/tune.py", "--resume", self.name, "--storage", str(options.storage)]
+        words = [python(), "pipelines/tune.py", "--resume", self.name, "--storage", str(options.storage)]
         return shlex.join(words + (["--json"] if options.json else []))
 
 

@@ -11,6 +11,7 @@ import math
 import os
 import select
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,15 @@ class Arguments:
     experiment: Experiment
     given: dict[str, Any]
     options: argparse.Namespace
+
+
+def python() -> str:
+    """What to type for this Python: its path, unless `python` is the one already (an environment that is active)."""
+    found = shutil.which("python")
+    if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
+        return "python"
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
 def in_ray_job() -> bool:
@@ -117,7 +127,7 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
         return 1
     except KeyboardInterrupt as interrupt:
         typed = sys.argv if arguments is None else [sys.argv[0], *arguments]
-        command = str(interrupt) or shlex.join(["python", *typed])
+        command = str(interrupt) or shlex.join([python(), *typed])
         print(f"\ninterrupted; to continue: {command}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:

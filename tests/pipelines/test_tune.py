@@ -60,13 +60,14 @@ def runs(tracking_uri: str) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
     """SIGKILL when a trial is done: --resume repeats nothing of it, and all trials come to their end."""
     from pipelines.tracking.store import connect
 
     words = command(
         "tune.py", tmp_path, tracking_uri, "--trials", "4", "--scheduler", "none", "--run-name", "killed",
-        **{"iterations": 600, "evaluate_every": 100, "log_every": 10},
+        **{"iterations": 300, "evaluate_every": 50, "log_every": 10},
     )  # fmt: skip
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: any(run.info.status == "FINISHED" for run in runs(tracking_uri)), process)
@@ -85,23 +86,26 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
         points = connect(tracking_uri).get_metric_history(run.info.run_id, "reconstruction_loss")
         steps = [point.step for point in points]
         if run.info.run_id in finished:
-            assert steps == list(range(10, 601, 10))
-        assert set(steps) == set(range(10, 601, 10))
+            assert steps == list(range(10, 301, 10))
+        assert set(steps) == set(range(10, 301, 10))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ctrl_c_leaves_a_sweep_to_go_on_with(tmp_path: Path, tracking_uri: str) -> None:
     words = command("tune.py", tmp_path, tracking_uri, "--trials", "3", "--run-name", "mine", **{"iterations": 100_000})
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: list(tmp_path.glob("sweeps/mine/*/checkpoint_*/manifest.json")), process)
         os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=100)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert f"to continue: python pipelines/tune.py --resume mine --storage {tmp_path}" in err
+    assert "to continue: " in err
+    assert f"python pipelines/tune.py --resume mine --storage {tmp_path}" in err
     assert list((tmp_path / "sweeps" / "mine").glob("experiment_state-*.json"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_ray_job(tmp_path: Path, tracking_uri: str) -> None:
     """A head with a dashboard, `ray job submit`, and the sweep joins the cluster it is submitted to."""
     ray = shutil.which("ray", path=str(Path(sys.executable).parent))

@@ -141,6 +141,7 @@ def _next(task: Task, folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("scheduler", ["none", "pbt"])
 def test_trials_of_two_workers(make_sweep: Make, room: Room, scheduler: str) -> None:
     """Four trials of two workers on two CPUs, two drivers at once: no deadlock, checkpoints arrive, clones are made."""

@@ -78,6 +78,7 @@ def test_divergence_comes_back_as_a_message(make_task: Make, room: Room, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_worker_of_two_changes_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
     two = Share(workers=2, cpus=1, gpus=0)
     long = {"iterations": 600, "evaluate_every": 100, "log_every": 10}

@@ -11,7 +11,7 @@ import pytest
 
 from arae_core.config import flatten
 from pipelines.experiment import command_line
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, run
+from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, python, run
 from pipelines.experiment.flags import spelled
 from pipelines.experiment.presets import PRESETS, preset
 
@@ -244,7 +244,7 @@ def test_interrupted_without_a_better_idea_names_the_same_command(
         raise KeyboardInterrupt
 
     assert run(body) == 130
-    assert "to continue: python pipelines/train.py --name 'x y'\n" in capsys.readouterr().err
+    assert f"to continue: {python()} pipelines/train.py --name 'x y'\n" in capsys.readouterr().err
 
 
 def test_json_is_the_last_line_and_valid(capsys: pytest.CaptureFixture[str]) -> None:
