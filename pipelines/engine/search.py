@@ -48,6 +48,8 @@ class Watch(Callback):
     reported: Callable[[list[Row], Row], None]
     ended: Callable[[Row], None]
     interrupted: bool
+    selection: tuple[str, str] | None
+    """The metric and min or max, where old checkpoints may be deleted while the sweep runs."""
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Notice Ctrl-C: Tune's own handler, in place by now, ends the sweep and saves its state without a word."""
@@ -63,6 +65,8 @@ class Watch(Callback):
         now = {other.trial_id: _row(other, other.last_result or {}) for other in trials}
         now[trial.trial_id] = _row(trial, result)
         Watch.reported(list(now.values()), now[trial.trial_id])
+        if Watch.selection:
+            prune(Path(trial.storage.trial_fs_path), *Watch.selection, newest=3)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         row = _row(trial, trial.last_result or {})
@@ -88,17 +92,18 @@ def run_sweep(
     else:
         tuner = make_tuner(sweep, trainable, sweep.at_once(room))
     Watch.reported, Watch.ended, Watch.interrupted = reported, ended, False
+    # PBT may want any checkpoint that a donor ever had
+    Watch.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
     before = signal.getsignal(signal.SIGINT)
     try:
-        results = tuner.fit()
+        results: Any = tuner.fit()
     finally:
         signal.signal(signal.SIGINT, before)
     if Watch.interrupted:
         raise KeyboardInterrupt
-    found = collect(results, *sweep.selection)
-    if sweep.options["scheduler"] == "pbt":
-        _prune(results, found)
-    return found
+    for result in results:
+        prune(Path(result.path), *sweep.selection, newest=1)
+    return collect(results, *sweep.selection)
 
 
 def make_trainable(sweep: Sweep, room: Room) -> Any:
@@ -128,8 +133,6 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
         from ray.tune.search.optuna import OptunaSearch
 
         algorithm = OptunaSearch(points_to_evaluate=[own], seed=experiment.seed)
-    # PBT may want any checkpoint that a donor ever had: with a number to keep, exploits found theirs deleted
-    best = tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=metric, checkpoint_score_order=mode)
     return tune.Tuner(
         trainable,
         param_space=domains(with_own(sweep.space, own)),
@@ -148,7 +151,6 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             storage_path=str(sweep.folder.parent),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            checkpoint_config=tune.CheckpointConfig() if pbt else best,
             callbacks=[Watch()],
         ),
     )
@@ -184,7 +186,7 @@ def collect(results: Any, metric: str, mode: str) -> Found:
     for result in results:
         row = _figures(result.metrics or {}) | (result.config or {}) | {"trial": Path(result.path).name}
         row["state"] = "failed" if result.error else _ending(row)
-        scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m]
+        scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m and Path(c.path).exists()]
         if scored:
             checkpoint, metrics = min(scored, key=lambda pair: sign * float(pair[1][metric]))
             row |= _figures(metrics) | settings_of(Path(checkpoint.path)) | {"checkpoint": Path(checkpoint.path)}
@@ -195,8 +197,7 @@ def collect(results: Any, metric: str, mode: str) -> Found:
 
 def settings_of(checkpoint: Path) -> Row:
     """What was searched and what a checkpoint was last trained with: under PBT a trial's settings change on its way."""
-    lineage = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))["lineage"]
-    return dict(lineage[-1][2])
+    return dict(_training(checkpoint)["lineage"][-1][2])
 
 
 def _row(trial: Any, result: dict[str, Any]) -> Row:
@@ -216,11 +217,27 @@ def _ending(row: Row) -> str:
     return "done" if row.get("step", 0) >= row.get("end", math.inf) else "stopped"
 
 
-def _prune(results: Any, found: Found) -> None:
-    """Delete what population based training had to keep while it ran: all but each trial's best and last checkpoint."""
-    keep = {row["checkpoint"] for row in found.rows if "checkpoint" in row}
-    keep |= {Path(result.checkpoint.path) for result in results if result.checkpoint}
-    for result in results:
-        for checkpoint, _ in result.best_checkpoints or []:
-            if Path(checkpoint.path) not in keep:
-                shutil.rmtree(checkpoint.path, ignore_errors=True)
+def prune(trial: Path, metric: str, mode: str, newest: int) -> None:
+    """Delete a trial's checkpoints but its two best and its `newest` last.
+
+    Tune could keep a number itself, but a sweep that was killed between two writes of its state then asks for a
+    checkpoint that is gone, and so do PBT's exploits. Here an old one outlives a few reports.
+    """
+
+    def score(checkpoint: Path) -> float:
+        try:
+            value = float(_training(checkpoint)["metrics"][metric])
+        except (OSError, ValueError, KeyError):  # not written to its end
+            return math.inf
+        return value if mode == "min" else -value
+
+    checkpoints = sorted(trial.glob("checkpoint_*"))
+    if len(checkpoints) > newest + 2:
+        keep = {*checkpoints[-newest:], *sorted(checkpoints, key=score)[:2]}
+        for checkpoint in set(checkpoints) - keep:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _training(checkpoint: Path) -> dict[str, Any]:
+    """What the worker kept beside the weights."""
+    return dict(json.loads((checkpoint / "training.json").read_text(encoding="utf-8")))

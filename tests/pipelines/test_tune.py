@@ -62,7 +62,7 @@ def runs(tracking_uri: str) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
-    """SIGKILL when a trial is done: --resume repeats nothing of it, and all trials come to their end."""
+    """SIGKILL when a trial is done, and that is written down: --resume repeats nothing of it, and all come to an end."""
     from pipelines.tracking.store import connect
 
     words = command(
@@ -70,7 +70,8 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
         **{"iterations": 300, "evaluate_every": 50, "log_every": 10},
     )  # fmt: skip
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: any(run.info.status == "FINISHED" for run in runs(tracking_uri)), process)
+        state = (tmp_path / "sweeps" / "killed").glob  # written every two seconds
+        wait_for(lambda: any("TERMINATED" in file.read_text() for file in state("experiment_state-*.json")), process)
         process.send_signal(signal.SIGKILL)
     finished = {run.info.run_id: run.info.end_time for run in runs(tracking_uri) if run.info.status == "FINISHED"}
     assert 1 <= len(finished) < 4

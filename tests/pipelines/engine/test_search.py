@@ -12,7 +12,7 @@ from arae_core.config import flatten, with_settings
 from arae_core.parallel import Parallel
 from pipelines.engine.closing import trial_closer
 from pipelines.engine.cluster import Room
-from pipelines.engine.search import Row, Watch, collect, make_scheduler, make_trainable, make_tuner, run_sweep
+from pipelines.engine.search import Row, Watch, collect, make_scheduler, make_trainable, make_tuner, prune, run_sweep
 from pipelines.engine.space import Space
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.worker import WORST, Metrics, Task, work
@@ -96,7 +96,7 @@ def test_population_based_training_exploits(make_sweep: Make, room: Room, tmp_pa
     checkpoint in this process, its next checkpoint is the same."""
     space: Space = {**RATES, "encoder.learning_rate": ("loguniform", 1e-6, 1e-2)}
     sweep = make_sweep(space, 4, {"iterations": 36}, scheduler="pbt")
-    Watch.reported, Watch.ended, Watch.interrupted = nothing, nothing, False
+    Watch.reported, Watch.ended, Watch.interrupted, Watch.selection = nothing, nothing, False, None
     results = make_tuner(sweep, make_trainable(sweep, room), 4).fit()  # run_sweep would delete donors' checkpoints
     checkpoints = [Path(c.path) for result in results for c, _ in result.best_checkpoints]
     lineages = {path: json.loads((path / "training.json").read_text())["lineage"] for path in checkpoints}
@@ -152,6 +152,18 @@ def test_trials_of_two_workers(make_sweep: Make, room: Room, scheduler: str) -> 
     lineages = [load_checkpoint(row["checkpoint"])[2]["lineage"] for row in found.rows]
     assert any(len({entry[0] for entry in lineage}) > 1 for lineage in lineages) == (scheduler == "pbt")
     assert not list((sweep.folder / "workers").iterdir())
+
+
+def test_pruning_keeps_the_best_and_the_newest(tmp_path: Path) -> None:
+    for i, value in enumerate([5.0, 1.0, 4.0, 2.0, 6.0, 7.0, 8.0]):
+        (tmp_path / f"checkpoint_{i:06d}").mkdir()
+        if i < 6:  # the last one is not written to its end
+            content = json.dumps({"metrics": {"generation_perplexity": value}})
+            (tmp_path / f"checkpoint_{i:06d}" / "training.json").write_text(content)
+    prune(tmp_path, "generation_perplexity", "min", newest=3)
+    assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [1, 3, 4, 5, 6]
+    prune(tmp_path, "generation_perplexity", "max", newest=1)
+    assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [4, 5, 6]
 
 
 def test_schedulers(make_sweep: Make) -> None:
