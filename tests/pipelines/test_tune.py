@@ -62,7 +62,7 @@ def runs(tracking_uri: str) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
-    """SIGKILL when a trial is done, and that is written down: --resume repeats nothing of it, and all come to an end."""
+    """SIGKILL when a trial is done and that is written down: --resume repeats nothing of it, and all end."""
     from pipelines.tracking.store import connect
 
     words = command(
