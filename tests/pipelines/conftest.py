@@ -70,3 +70,14 @@ def tracking_uri(empty_database: Path, tmp_path: Path) -> str:
     """An empty store of the test's own."""
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def ray_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts Ray, or joins a cluster, ends with status 1; the tests' own cluster may be up all the while."""
+    import ray
+
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", start)
