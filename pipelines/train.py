@@ -27,7 +27,7 @@ def train(arguments: Sequence[str] | None) -> None:
     from arae_core.config import flatten
     from pipelines.engine import closing, cluster, display, pictures, records, trainer
     from pipelines.engine.worker import Task
-    from pipelines.experiment.corpora import prepare
+    from pipelines.experiment.corpora import check_source, prepare
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
 
     console = display.make_console()
@@ -37,10 +37,11 @@ def train(arguments: Sequence[str] | None) -> None:
         raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
     if not cluster.attached():
         trainer.share_of(cluster.this_machine(), experiment.workers, experiment.device)
-    file, settings = storage / "runs" / name / "run.json", flatten(experiment)
+    file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = records.read_record(file)
     if record:
         records.check_same(record["settings"], settings, f"run {name}")
+    check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
     if record:

@@ -49,7 +49,8 @@ def tune(arguments: Sequence[str] | None) -> None:
 
             console.print(
                 f"sweep {sweep.name}: {sweep.options['trials']} trials of {sweep.iterations} iterations, "
-                f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself"
+                f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself",
+                soft_wrap=True,
             )
             with display.TrialsDisplay(console, metric) as shown:
                 found = run_sweep(sweep, room, shown.show, closing.trial_closer(uri))

@@ -10,7 +10,7 @@ SPACE = {
     "critic.objective": ("choice", ["wgan-gp", "wgan-clip"]),
     "critic.penalty": ("loguniform", 1e-1, 1e1),
     "critic.clip": ("loguniform", 5e-3, 1e-1),
-    "code.noise": ("uniform", 0.0, 0.4),
+    "code.noise": ("loguniform", 0.02, 0.4),
     "code.noise_decay": ("uniform", 0.99, 1.0),
     "generator.beta1": ("uniform", 0.0, 0.9),
     "critic.beta1": ("uniform", 0.0, 0.9),

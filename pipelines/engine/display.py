@@ -100,6 +100,7 @@ class TrialsDisplay(AbstractContextManager["TrialsDisplay"]):
     def __enter__(self) -> Self:
         if self.live:
             self.live.start()
+            self.live.update("the table of trials comes with their first evaluation", refresh=True)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

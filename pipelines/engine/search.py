@@ -14,12 +14,13 @@ from ray.tune import Callback
 
 from pipelines.engine.bridge import drive_trial
 from pipelines.engine.cluster import DRIVER, Room
-from pipelines.engine.space import domains, inside, mutations, own_values, with_own
+from pipelines.engine.space import domains, inside, mutations, own_values, with_own, without_effect
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.trial import run_trial
 
 Row = dict[str, Any]
-"""A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name."""
+"""A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name. What a sweep found
+leaves out those that the others made irrelevant."""
 
 OF_TUNE = {
     *("timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s", "pid"),
@@ -103,7 +104,11 @@ def run_sweep(
         raise KeyboardInterrupt
     for result in results:
         prune(Path(result.path), *sweep.selection, newest=1)
-    return collect(results, *sweep.selection)
+    found = collect(results, *sweep.selection)
+    for row in found.rows:
+        for name in without_effect({name: row[name] for name in sweep.space if name in row}, sweep.experiment):
+            del row[name]
+    return found
 
 
 def make_trainable(sweep: Sweep, room: Room) -> Any:

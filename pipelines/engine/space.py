@@ -3,11 +3,12 @@
 import importlib
 import math
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from arae_core.config import Settings, flatten, with_settings
-from pipelines.experiment.settings import Experiment
+from pipelines.experiment.settings import Experiment, ignored
 
 Space = dict[str, tuple[Any, ...]]
 """Dotted name -> ("loguniform" | "uniform" | "randint", low, high), both ends included, or ("choice", [values])."""
@@ -68,6 +69,12 @@ def own_values(space: Space, experiment: Experiment) -> dict[str, Any]:
     """What the experiment itself has for the settings searched: the first trial, so a sweep never loses to it."""
     settings = flatten(experiment)
     return {name: settings[name] for name in space}
+
+
+def without_effect(values: Mapping[str, Any], experiment: Experiment) -> list[str]:
+    """Those of a trial's values (dotted name -> value) that its other values make irrelevant."""
+    patterns = ignored(with_settings(experiment, values))
+    return [name for name in values if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def with_own(space: Space, own: Mapping[str, Any]) -> Space:

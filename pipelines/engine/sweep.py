@@ -97,7 +97,7 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
 
     Raises ValueError for what does not fit together, an unknown sweep, and a name that is taken.
     """
-    from pipelines.experiment.corpora import Corpus, prepare
+    from pipelines.experiment.corpora import Corpus, check_source, prepare
     from pipelines.tracking.runs import open_tracking, start_parent
 
     options = asked.options
@@ -125,6 +125,7 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
         raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
     if folder.exists():
         raise ValueError(f"--run-name {name}: there is such a sweep already; --resume {name} goes on with it")
+    check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
     settings = flatten(experiment)

@@ -65,6 +65,13 @@ class Corpus:
         return lines + list(self.report["notes"])
 
 
+def check_source(experiment: Experiment) -> None:
+    """Raise ValueError where the data are neither built in, nor files that are there, nor named as on the hub: at once,
+    before anything else is asked that takes time."""
+    if experiment.data.source not in BUILT_IN:
+        sources.find(experiment.data.source)
+
+
 def prepare(experiment: Experiment, storage: Path) -> Corpus:
     """The experiment's data, prepared now or earlier.
 

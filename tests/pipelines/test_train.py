@@ -64,6 +64,12 @@ def test_mistakes_are_told_before_ray_starts(
     assert err.count("\n") == 1 and err.startswith("error: ") and message in err
 
 
+@pytest.mark.usefixtures("ray_stays_off")
+def test_a_mistyped_source_is_told_before_the_server_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data.source", "gramar.txt", "--tracking-uri", "http://127.0.0.1:1"]) == 2
+    assert "there is no file or folder 'gramar.txt'" in capsys.readouterr().err
+
+
 def test_a_name_goes_with_one_configuration(
     tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,7 +78,7 @@ def test_a_name_goes_with_one_configuration(
     from pipelines.experiment.presets import preset
 
     record = {"settings": flatten(preset("grammar")), "data_fingerprint": "", "run_id": ""}
-    write_record(tmp_path / "runs" / "mine" / "run.json", record)
+    write_record(tmp_path / "trainings" / "mine" / "run.json", record)
     words = ["--storage", str(tmp_path), "--tracking-uri", tracking_uri, "--run-name", "mine"]
     assert main([*words, "--seed", "7", "--critic.steps", "2"]) == 2
     message = "run mine exists with other settings: seed was 0 and is 7, critic.steps was 5 and is 2"
@@ -95,13 +101,13 @@ def test_a_killed_driver_changes_nothing(tmp_path: Path, tracking_uri: str) -> N
     assert json.loads(straight.stdout.splitlines()[-1])["model_version"] is None
     words = command("train.py", tmp_path, tracking_uri, "--run-name", "killed", **long)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        snapshot = tmp_path / "runs" / "killed" / "checkpoint_manager_snapshot.json"
+        snapshot = tmp_path / "trainings" / "killed" / "checkpoint_manager_snapshot.json"
         wait_for(lambda: snapshot.exists() and "checkpoint_" in snapshot.read_text(), process)
         process.send_signal(signal.SIGKILL)
     assert step_of(last_checkpoint(snapshot.parent)) < 600
     again = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "going on with run killed" in again.stdout
-    assert weights(last_checkpoint(snapshot.parent)) == weights(last_checkpoint(tmp_path / "runs" / "left"))
+    assert weights(last_checkpoint(snapshot.parent)) == weights(last_checkpoint(tmp_path / "trainings" / "left"))
     results = json.loads(again.stdout.splitlines()[-1])
     assert results["model_version"] == 1 and Path(results["checkpoint"]).is_dir()
     assert resolve("models:/arae-grammar@champion", tracking_uri).is_dir()
@@ -119,7 +125,7 @@ def test_divergence_and_ctrl_c(tmp_path: Path, tracking_uri: str) -> None:
     assert done.stderr.count("\n") == 1 and "not finite" in done.stderr and "Lower the learning rates" in done.stderr
     words = command("train.py", tmp_path, tracking_uri, **{"iterations": 100_000})
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint_*/manifest.json")), process)
+        wait_for(lambda: list(tmp_path.glob("trainings/*/checkpoint_*/manifest.json")), process)
         os.kill(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=300)
     assert process.returncode == 130

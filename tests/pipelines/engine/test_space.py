@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from arae_core.config import flatten, with_settings
-from pipelines.engine.space import FOLDER, LIVE, Space, check_space, inside, load_space, own_values, with_own
+from pipelines.engine.space import (
+    FOLDER,
+    LIVE,
+    Space,
+    check_space,
+    inside,
+    load_space,
+    own_values,
+    with_own,
+    without_effect,
+)
 from pipelines.experiment.presets import PRESETS, preset
 
 SPACES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -71,6 +81,14 @@ def test_own_values_become_choices() -> None:
     space: Space = {"critic.steps": ("choice", [1, 3]), "code.noise": ("uniform", 0.0, 1.0)}
     assert with_own(space, {"critic.steps": 5, "code.noise": 2.0})["critic.steps"] == ("choice", [1, 3, 5])
     assert with_own(space, {"critic.steps": 3, "code.noise": 2.0}) == space
+
+
+def test_values_without_effect_are_named() -> None:
+    experiment = preset("grammar")
+    clipped = {"critic.objective": "wgan-clip", "critic.clip": 0.02, "critic.penalty": 3.0, "code.noise": 0.0}
+    assert without_effect(clipped, experiment) == ["critic.penalty"]
+    assert without_effect({"code.noise_decay": 0.99, "code.noise": 0.0}, experiment) == ["code.noise_decay"]
+    assert without_effect({"critic.penalty": 3.0}, experiment) == []
 
 
 def test_a_mutation_is_brought_back_into_the_space() -> None:
