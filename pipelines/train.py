@@ -91,7 +91,8 @@ def train(arguments: Sequence[str] | None) -> None:
         tracker.finish(status)
     console.print(f"\npicture: {file.parent / 'curves.png'}")
     elsewhere = "" if uri == default_tracking_uri() else uri
-    console.print(f"next: {closing.next_command(outcome.checkpoint, registered, elsewhere, experiment.kind)}")
+    next_command = closing.next_command(outcome.checkpoint, registered, elsewhere, experiment.kind)
+    console.print(f"next: {next_command}", soft_wrap=True)
     if options.json:
         version = registered.version if registered else None
         results = {"run_id": run_id, "checkpoint": str(outcome.checkpoint), "metrics": outcome.metrics}

@@ -82,7 +82,8 @@ def tune(arguments: Sequence[str] | None) -> None:
         tracker.finish(status)
     console.print(f"\npicture: {picture}")
     elsewhere = "" if uri == default_tracking_uri() else uri
-    console.print(f"next: {closing.next_command(best['checkpoint'], registered, elsewhere, experiment.kind)}")
+    next_command = closing.next_command(best["checkpoint"], registered, elsewhere, experiment.kind)
+    console.print(f"next: {next_command}", soft_wrap=True)
     if options.json:
         emit_json(
             {
