@@ -1,7 +1,8 @@
-"""Algorithm 1 of the paper, one function a step. Each updates its parameters and returns named scalars (tensors).
+"""The paper's Algorithms 1 and 2, one function a step. Each updates its parameters and returns named scalars (tensors).
 
 Symbols: x data, c = enc_phi(x) the code, z noise, c~ = g_theta(z) a generated code, f_w the critic, p_psi(x | c) the
-decoder, m the batch size, k the critic's steps. Shapes: B = m / ranks examples of this rank, D numbers in a code.
+decoder, y an attribute, p_u(y | c) its classifier, m the batch size, k the critic's steps. Shapes: B = m / ranks
+examples of this rank, D numbers in a code.
 """
 
 from collections.abc import Sequence
@@ -9,20 +10,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from arae_core.batches import Batch, Feed, TextBatch
+from arae_core.batches import Batch, Feed, TextBatch, moved
 from arae_core.config import TextShape
-from arae_core.losses import critic_loss, encoder_loss, generator_loss, gradient_penalty, reconstruction_loss
+from arae_core.losses import (
+    classifier_loss,
+    critic_loss,
+    encoder_loss,
+    generator_loss,
+    gradient_penalty,
+    hiding_loss,
+    reconstruction_loss,
+)
 from arae_core.parallel import Parallel
 from arae_core.state import TrainingState
-from arae_core.text import TextDecoder, corrupted
+from arae_core.text import corrupted
 
 Scalars = dict[str, Tensor]
 
 
 def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
-    """One iteration of Algorithm 1 on the batches of `state.step`, which it advances."""
+    """One iteration on the batches of `state.step`, which it advances: Algorithm 1, of labelled data Algorithm 2."""
     step, k = state.step, state.settings.critic.steps
     scalars = reconstruct(state, *feed.reconstruct(step), parallel)
+    if state.hides_attribute:
+        scalars |= classify(state, feed.classify(step), parallel)
     if state.settings.adversarial:
         batch = feed.criticise(step, k)
         if state.settings.encoder.adversarial_each_critic_step:
@@ -33,6 +44,8 @@ def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
             scalars |= criticise(state, batch, k, parallel)
             scalars |= confuse_encoder(state, feed.confuse(step), parallel)
         scalars |= confuse_generator(state, parallel)
+    if state.hides_attribute:
+        scalars |= hide(state, feed.confuse(step), parallel)
     state.step += 1
     return scalars
 
@@ -110,9 +123,34 @@ def confuse_generator(state: TrainingState, parallel: Parallel) -> Scalars:
     return {"generator_loss": loss.detach()}
 
 
+def classify(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
+    """(2b): u <- grad of -mean log p_u(y | c)."""
+    assert isinstance(batch, TextBatch) and batch.labels is not None
+    labels = moved(batch.labels, state.device)
+    with torch.no_grad(), state.autocast():
+        code = state.encoder(batch)
+    logits = state.modules["classifier"](code.to(state.dtype))
+    loss = classifier_loss(logits, labels)
+    _update(state, ("classifier",), loss, parallel)
+    return {
+        "classifier_loss": loss.detach(),
+        "classifier_accuracy": (logits.argmax(1) == labels).to(state.dtype).mean(),
+    }
+
+
+def hide(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
+    """(3b): phi <- grad of -lambda_2 mean log p_u(1 - y | c), the attribute's part of the code confused."""
+    assert isinstance(batch, TextBatch) and batch.labels is not None
+    with state.autocast():
+        code = state.encoder(batch)
+    loss = hiding_loss(state.modules["classifier"](code.to(state.dtype)), moved(batch.labels, state.device))
+    _update(state, ("encoder",), state.settings.encoder.attribute_weight * loss, parallel)
+    return {"hiding_loss": loss.detach()}
+
+
 def split(batch: Batch, parts: int) -> list[Batch]:
     """`batch` as `parts` consecutive batches of equal size."""
-    names = list(vars(batch))
+    names = [name for name, value in vars(batch).items() if value is not None]
     pieces = zip(*(getattr(batch, name).chunk(parts) for name in names), strict=True)
     return [type(batch)(**dict(zip(names, piece, strict=True))) for piece in pieces]
 
@@ -120,7 +158,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 def _with_words_dropped(state: TrainingState, batch: TextBatch, share: float, parallel: Parallel) -> TextBatch:
     if share == 0:
         return batch
-    assert isinstance(state.shape, TextShape) and isinstance(state.decoder, TextDecoder)
+    assert isinstance(state.shape, TextShape)
     # drawn for the longest sentence there may be: what one rank draws does not depend on the lengths that it has
     uniform = state.uniform(len(batch), state.settings.longest + 1, parallel)
     return corrupted(batch, share, state.shape.unknown, uniform)

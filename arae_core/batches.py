@@ -25,14 +25,23 @@ GROUPED_BATCHES = 100
 
 @dataclass(frozen=True)
 class TextBatch:
-    """source[B, T]: start mark and words. target[B, T]: words and end mark. lengths[B]: valid columns of each row."""
+    """source[B, T]: start mark and words. target[B, T]: words and end mark. lengths[B]: valid columns of each row.
+    labels[B]: the class of each, where there are classes."""
 
     source: Tensor
     target: Tensor
     lengths: Tensor
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def rows(self, rows: Tensor) -> "TextBatch":
+        """The batch of rows[N] alone (indices, in main memory), no wider than it has to be."""
+        lengths, there = self.lengths[rows], moved(rows, self.source.device)
+        longest = int(lengths.max())
+        labels = None if self.labels is None else self.labels[rows]
+        return TextBatch(self.source[there, :longest], self.target[there, :longest], lengths, labels)
 
 
 @dataclass(frozen=True)
@@ -49,17 +58,19 @@ Batch = TextBatch | ImageBatch
 
 
 class TokenStore:
-    """Sentences as one flat array ids[tokens] with offsets[N + 1]; no marks are stored."""
+    """Sentences as one flat array ids[tokens] with offsets[N + 1]; no marks are stored. labels[N]: classes, if any."""
 
-    def __init__(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]):
-        self.ids, self.offsets = ids, offsets
+    def __init__(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int64], labels: NDArray[np.int64] | None = None
+    ) -> None:
+        self.ids, self.offsets, self.labels = ids, offsets, labels
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Sequence[int]]) -> "TokenStore":
+    def from_rows(cls, rows: Sequence[Sequence[int]], labels: Sequence[int] | None = None) -> "TokenStore":
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         ids = np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1]))
-        return cls(ids, offsets)
+        return cls(ids, offsets, None if labels is None else np.asarray(labels, np.int64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,12 +97,15 @@ class TokenStore:
         source[:, 0] = shape.start
         source[:, 1:][inside] = target[:, :-1][inside] = self.ids[where[inside]]
         target[np.arange(len(indices)), lengths] = shape.end
-        return TextBatch(torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(lengths + 1))
+        labels = None if self.labels is None else torch.from_numpy(self.labels[indices])
+        return TextBatch(torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(lengths + 1), labels)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "ids.npy", self.ids)
         np.save(folder / "offsets.npy", self.offsets)
+        if self.labels is not None:
+            np.save(folder / "labels.npy", self.labels)
 
 
 class ImageStore:
@@ -137,38 +151,58 @@ def load_store(folder: Path) -> Store:
         if (folder / "pixels.npy").exists():
             height, width = load("size.npy").tolist()
             return ImageStore(load("pixels.npy"), height, width)
-        return TokenStore(load("ids.npy"), load("offsets.npy"))
+        labels = load("labels.npy") if (folder / "labels.npy").exists() else None
+        return TokenStore(load("ids.npy"), load("offsets.npy"), labels)
     except (OSError, EOFError, ValueError) as error:
         raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
 
 
 def grouped_order(
-    lengths: NDArray[np.int64] | None, examples: int, batch_size: int, seed: Sequence[int]
+    lengths: NDArray[np.int64] | None,
+    examples: int,
+    batch_size: int,
+    seed: Sequence[int],
+    labels: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """One epoch's batches, int64[batches, batch_size]: a random order in which every batch has examples of like length.
 
-    The last batch is filled up from the order's beginning, so every example comes at least once.
+    The last batch is filled up from the order's beginning, so every example comes at least once. With labels every
+    batch has all classes in equal measure (to one example, where they do not divide it): those of the greater classes
+    then wait for another epoch.
     """
     if batch_size > examples:
         raise ValueError(f"batch_size must be <= the {examples} training examples there are, got {batch_size}")
     rng = np.random.default_rng(seed)
     batches = -(-examples // batch_size)
-    order = rng.permutation(examples)
-    order = np.concatenate([order, order[: batches * batch_size - examples]])
-    if lengths is not None:
-        group = np.arange(len(order)) // (GROUPED_BATCHES * batch_size)
-        order = order[np.lexsort((lengths[order], group))]
-    return order.reshape(batches, batch_size)[rng.permutation(batches)]
+    parts = [(np.arange(examples), batch_size)] if labels is None else _shares(labels, batch_size)
+    columns = []
+    for members, width in parts:
+        order = np.resize(members[rng.permutation(len(members))], batches * width)
+        if lengths is not None:
+            group = np.arange(len(order)) // (GROUPED_BATCHES * width)
+            order = order[np.lexsort((lengths[order], group))]
+        columns.append(order.reshape(batches, width))
+    return np.concatenate(columns, 1)[rng.permutation(batches)]
+
+
+def _shares(labels: NDArray[np.int64], batch_size: int) -> list[tuple[NDArray[np.int64], int]]:
+    """The examples of each class, and how many of them a batch has."""
+    classes = np.unique(labels)
+    if batch_size < len(classes):
+        raise ValueError(f"batch_size must be >= the {len(classes)} classes there are, got {batch_size}")
+    more = batch_size % len(classes)
+    return [(np.flatnonzero(labels == y), batch_size // len(classes) + (i < more)) for i, y in enumerate(classes)]
 
 
 class Feed:
     """The batches of every step, of which this rank takes rows rank, rank + W, ...
 
     A step's batches come from (seed, step): for step (1) the epoch's grouped order, for the encoder's part of step (3)
-    another such order, for step (2) examples drawn uniformly.
+    and for step (2b) other such orders, for step (2) examples drawn uniformly. All but step (1) see the classes, where
+    there are any, in equal measure.
     """
 
-    RECONSTRUCT, CONFUSE, CRITICISE = 0, 1, 2
+    RECONSTRUCT, CONFUSE, CRITICISE, CLASSIFY = 0, 1, 2, 4  # 3 is the stream of training.fit_prior
 
     def __init__(
         self,
@@ -190,6 +224,8 @@ class Feed:
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.batches_per_epoch = -(-len(store) // batch_size)
         self._lengths = store.lengths if isinstance(store, TokenStore) else None
+        self._labels = store.labels if isinstance(store, TokenStore) else None
+        self._shares = [] if self._labels is None else _shares(self._labels, batch_size)
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
         self._grouped(self.RECONSTRUCT, 0)
 
@@ -203,8 +239,12 @@ class Feed:
         return self._make(indices), targets
 
     def confuse(self, step: int) -> Batch:
-        """A fresh batch for the encoder's part of step (3)."""
+        """A fresh batch for the encoder's part of step (3), and for step (3b)."""
         return self._make(self._grouped(self.CONFUSE, step))
+
+    def classify(self, step: int) -> Batch:
+        """A fresh batch for step (2b)."""
+        return self._make(self._grouped(self.CLASSIFY, step))
 
     def criticise(self, step: int, k: int) -> Batch:
         """Step (2)'s k batches in one, B = k * batch_size / W; consecutive blocks of batch_size / W are the batches.
@@ -212,13 +252,17 @@ class Feed:
         Their examples are drawn uniformly: a batch of one length would show the critic a difference that is none.
         """
         rng = np.random.default_rng((self.seed, self.CRITICISE, step))
+        if self._shares:
+            columns = [members[rng.integers(len(members), size=(k, width))] for members, width in self._shares]
+            return self._make(np.concatenate(columns, 1).flatten())
         return self._make(rng.integers(len(self.store), size=k * self.batch_size))
 
     def _grouped(self, stream: int, step: int) -> NDArray[np.int64]:
         epoch, position = divmod(step, self.batches_per_epoch)
         if stream not in self._orders or self._orders[stream][0] != epoch:
             seed = (self.seed, stream, epoch)
-            self._orders[stream] = epoch, grouped_order(self._lengths, len(self.store), self.batch_size, seed)
+            labels = None if stream == self.RECONSTRUCT else self._labels
+            self._orders[stream] = epoch, grouped_order(self._lengths, len(self.store), self.batch_size, seed, labels)
         order: NDArray[np.int64] = self._orders[stream][1][position]
         return order
 
@@ -228,11 +272,11 @@ class Feed:
 
 
 def make_batch(store: Store, indices: NDArray[np.int64], shape: Shape, device: torch.device) -> Batch:
-    """The examples at indices[B] as a batch on `device`; lengths stay in main memory, where packing reads them."""
+    """The examples at indices[B] as a batch on `device`; lengths and labels stay in main memory: they choose rows."""
     if isinstance(store, TokenStore):
         assert isinstance(shape, TextShape)
         batch = store.batch(indices, shape)
-        return TextBatch(moved(batch.source, device), moved(batch.target, device), batch.lengths)
+        return TextBatch(moved(batch.source, device), moved(batch.target, device), batch.lengths, batch.labels)
     return ImageBatch(moved(store.batch(indices).pixels, device))
 
 

@@ -4,6 +4,7 @@
     settings.json          dotted name -> value
     vocabulary/            the tokenizer, in its own format (text)
     model.safetensors      weights of all parts
+    about.json             where it comes from, if the caller says so
     training.safetensors   optimizers and random numbers    } not in a model that was exported
     training.json          whatever the caller keeps        }
 
@@ -33,6 +34,7 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy")
 ARCHITECTURE = (
     "kind",
     *(f"{part}.{name}" for part in ("encoder", "decoder") for name in ("embedding", "hidden", "normalization")),
+    *("decoder.conditioning", "decoder.attribute_embedding", "classifier.hidden", "classifier.normalization"),
     *("decoder.logits_per_pixel", "code.size", "generator.kind", "generator.noise_size", "generator.hidden"),
     *("generator.normalization", "critic.hidden", "critic.normalization"),
 )
@@ -40,14 +42,21 @@ ARCHITECTURE = (
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, vocabulary: Vocabulary | None = None, extra: dict[str, Any] | None = None
+    folder: Path,
+    state: TrainingState,
+    vocabulary: Vocabulary | None = None,
+    extra: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the whole run to `folder`, atomically; what was there before is replaced. extra: JSON kept beside it."""
+    """Write the whole run to `folder`, atomically; what was there before is replaced.
+
+    extra: JSON kept beside it, for going on. about: JSON that an exported model keeps as well, see `read_about`.
+    """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write(temporary, state, vocabulary, extra or {})
+        _write(temporary, state, vocabulary, extra or {}, about)
         if folder.exists():  # a folder cannot replace another: the old one steps aside, whole, and goes last
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / "old"
             os.rename(folder, old)
@@ -61,7 +70,13 @@ def save_checkpoint(
     return folder
 
 
-def _write(folder: Path, state: TrainingState, vocabulary: Vocabulary | None, extra: dict[str, Any]) -> None:
+def _write(
+    folder: Path,
+    state: TrainingState,
+    vocabulary: Vocabulary | None,
+    extra: dict[str, Any],
+    about: dict[str, Any] | None,
+) -> None:
     core = {name: getattr_path(state.settings, name) for name in flatten(Settings())}
     _write_json(folder / "settings.json", core)
     if vocabulary is not None:
@@ -73,6 +88,8 @@ def _write(folder: Path, state: TrainingState, vocabulary: Vocabulary | None, ex
             training |= {f"{part}.{i}.{name}": value for name, value in values.items() if value is not None}
     save_file(_contiguous(training), folder / "training.safetensors")
     _write_json(folder / "training.json", extra)
+    if about is not None:
+        _write_json(folder / "about.json", about)
     _write_manifest(folder, state.settings.kind, state.step, state.shape)
 
 
@@ -86,6 +103,15 @@ def export_model(checkpoint: Path, folder: Path) -> Path:
             shutil.copyfile(checkpoint / name, folder / name)
     _write_manifest(folder, manifest["kind"], manifest["step"], _shape(manifest))
     return folder
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What `save_checkpoint` was told of where the model comes from; {} where it was told nothing.
+
+    Raises ValueError as `load_checkpoint`.
+    """
+    manifest = read_manifest(Path(folder))
+    return _read_json(Path(folder) / "about.json") if "about.json" in manifest["files"] else {}
 
 
 def load_checkpoint(
@@ -177,8 +203,9 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 def _load_weights(state: TrainingState, weights: dict[str, Tensor], folder: Path) -> None:
     missing = state.modules.load_state_dict(weights, strict=False)
-    fresh = [name for name in missing.missing_keys if name.split(".")[0] not in ("average", "critic")]
-    if fresh or any(name.split(".")[0] not in ("average", "critic") for name in missing.unexpected_keys):
+    optional = ("average", "critic", "classifier")
+    fresh = [name for name in missing.missing_keys if name.split(".")[0] not in optional]
+    if fresh or any(name.split(".")[0] not in optional for name in missing.unexpected_keys):
         raise ValueError(f"{folder} has other tensors than its settings say: {(fresh + missing.unexpected_keys)[:3]}")
     if any(name.startswith("average.") for name in missing.missing_keys):
         state.modules["average"].load_state_dict(state.generator.state_dict())
@@ -234,4 +261,4 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-__all__ = ["export_model", "load_checkpoint", "read_manifest", "save_checkpoint"]
+__all__ = ["export_model", "load_checkpoint", "read_about", "read_manifest", "save_checkpoint"]

@@ -1,6 +1,6 @@
-"""What lives between encoder and decoder: the generator, the critic, and the Gaussians that stand in for a generator.
+"""What lives between encoder and decoder: the generator, Gaussians in its place, the critic, the attribute classifier.
 
-Shapes: B samples, D numbers in a code (code.size), Z numbers of noise (generator.noise_size).
+Shapes: B samples, D numbers in a code (code.size), Z numbers of noise (generator.noise_size), K classes.
 """
 
 from collections.abc import Callable
@@ -96,6 +96,19 @@ class Critic(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         scores: Tensor = self.layers(code)
         return scores.squeeze(1)
+
+
+class Classifier(nn.Module):
+    """p_u: code[B, D] -> logits[B, K] of the classes (Algorithm 2)."""
+
+    def __init__(self, settings: Settings, classes: int):
+        super().__init__()
+        u = settings.classifier
+        self.layers = mlp((settings.code.size, *u.hidden, classes), nn.ReLU, u.normalization, first_normalized=False)
+
+    def forward(self, code: Tensor) -> Tensor:
+        logits: Tensor = self.layers(code)
+        return logits
 
 
 def make_generator(settings: Settings) -> Generator | GaussianPrior | FittedGaussian:

@@ -16,6 +16,7 @@ KINDS = ("text", "image")
 OBJECTIVES = ("wgan-gp", "wgan-clip", "none")
 GENERATORS = ("mlp", "gaussian")
 NORMALIZATIONS = ("none", "layer", "batch")
+CONDITIONINGS = ("embedding", "separate")
 OPTIMIZERS = ("adam", "sgd")
 OUTPUTS = ("linear", "tanh", "sphere")
 INITIALIZATIONS = ("default", "released")
@@ -84,6 +85,9 @@ class Encoder:
     """lambda_1: multiplies the critic's gradient into the encoder in step (3)."""
     adversarial_each_critic_step: bool = False
     """Take the encoder's part of step (3) after every one of the k critic steps, as the released image code does."""
+    attribute_weight: float = 1.0
+    """lambda_2: multiplies the attribute classifier's gradient into the encoder in step (3b); 0: neither (2b) nor (3b).
+    Only with labelled data."""
     optimizer: str = "adam"
     """adam or sgd."""
     learning_rate: float = 1e-3
@@ -98,6 +102,7 @@ class Encoder:
         widths("encoder.hidden", self.hidden, 1)
         within("encoder.word_dropout", self.word_dropout, 0.0, 1.0)
         at_least("encoder.adversarial_weight", self.adversarial_weight, 0.0)
+        at_least("encoder.attribute_weight", self.attribute_weight, 0.0)
         one_of("encoder.normalization", self.normalization, NORMALIZATIONS)
         _check_optimizer("encoder", self)
 
@@ -114,6 +119,11 @@ class Decoder:
     """Share of the decoder's input words replaced by the unknown mark while training (text)."""
     normalization: str = "none"
     """none, layer or batch, after each hidden layer (images)."""
+    conditioning: str = "embedding"
+    """How the decoder is told the attribute: embedding (a vector fed beside the code) or separate (a decoder a class,
+    with one output layer for all, as released). Only with labelled data."""
+    attribute_embedding: int = 64
+    """Width of that vector."""
     logits_per_pixel: int = 1
     """1: the logit of a white pixel. 2: one logit for black and one for white, as published (images)."""
     optimizer: str = "adam"
@@ -129,6 +139,8 @@ class Decoder:
         at_least("decoder.embedding", self.embedding, 1)
         widths("decoder.hidden", self.hidden, 1)
         within("decoder.word_dropout", self.word_dropout, 0.0, 1.0)
+        one_of("decoder.conditioning", self.conditioning, CONDITIONINGS)
+        at_least("decoder.attribute_embedding", self.attribute_embedding, 1)
         require(self.logits_per_pixel in (1, 2), "decoder.logits_per_pixel", self.logits_per_pixel, "1 or 2")
         one_of("decoder.normalization", self.normalization, NORMALIZATIONS)
         _check_optimizer("decoder", self)
@@ -224,6 +236,29 @@ class Critic:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """p_u: c -> a probability of each class, in Algorithm 2. Only with labelled data."""
+
+    hidden: tuple[int, ...] = (300,)
+    """Widths of the hidden layers."""
+    normalization: str = "none"
+    """none, layer or batch, after each hidden layer but the first."""
+    optimizer: str = "adam"
+    """adam or sgd."""
+    learning_rate: float = 1e-3
+    """Step size of the classifier's optimizer, step (2b)."""
+    beta1: float = 0.9
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+
+    def __post_init__(self) -> None:
+        widths("classifier.hidden", self.hidden)
+        one_of("classifier.normalization", self.normalization, NORMALIZATIONS)
+        _check_optimizer("classifier", self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything the core needs to know to build an ARAE and train it."""
 
@@ -253,6 +288,7 @@ class Settings:
     code: Code = field(default_factory=Code)
     generator: Generator = field(default_factory=Generator)
     critic: Critic = field(default_factory=Critic)
+    classifier: Classifier = field(default_factory=Classifier)
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
@@ -273,7 +309,7 @@ class Settings:
                 "critic.normalization must be layer or none with critic.objective wgan-gp, got 'batch': the penalty is "
                 "of each sample's gradient, which BatchNorm mixes"
             )
-        parts = (self.encoder, self.decoder, self.generator, self.critic)
+        parts = (self.encoder, self.decoder, self.generator, self.critic, self.classifier)
         if self.batch_size < 2 and any(part.normalization == "batch" for part in parts):
             raise ValueError(f"batch_size must be >= 2 with a normalization of batch, got {self.batch_size}")
 
@@ -292,6 +328,12 @@ class TextShape:
     start: int = 1
     end: int = 2
     unknown: int = 3
+    classes: tuple[str, ...] = ()
+    """Names of the values of the attribute y; none where the sentences have no labels."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))  # JSON makes lists of tuples
+        assert len(self.classes) != 1 and len(set(self.classes)) == len(self.classes), self.classes
 
 
 @dataclass(frozen=True)
@@ -305,7 +347,7 @@ class ImageShape:
 Shape = TextShape | ImageShape
 
 
-def _check_optimizer(part: str, settings: Encoder | Decoder | Generator | Critic) -> None:
+def _check_optimizer(part: str, settings: Encoder | Decoder | Generator | Critic | Classifier) -> None:
     one_of(f"{part}.optimizer", settings.optimizer, OPTIMIZERS)
     above(f"{part}.learning_rate", settings.learning_rate, 0.0)
     within(f"{part}.beta1", settings.beta1, 0.0, 1.0)
@@ -376,6 +418,8 @@ def ignored(settings: Settings) -> dict[str, str]:
             "decoder.word_dropout",
         ):
             why[name] = "kind is image"
+        for name in ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*"):
+            why[name] = "kind is image"
     else:
         for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):
             why[name] = "kind is text"
@@ -392,9 +436,13 @@ def ignored(settings: Settings) -> dict[str, str]:
         why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"
     if settings.critic.objective != "wgan-clip":
         why["critic.clip"] = f"critic.objective is {settings.critic.objective}"
+    if settings.encoder.attribute_weight == 0:
+        why["classifier.*"] = "encoder.attribute_weight is 0"
+    if settings.decoder.conditioning == "separate":
+        why["decoder.attribute_embedding"] = "decoder.conditioning is separate"
     if settings.code.noise == 0:
         why["code.noise_decay"] = "code.noise is 0"
-    for part in ("encoder", "decoder", "generator", "critic"):
+    for part in ("encoder", "decoder", "generator", "critic", "classifier"):
         if getattr(settings, part).optimizer != "adam":
             why[f"{part}.beta1"] = why[f"{part}.beta2"] = f"{part}.optimizer is {getattr(settings, part).optimizer}"
     for name in ("generator.kind", "critic.objective"):  # these are what makes the others irrelevant

@@ -1,4 +1,4 @@
-"""The objectives as pure functions of tensors. Shapes: B samples of this rank, D numbers in a code.
+"""The objectives as pure functions of tensors. Shapes: B samples of this rank, D numbers in a code, K classes.
 
 Every loss is a mean over this rank's samples; ranks have equally many, so the mean of their gradients is the whole
 batch's. The reconstruction loss is the exception, for sentences differ in length: it takes the whole batch's count.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def reconstruction_loss(nll: Tensor, targets: int, world: int) -> Tensor:
@@ -42,3 +43,19 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     norms: Tensor = gradient.norm(2, dim=1)
     return (norms - 1).square().mean()
+
+
+def classifier_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Step (2b) for u: -mean log p_u(y | c), from logits[B, K] and labels[B]."""
+    return F.cross_entropy(logits, labels)
+
+
+def hiding_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Step (3b) for phi, from logits[B, K] and labels[B]; times lambda_2.
+
+    Two classes: -mean log p_u(1 - y | c), as published. More: the cross-entropy to the uniform distribution over the
+    classes, -mean 1/K sum_y' log p_u(y' | c), which is least where u can tell nothing.
+    """
+    if logits.shape[1] == 2:
+        return F.cross_entropy(logits, 1 - labels)
+    return -logits.log_softmax(1).mean()

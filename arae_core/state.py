@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from arae_core.code_space import Critic, make_generator
+from arae_core.code_space import Classifier, Critic, make_generator
 from arae_core.config import Settings, Shape, TextShape
 from arae_core.image import ImageDecoder, ImageEncoder
 from arae_core.parallel import Parallel
-from arae_core.text import TextDecoder, TextEncoder
+from arae_core.text import SeparateDecoders, TextDecoder, TextEncoder
 
 
 class Encoder(Protocol):
@@ -35,7 +35,8 @@ class TrainingState:
     rows, so that all ranks stay in the same state and any number of ranks computes the same.
 
     Attributes: settings, shape, device, dtype, step; encoder, decoder, generator, critic (also by name in `modules`,
-    where "average" is the generator's moving average, if there is one); optimizers by the same names; draws.
+    where "average" is the generator's moving average, if there is one, and "classifier" is that of labelled data);
+    optimizers by the same names; draws.
     """
 
     def __init__(self, settings: Settings, shape: Shape, device: torch.device | str = "cpu"):
@@ -46,9 +47,11 @@ class TrainingState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             encoder: TextEncoder | ImageEncoder
-            decoder: TextDecoder | ImageDecoder
+            decoder: TextDecoder | SeparateDecoders | ImageDecoder
             if isinstance(shape, TextShape):
-                encoder, decoder = TextEncoder(settings, shape), TextDecoder(settings, shape)
+                separate = bool(shape.classes) and settings.decoder.conditioning == "separate"
+                encoder = TextEncoder(settings, shape)
+                decoder = SeparateDecoders(settings, shape) if separate else TextDecoder(settings, shape)
             else:
                 encoder, decoder = ImageEncoder(settings, shape), ImageDecoder(settings, shape)
             self.encoder: Encoder = encoder
@@ -58,6 +61,8 @@ class TrainingState:
             self.modules = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "generator": self.generator})
             if settings.adversarial:
                 self.modules["critic"] = self.critic
+            if isinstance(shape, TextShape) and shape.classes and settings.encoder.attribute_weight:
+                self.modules["classifier"] = Classifier(settings, len(shape.classes))
             if settings.initialization == "released":
                 _initialize_as_released(self.modules)
         if settings.adversarial and settings.generator.average:
@@ -65,7 +70,7 @@ class TrainingState:
         self.modules.to(self.device, self.dtype)
         self.optimizers = {
             part: _optimizer(getattr(settings, part), list(self.modules[part].parameters()))
-            for part in ("encoder", "decoder", "generator", "critic")
+            for part in ("encoder", "decoder", "generator", "critic", "classifier")
             if part in self.modules and list(self.modules[part].parameters())
         }
         self.draws = torch.Generator(self.device).manual_seed(settings.seed)
@@ -74,6 +79,11 @@ class TrainingState:
     def new(cls, settings: Settings, shape: Shape, device: torch.device | str = "cpu") -> "TrainingState":
         """A run at its beginning. Raises ValueError where settings and data are of different kinds."""
         return cls(settings, shape, device)
+
+    @property
+    def hides_attribute(self) -> bool:
+        """Whether there are steps (2b) and (3b): labelled data, and encoder.attribute_weight is not 0."""
+        return "classifier" in self.modules
 
     @property
     def noise(self) -> float:
@@ -127,7 +137,7 @@ def _initialize_as_released(modules: nn.ModuleDict) -> None:
             if isinstance(module, ImageEncoder | ImageDecoder):
                 continue  # the released image code leaves these as its library makes them
             if name in ("encoder", "decoder"):
-                parameter.uniform_(-0.1, 0.1) if path != "output.bias" else parameter.zero_()
+                parameter.uniform_(-0.1, 0.1) if not path.endswith("output.bias") else parameter.zero_()
             elif path.endswith("bias"):
                 parameter.zero_()
             else:

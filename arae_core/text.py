@@ -1,7 +1,11 @@
 """Encoder and decoder of sentences: LSTMs on padded, length-grouped batches.
 
-Shapes: B sentences, T tokens with one mark, D numbers in a code, H units, V entries of the vocabulary, M valid tokens.
+Shapes: B sentences, T tokens with one mark, D numbers in a code, D' numbers of what a decoder is fed (the code,
+and the attribute's vector), H units, V entries of the vocabulary, M valid tokens.
 """
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -59,25 +63,37 @@ class TextEncoder(nn.Module):
         order = batch.lengths.argsort(stable=True)
         codes = []
         for rows in order.chunk(parts):
-            lengths = batch.lengths[rows]
-            longest, there = int(lengths.max()), moved(rows, batch.source.device)
-            codes.append(self(TextBatch(batch.source[there, :longest], batch.target[there, :longest], lengths)))
+            codes.append(self(batch.rows(rows)))
         code = torch.cat(codes)
         return torch.empty_like(code).index_copy_(0, moved(order, code.device), code)
 
 
 class TextDecoder(nn.Module):
-    """p_psi(x | c): an LSTM that is fed the code at every step; its first state is zero."""
+    """p_psi(x | c), of labelled data p_psi(x | c, y): an LSTM that is fed the code at every step, beside it a vector of
+    the class; its first state is zero."""
 
     def __init__(self, settings: Settings, shape: TextShape):
         super().__init__()
         d = settings.decoder
+        self.attribute = nn.Embedding(len(shape.classes), d.attribute_embedding) if shape.classes else None
+        fed = settings.code.size + (d.attribute_embedding if shape.classes else 0)
         self.embedding = embedding(shape.vocabulary, d.embedding)
-        self.lstm = nn.LSTM(d.embedding + settings.code.size, d.hidden[0], len(d.hidden), batch_first=True)
+        self.lstm = nn.LSTM(d.embedding + fed, d.hidden[0], len(d.hidden), batch_first=True)
         self.output = Projection(d.hidden[-1], shape.vocabulary)
 
+    def conditioned(self, code: Tensor, labels: Tensor | None) -> Tensor:
+        """What `forward` is fed, [B, D'], for code[B, D] and labels[B] (in main memory)."""
+        if self.attribute is None:
+            return code
+        assert labels is not None
+        return torch.cat([code, self.attribute(moved(labels, code.device)).to(code.dtype)], 1)
+
+    def by_class(self, code: Tensor, labels: Tensor | None) -> Iterator[tuple["TextDecoder", Tensor, Tensor]]:
+        """(decoder, rows, what it is fed), the rows together all of code[B, D]: here, all at once."""
+        yield self, torch.arange(len(code)), self.conditioned(code, labels)
+
     def forward(self, words: Tensor, code: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """words[B, T], code[B, D] -> hidden states [B, T, H] and the LSTM's state after them."""
+        """words[B, T], code[B, D'] -> hidden states [B, T, H] and the LSTM's state after them."""
         embedded = self.embedding(words)
         code = code.to(embedded.dtype)[:, None].expand(-1, words.shape[1], -1)
         hidden, state = self.lstm(torch.cat([embedded, code], 2), state)
@@ -85,7 +101,7 @@ class TextDecoder(nn.Module):
 
     def logits(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor]:
         """logits[M, V] of the valid tokens alone, and the tokens [M] that stand there."""
-        hidden, _ = self(batch.source, code)
+        hidden, _ = self(batch.source, self.conditioned(code, batch.labels))
         # which tokens are valid is worked out in main memory: asking the device would make it wait
         valid = torch.arange(batch.source.shape[1]) < batch.lengths[:, None]
         if bool(valid.all()):
@@ -98,11 +114,64 @@ class TextDecoder(nn.Module):
         logits, target = self.logits(batch, code)
         return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), target, reduction="sum")
 
+    def nll_each(self, batch: TextBatch, code: Tensor) -> Tensor:
+        """As `nll`, of each sentence by itself: [B]."""
+        logits, target = self.logits(batch, code)
+        nats = F.cross_entropy(logits.float(), target, reduction="none")
+        sentence = torch.repeat_interleave(torch.arange(len(batch)), batch.lengths)
+        return torch.zeros(len(batch), device=nats.device).index_add_(0, moved(sentence, nats.device), nats)
+
     def score(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor, int]:
         """Summed nats, tokens whose most probable value is right, and tokens, given the right words before each."""
         logits, target = self.logits(batch, code)
         nll = F.cross_entropy(logits, target, reduction="sum")
         return nll, (logits.argmax(1) == target).sum(), len(target)
+
+
+class SeparateDecoders(nn.Module):
+    """p_psi(x | c, y) as released for transfer: a decoder a class, each with its own embedding and LSTM, one output
+    layer for all."""
+
+    def __init__(self, settings: Settings, shape: TextShape):
+        super().__init__()
+        unlabelled = replace(shape, classes=())
+        self.decoders = nn.ModuleList(TextDecoder(settings, unlabelled) for _ in shape.classes)
+        self.output = Projection(settings.decoder.hidden[-1], shape.vocabulary)
+        for decoder in self.decoders:
+            del decoder.output
+            decoder.__dict__["output"] = self.output  # used by each, a part of this module alone
+
+    def by_class(self, code: Tensor, labels: Tensor | None) -> Iterator[tuple[TextDecoder, Tensor, Tensor]]:
+        """(decoder, rows, what it is fed), the rows together all of code[B, D]: a decoder a class that occurs."""
+        assert labels is not None
+        for y, decoder in enumerate(self.decoders):
+            rows = (labels == y).nonzero().squeeze(1)
+            if len(rows):
+                assert isinstance(decoder, TextDecoder)
+                yield decoder, rows, code[moved(rows, code.device)]
+
+    def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
+        """-log p(x | c, y) in nats, summed over the valid tokens."""
+        parts = [decoder.nll(batch.rows(rows), fed) for decoder, rows, fed in self.by_class(code, batch.labels)]
+        assert batch.labels is not None
+        present = set(batch.labels.tolist())
+        for y, decoder in enumerate(self.decoders):
+            if y not in present:  # its gradients are zero, not missing: ranks must average the same parameters
+                parts.append(0 * torch.stack([p.sum() for p in decoder.parameters()]).sum())
+        return torch.stack(parts).sum()
+
+    def nll_each(self, batch: TextBatch, code: Tensor) -> Tensor:
+        """As `nll`, of each sentence by itself: [B]."""
+        nats = torch.zeros(len(batch), device=code.device)
+        for decoder, rows, fed in self.by_class(code, batch.labels):
+            nats[moved(rows, code.device)] = decoder.nll_each(batch.rows(rows), fed)
+        return nats
+
+    def score(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor, int]:
+        """As TextDecoder.score, each sentence by the decoder of its class."""
+        parts = [decoder.score(batch.rows(rows), fed) for decoder, rows, fed in self.by_class(code, batch.labels)]
+        nll, right, count = zip(*parts, strict=True)
+        return torch.stack(nll).sum(), torch.stack(right).sum(), sum(count)
 
 
 def corrupted(batch: TextBatch, share: float, unknown: int, uniform: Tensor) -> TextBatch:
@@ -112,4 +181,4 @@ def corrupted(batch: TextBatch, share: float, unknown: int, uniform: Tensor) -> 
     """
     drop = uniform[:, : batch.source.shape[1]] < share
     drop[:, 0] = False
-    return TextBatch(batch.source.masked_fill(drop, unknown), batch.target, batch.lengths)
+    return replace(batch, source=batch.source.masked_fill(drop, unknown))

@@ -11,9 +11,25 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import MODEL, OUTPUT, SEED, TEMPERATURE, check_draws, load_model, show
+from pipelines.experiment.model_commands import (
+    MODEL,
+    OUTPUT,
+    SEED,
+    TEMPERATURE,
+    check_attribute,
+    check_draws,
+    load_model,
+    show,
+)
 
-OPTIONS = (MODEL, Option("count", int, 10, "Examples to draw."), SEED, TEMPERATURE, OUTPUT)
+OPTIONS = (
+    MODEL,
+    Option("count", int, 10, "Examples to draw."),
+    Option("attribute", str, "", "Class of all examples, of a model with classes; else each class in turn."),
+    SEED,
+    TEMPERATURE,
+    OUTPUT,
+)
 
 
 def generate(arguments: Sequence[str] | None) -> None:
@@ -22,7 +38,10 @@ def generate(arguments: Sequence[str] | None) -> None:
         raise ValueError(f"--count must be >= 1, got {options.count}")
     check_draws(options.seed, options.temperature)
     model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
-    examples = model.generate(options.count, seed=options.seed, temperature=options.temperature)
+    attribute = options.attribute or None
+    if attribute is not None:
+        check_attribute("--attribute", model, attribute)
+    examples = model.generate(options.count, seed=options.seed, temperature=options.temperature, attribute=attribute)
     output = show(examples, options.output, picture="generated.png")
     if options.json:
         results = {"model": options.model, "checkpoint": checkpoint, "count": len(examples), "output": output}

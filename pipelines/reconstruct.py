@@ -15,13 +15,17 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.model_commands import (
+    INPUT,
     MODEL,
     OUTPUT,
     SEED,
     TEMPERATURE,
     check_draws,
     check_sentences,
+    filled_lines,
+    in_their_places,
     load_model,
+    read_lines,
     show,
 )
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     MODEL,
-    Option("input", Path, None, "UTF-8 file, one sentence (or image) a line; stdin where left out."),
+    INPUT,
     Option("pairs", bool, False, "Put each original before its reconstruction (sentences: with a tab between)."),
     SEED,
     TEMPERATURE,
@@ -41,7 +45,7 @@ OPTIONS = (
 def reconstruct(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Reconstruct sentences or images through a trained model's code.", OPTIONS)
     check_draws(options.seed, options.temperature)
-    lines = _read_lines(options.input)
+    lines = read_lines(options.input)
     model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
     draw = {"temperature": options.temperature, "seed": options.seed}
     examples: Any  # list[str] or uint8[N, H, W]
@@ -61,41 +65,21 @@ def reconstruct(arguments: Sequence[str] | None) -> None:
         emit_json(results | ({"sentences": examples} if output is None else {}))
 
 
-def _read_lines(path: Path | None) -> list[str]:
-    """The lines of the file or of stdin. Raises ValueError where there are none or they are not UTF-8."""
-    name = "stdin" if path is None else f"--input {path}"
-    if path is None and sys.stdin.isatty():
-        print("one sentence a line, Ctrl-D ends:", file=sys.stderr)
-    try:
-        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{name}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{name}: line {line} is not UTF-8 text; convert the file, for example with iconv") from error
-    if not text.strip():
-        raise ValueError(f"{name}: is empty; it needs one sentence or image a line")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
 def _sentences(model: "Model", lines: list[str], draw: dict[str, Any]) -> tuple[list[str], dict[str, float]]:
     """The reconstruction of each line (an empty one of an empty one), and how much came back.
 
     token_accuracy: share of the lines' tokens that stand in their places again; exact: share of the lines with all.
     """
-    filled = [i for i, line in enumerate(lines) if line.strip()]
-    if len(filled) < len(lines):
-        print(f"warning: {len(lines) - len(filled)} of {len(lines)} lines are empty and stay so", file=sys.stderr)
+    filled = filled_lines(lines)
     rows, counts = check_sentences(model, [lines[i] for i in filled])
     back = list(model.reconstruct([lines[i] for i in filled], **draw))
     pairs = list(zip(rows, model.encode_text(back), strict=True))
     right = sum(a == b for old, new in pairs for a, b in zip(old, new, strict=False))
     figures = {"token_accuracy": right / counts["tokens"], "exact": sum(a == b for a, b in pairs) / len(pairs)}
-    examples = [""] * len(lines)
-    for i, sentence in zip(filled, back, strict=True):
-        examples[i] = sentence
-    return examples, figures | {"sentences": len(filled), "empty_lines": len(lines) - len(filled)} | counts
+    return in_their_places(back, filled, len(lines)), figures | {
+        "sentences": len(filled),
+        "empty_lines": len(lines) - len(filled),
+    } | counts
 
 
 def _parsed_images(model: "Model", lines: list[str]) -> Any:

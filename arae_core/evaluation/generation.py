@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from arae_core.evaluation.count_language_model import CountLanguageModel, FlatRows, Rows, TokenRows, flat_rows
 
-SELECTION = {"text": ("generation_perplexity", "min"), "image": ("generation_f1", "max")}
-"""The figure that chooses between models of a kind, and whether the least or the greatest is best."""
+SELECTION = {
+    "text": ("generation_perplexity", "min"),
+    "labelled text": ("transfer_score", "max"),
+    "image": ("generation_f1", "max"),
+}
+"""The figure that chooses between models of some data, and whether the least or the greatest is best."""
 
 MOST_TRAIN = 100_000
 MOST_VALIDATION = 10_000
@@ -23,11 +27,11 @@ MOST_VALIDATION = 10_000
 _CHUNK = 100_000
 
 
-def better(kind: str, a: float, b: float) -> bool:
-    """Whether `a` is a better value of SELECTION[kind]'s figure than `b`. NaN is worse than anything."""
+def better(figure: str, a: float, b: float) -> bool:
+    """Whether `a` is a better value than `b` of one of SELECTION's figures. NaN is worse than anything."""
     if math.isnan(a) or math.isnan(b):
         return not math.isnan(a)
-    return a < b if SELECTION[kind][1] == "min" else a > b
+    return a < b if dict(SELECTION.values())[figure] == "min" else a > b
 
 
 class SentenceScorer:

@@ -44,12 +44,11 @@ def register_once(
 
     The version is written into the run's record, so that a finished run that is started again registers nothing twice.
     """
-    from arae_core.evaluation.generation import SELECTION
     from pipelines.tracking.promotion import crown, register
 
     record = read_record(record_file)
     assert record is not None
-    name, metric = f"arae-{experiment.name}", SELECTION[experiment.kind][0]
+    name, metric = f"arae-{experiment.name}", experiment.selection[0]
     version = record.get("model_version") or register(
         uri,
         checkpoint,
@@ -81,6 +80,12 @@ def show_model(checkpoint: Path, seed: int, console: "Console", tracker: "Tracke
         console.print("\n".join(f"  {sentence}" for sentence in path), markup=False)
         tracker.artifact("samples.txt", "\n".join(samples) + "\n")
         tracker.artifact("interpolation.txt", "\n".join(path) + "\n")
+        if model.classes:
+            sources = samples[:5]  # of the classes in turn
+            console.print("\n[bold]the first five as of another class[/]")
+            for i, source in enumerate(sources):
+                wanted = model.classes[(i + 1) % len(model.classes)]
+                console.print(f"  {wanted}: {model.transfer([source], wanted)[0]}", markup=False)
         return samples
     console.print("\n[bold]ten samples[/]")
     for row in (samples[:5], samples[5:10]):

@@ -19,6 +19,9 @@ SHORT = {
 }
 """Figures of the training itself, and how they are called where room is scarce."""
 AT_EVALUATION = (
+    "transfer_score",
+    "transfer_accuracy",
+    "transfer_self_bleu",
     "generation_perplexity",
     "forward_perplexity",
     "reverse_perplexity",
@@ -140,6 +143,15 @@ def settings_table(rows: Sequence[Figures], searched: Sequence[str], most: int =
 def short(row: Figures) -> str:
     """The trial's number in the sweep: the part of its id that differs."""
     return str(row["trial"]).rsplit("_", 1)[-1]
+
+
+def rows_table(rows: Sequence[Figures], title: str) -> Table:
+    """Any rows with figures by name, a line each; a figure that a row does not have stays empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(*(name.replace("_", " ") for name in names), title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(number(row.get(name)) for name in names))
+    return table
 
 
 def metrics_table(metrics: Figures, title: str) -> Table:

@@ -16,6 +16,8 @@ PANELS = (
     ("critic", ("distance", "gradient_penalty")),
     ("length of codes", ("code_norm_real", "code_norm_fake")),
     ("perplexity", ("forward_perplexity", "reverse_perplexity", "generation_perplexity")),
+    ("transfer", ("transfer_score", "transfer_accuracy", "transfer_self_bleu")),
+    ("classifier of codes", ("classifier_loss", "hiding_loss", "classifier_accuracy")),
     ("samples", ("valid", "distinct", "novel", "precision", "coverage", "generation_f1", "validation_accuracy")),
 )
 """Title of a panel -> the metrics drawn in it."""
@@ -63,7 +65,7 @@ def sweep_picture(
 def samples_picture(images: Any, title: str) -> "Figure":
     """Binary images, uint8[N, H, W], ten in a row."""
     rows = math.ceil(len(images) / 10)
-    figure = _figure((10, rows + 0.6), title)
+    figure = new_figure((10, rows + 0.6), title)
     for i, image in enumerate(images):
         axis = figure.add_subplot(rows, 10, i + 1)
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
@@ -116,7 +118,7 @@ def _words(name: str) -> str:
 def _grid(count: int, title: str) -> "tuple[Figure, list[Axes]]":
     columns = min(4, count)
     rows = math.ceil(count / columns)
-    figure = _figure((4.2 * columns, 2.8 * rows + 0.4), title)
+    figure = new_figure((4.2 * columns, 2.8 * rows + 0.4), title)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for axis in axes:
         axis.tick_params(labelsize=7)
@@ -124,7 +126,8 @@ def _grid(count: int, title: str) -> "tuple[Figure, list[Axes]]":
     return figure, axes
 
 
-def _figure(size: tuple[float, float], title: str) -> "Figure":
+def new_figure(size: tuple[float, float], title: str) -> "Figure":
+    """An empty figure, inches wide and high, that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,22 +1,35 @@
 """What is measured at every evaluation: reconstruction and samples, against the validation split and never the test."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from arae_core.batches import ImageStore, TokenStore
+from arae_core.config import TextShape
+from arae_core.evaluation.latent import code_statistics
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
+    from arae_core.sampling import Model
     from arae_core.state import TrainingState
+    from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
     from pipelines.experiment.corpora import Corpus
 
 SHOWN = 40
 """Samples kept in the tracker at every evaluation."""
+PROBED = 2000
+"""Validation examples, and draws of noise, whose codes are looked at."""
+TRANSFERRED = 1000
+"""Validation sentences said again with another attribute at every evaluation."""
+TAUGHT = 100_000
+"""Training sentences that the classifier of attributes learns from."""
 
 
 class Scorer:
     """Scores a training state. What depends on the corpus alone is made once."""
 
     def __init__(self, experiment: Experiment, corpus: "Corpus") -> None:
-        from arae_core.batches import ImageStore, TokenStore
         from arae_core.evaluation.generation import SentenceScorer
         from arae_core.evaluation.images import ImageScorer
 
@@ -26,9 +39,47 @@ class Scorer:
         if isinstance(train, TokenStore) and isinstance(self.validation, TokenStore):
             assert self.vocabulary is not None
             self._samples = SentenceScorer(train, self.validation, len(self.vocabulary))
+            if isinstance(corpus.shape, TextShape) and corpus.shape.classes:
+                self._classifier = self._learnt(train, corpus.shape.classes)
         else:
             assert isinstance(train, ImageStore) and isinstance(self.validation, ImageStore)
             self._samples = ImageScorer(train.pixels, self.validation.pixels)
+
+    def _learnt(self, train: "TokenStore", classes: Sequence[str]) -> "AttributeClassifier | GrammarClassifier":
+        from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
+
+        if self.experiment.data.source == "grammar":
+            return GrammarClassifier(self.experiment.data.label)
+        assert self.vocabulary is not None and train.labels is not None
+        rows = np.linspace(0, len(train) - 1, min(len(train), TAUGHT)).astype(np.int64)
+        return AttributeClassifier(self.vocabulary.decode(train.rows(rows)), [classes[y] for y in train.labels[rows]])
+
+    def _probed(self, model: "Model") -> dict[str, float]:
+        """Norms and variances of codes, always of the same validation examples and of the same noise."""
+        rows = np.arange(min(len(self.validation), PROBED))
+        codes = {
+            "real": model.encode_store(self.validation, rows),
+            "fake": model.sample_codes(PROBED, seed=self.experiment.seed),
+        }
+        return {
+            f"probe_{what}_{whose}": value
+            for whose, found in codes.items()
+            for what, value in code_statistics(found).items()
+        }
+
+    def _transferred(self, model: "Model") -> tuple[dict[str, float], str]:
+        """How well validation sentences take the next class, and a few of them as text."""
+        from pipelines.evaluation.transfer import score_transfer
+
+        store, classes = self.validation, model.classes
+        assert isinstance(store, TokenStore) and store.labels is not None and self.vocabulary is not None
+        rows = np.linspace(0, len(store) - 1, min(len(store), TRANSFERRED)).astype(np.int64)
+        sources = self.vocabulary.decode(store.rows(rows))
+        wanted = [classes[(y + 1) % len(classes)] for y in store.labels[rows]]
+        outputs = model.transfer_each(sources, wanted)
+        shown = zip(wanted[:SHOWN], sources, outputs, strict=False)
+        text = "".join(f"{want}\t{source}\t{output}\n" for want, source, output in shown)
+        return score_transfer(self._classifier, sources, outputs, wanted), text
 
     def score(self, state: "TrainingState") -> tuple[dict[str, float], str]:
         """The figures by name, and a few of the samples as text. Draws with its own seed: training is not disturbed."""
@@ -38,16 +89,22 @@ class Scorer:
 
         scores = evaluate_reconstruction(state, self.validation)
         model = Model(state, self.vocabulary)
+        scores |= self._probed(model)
         if isinstance(self._samples, SentenceScorer):
             assert self.vocabulary is not None
             rows = model.generate_ids(self.experiment.samples, seed=self.experiment.seed)
             sentences = self.vocabulary.decode(rows)
             scores |= self._samples.score(rows)
+            shown = "\n".join(sentences[:SHOWN]) + "\n"
+            if model.classes:
+                transferred, text = self._transferred(model)
+                scores |= transferred
+                shown += "\nclass asked for, sentence, what became of it\n" + text
             if self.experiment.data.source == "grammar":
                 from pipelines.experiment.grammar import GrammarScorer
 
                 scores |= GrammarScorer().score(sentences)
-            return scores, "\n".join(sentences[:SHOWN]) + "\n"
+            return scores, shown
         from pipelines.engine.display import drawn
 
         images = model.generate(self.experiment.samples, seed=self.experiment.seed)

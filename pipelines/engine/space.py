@@ -16,11 +16,13 @@ Space = dict[str, tuple[Any, ...]]
 FOLDER = Path(__file__).resolve().parents[2] / "tune_spaces"
 FIXED = ("kind", "longest", "epochs", "iterations", "vocabulary.")
 """Settings of the core that a search cannot choose: the data is prepared once, and trials are compared by step."""
+PARTS = ("encoder", "decoder", "generator", "critic", "classifier")
 LIVE = (
-    *(f"{part}.learning_rate" for part in ("encoder", "decoder", "generator", "critic")),
-    *(f"{part}.{beta}" for part in ("encoder", "decoder", "generator", "critic") for beta in ("beta1", "beta2")),
-    *("encoder.adversarial_weight", "encoder.word_dropout", "decoder.word_dropout", "gradient_clip"),
-    *("code.noise", "code.noise_decay", "generator.average", "critic.steps", "critic.penalty", "critic.clip"),
+    *(f"{part}.learning_rate" for part in PARTS),
+    *(f"{part}.{beta}" for part in PARTS for beta in ("beta1", "beta2")),
+    *("encoder.adversarial_weight", "encoder.attribute_weight", "encoder.word_dropout", "decoder.word_dropout"),
+    *("gradient_clip", "code.noise", "code.noise_decay", "generator.average"),
+    *("critic.steps", "critic.penalty", "critic.clip"),
 )
 """Settings that may change in mid-training: what population based training mutates. Others stay with the weights."""
 

@@ -45,9 +45,7 @@ class Sweep:
     @property
     def selection(self) -> tuple[str, str]:
         """The metric that chooses, and min or max."""
-        from arae_core.evaluation.generation import SELECTION
-
-        return SELECTION[self.experiment.kind]
+        return self.experiment.selection
 
     @property
     def iterations(self) -> int:

@@ -61,8 +61,6 @@ def make_trainer(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from arae_core.evaluation.generation import SELECTION
-
     class Undisturbed(TorchTrainer):
         """Without Ray's cleaner after dead controllers: on a busy machine it takes a slow one for dead and ends its
         workers. A private cluster goes with its driver and leaves nothing to clean.
@@ -74,7 +72,7 @@ def make_trainer(
 
     trainer = TorchTrainer if in_trial or attached() else Undisturbed
     experiment = experiment_of(task.settings)
-    metric, mode = SELECTION[experiment.kind]
+    metric, mode = experiment.selection
     keep = CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=metric, checkpoint_score_order=mode)
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
     return trainer(
@@ -124,7 +122,6 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
     import ray
     from ray.train import TrainingFailedError
 
-    from arae_core.evaluation.generation import SELECTION
     from pipelines.engine.board import open_board
 
     board = open_board()
@@ -152,9 +149,8 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
     if error is not None:
         raise error
     result = ended["result"]
-    kind = experiment_of(task.settings).kind
     last: Metrics = result.return_value or {}
-    metric, mode = SELECTION[kind]
+    metric, mode = experiment_of(task.settings).selection
     scored = [(checkpoint, metrics) for checkpoint, metrics in result.best_checkpoints if metric in metrics]
     if not scored:
         return Outcome(last, None, str(last.get("diverged", "")))

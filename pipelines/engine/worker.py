@@ -69,7 +69,6 @@ def work(
     reported without a checkpoint, so that the last good one stays. A run that is complete already reports once.
     """
     from arae_core.checkpoint import load_checkpoint, save_checkpoint
-    from arae_core.evaluation.generation import SELECTION
     from arae_core.state import TrainingState
     from arae_core.training import total_iterations, train
     from pipelines.engine.scoring import Scorer
@@ -95,6 +94,7 @@ def work(
     end = total_iterations(settings, len(store))
     scorer = Scorer(experiment, corpus) if first else None
     evaluation: Metrics = extra.get("metrics", {})
+    about = {"experiment": dict(task.settings), "data_fingerprint": corpus.fingerprint, "run_id": task.run_id}
 
     def send(values: Metrics, checkpoint: Path | None = None) -> None:
         values["run_id"] = task.run_id
@@ -102,7 +102,7 @@ def work(
 
     if state.step >= end:  # killed between its last checkpoint and its end, or cloned from a donor that was done
         with tempfile.TemporaryDirectory() as folder:
-            copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, extra) if first else None
+            copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, extra, about) if first else None
             send(evaluation, copy)
     while state.step < end:
         until = min(end, (state.step // experiment.evaluate_every + 1) * experiment.evaluate_every)
@@ -113,7 +113,7 @@ def work(
                     progress({**point.scalars, "step": point.step, "end": end, "evaluation": evaluation})
                 scalars = point.scalars
         except FloatingPointError as error:  # on every rank alike
-            name, mode = SELECTION[experiment.kind]
+            name, mode = experiment.selection
             evaluation = {"step": until, "end": end, name: WORST[mode], "diverged": str(error)}
             if first:
                 tracker.flush()
@@ -128,7 +128,7 @@ def work(
                 tracker.log(state.step, scores)
                 tracker.artifact(f"samples/{state.step:07d}.txt", samples)
                 kept = {"metrics": evaluation, "lineage": lineage, "unsent": tracker.unsent()}
-                save_checkpoint(checkpoint, state, vocabulary, kept)
+                save_checkpoint(checkpoint, state, vocabulary, kept, about)
                 tracker.flush()  # only now: what a lost worker does again is not in MLflow. Tune may stop us in report
                 progress(evaluation | {"evaluation": evaluation})
             send(evaluation, checkpoint)

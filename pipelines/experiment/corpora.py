@@ -58,10 +58,12 @@ class Corpus:
         lines = []
         for split in SPLITS:
             counts = self.report[split]
-            left = [f"{counts[why]:,} {why.replace('_', ' ')}" for why in LEFT_OUT if counts[why]]
+            left = [f"{counts[why]:,} {why.replace('_', ' ')}" for why in LEFT_OUT if counts.get(why)]
             unknown = f", {counts['unknown']:.2%} of the words unknown" if counts.get("unknown") else ""
+            classes = counts.get("classes", {})
+            of = ": " + ", ".join(f"{count:,} {name}" for name, count in classes.items()) if classes else ""
             without = f" (left out: {', '.join(left)})" if left else ""
-            lines.append(f"{split}: {counts['kept']:,} examples{unknown}{without}")
+            lines.append(f"{split}: {counts['kept']:,} examples{of}{unknown}{without}")
         return lines + list(self.report["notes"])
 
 
@@ -115,7 +117,7 @@ def _open(experiment: Experiment, cache: Path) -> tuple[bytes, Callable[[], Rows
     if data.source == "grammar":
         from pipelines.experiment.grammar import corpus
 
-        rows = corpus(data.size, 0)
+        rows = corpus(data.size, 0, data.label)
     elif data.source == "digits":
         from pipelines.experiment.digits import digits
 
@@ -135,6 +137,10 @@ def _read(experiment: Experiment, files: sources.Files | None, cache: Path) -> R
         where = f"{data.source} ({split})"
         if experiment.kind == "text":
             rows[split] = sources.texts(dataset, data.columns, where)
+            if data.label:  # of a row with texts in several columns, each has the row's
+                of_rows = sources.labels(dataset, data.label, where)
+                of_texts = [label for label in of_rows for _ in data.columns]
+                rows[split] = [sources.Sentence(*pair) for pair in zip(rows[split], of_texts, strict=True)]
         else:
             rows[split] = sources.images(dataset, data.columns[0], where)
     return rows
@@ -146,7 +152,7 @@ def _digest(rows: Rows) -> bytes:
     for split, examples in rows.items():
         total.update(f"{split} {len(examples)}\n".encode())
         for example in examples:
-            array = not isinstance(example, str | None)
+            array = not isinstance(example, str | tuple | None)
             content = example.tobytes() if array else json.dumps(example).encode()
             total.update(f"{example.shape if array else ''}{len(content)}\n".encode() + content)
     return total.digest()
@@ -158,6 +164,8 @@ def _fingerprint(experiment: Experiment, digest: bytes) -> str:
     if experiment.kind == "text":
         names += ["longest", "data.distinct", "data.shortest"]
         names += ["vocabulary.tokenizer", "vocabulary.size", "vocabulary.lowercase"]
+    if experiment.data.label:
+        names += ["data.label", "data.classes"]
     if experiment.data.source not in BUILT_IN:
         names.append("data.columns")
     settings = config.flatten(experiment)

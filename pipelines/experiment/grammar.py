@@ -18,6 +18,7 @@ from arae_core.config import at_least, one_of
 from pipelines.experiment import grammar_rules
 from pipelines.experiment.context_free import Grammar
 from pipelines.experiment.grammar_rules import NUMBERS, SENTIMENTS, TENSES
+from pipelines.experiment.sources import Sentence
 
 START = "Text"
 
@@ -39,8 +40,9 @@ def sample(
     return [" ".join(grammar.draw(generator)) for _ in range(count)]
 
 
-def corpus(size: int, seed: int) -> dict[str, list[str]]:
-    """`size` draws as "train", "validation" and "test", no sentence in two of them.
+def corpus(size: int, seed: int, label: str = "") -> "dict[str, list[str] | list[Sentence]]":
+    """`size` draws as "train", "validation" and "test", no sentence in two of them; with `label`, the name of one of
+    the Attributes, each with its value.
 
     Validation and test are a tenth each, 2,000 at most, their sentences distinct: the first ones drawn, hence a fair
     sample. Train is the rest, less what is in those two; a sentence drawn twice is in it twice.
@@ -51,7 +53,13 @@ def corpus(size: int, seed: int) -> dict[str, list[str]]:
     held_out = list(dict.fromkeys(drawn))[: 2 * held]
     known = frozenset(held_out)
     train = [sentence for sentence in drawn if sentence not in known]
-    return {"train": train, "validation": held_out[:held], "test": held_out[held:]}
+    splits = {"train": train, "validation": held_out[:held], "test": held_out[held:]}
+    if not label:
+        return {**splits}
+    return {
+        split: [Sentence(sentence, getattr(attributes(sentence), label)) for sentence in sentences]
+        for split, sentences in splits.items()
+    }
 
 
 def is_valid(sentence: str) -> bool:

@@ -1,4 +1,4 @@
-"""What generate, interpolate and reconstruct share: finding the model, checking sentences, writing what came out."""
+"""What the commands with a trained model share: finding the model, checking sentences, writing what came out."""
 
 import math
 import os
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arae_core.sampling import Model
 
 MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or a checkpoint's folder.", required=True)
+INPUT = Option("input", Path, None, "UTF-8 file, one sentence (or image) a line; stdin where left out.")
 SEED = Option("seed", int, 0, "Of every random draw.")
 TEMPERATURE = Option("temperature", float, 0.0, "0: the most probable word or pixel each time; 1: drawn as learnt.")
 OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for a model of images.")
@@ -43,6 +44,51 @@ def check_draws(seed: int, temperature: float = 0.0) -> None:
         raise ValueError(f"--seed must be in [0, 2**32), got {seed}")
     if not 0 <= temperature < math.inf:
         raise ValueError(f"--temperature must be >= 0, got {temperature}")
+
+
+def check_attribute(flag: str, model: "Model", attribute: str) -> None:
+    """Raise ValueError unless the model knows that class."""
+    if not model.classes:
+        raise ValueError(
+            f"{flag} {attribute}: this model has no attribute; train one with --data.label COLUMN (--config yelp or "
+            "--config grammar-sentiment does), or use transfer.py's --from-like and --to-like"
+        )
+    if attribute not in model.classes:
+        raise ValueError(f"{flag} must be one of {', '.join(model.classes)}, got {attribute!r}")
+
+
+def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
+    """The lines of the file or of stdin. Raises ValueError where there are none or they are not UTF-8."""
+    name = "stdin" if path is None else f"{flag} {path}"
+    if path is None and sys.stdin.isatty():
+        print("one sentence a line, Ctrl-D ends:", file=sys.stderr)
+    try:
+        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{name}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(f"{name}: line {line} is not UTF-8 text; convert the file, for example with iconv") from error
+    if not text.strip():
+        raise ValueError(f"{name}: is empty; it needs one sentence or image a line")
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def filled_lines(lines: Sequence[str]) -> list[int]:
+    """Numbers of the lines that hold something; of the others it is said on stderr that they stay as they are."""
+    filled = [i for i, line in enumerate(lines) if line.strip()]
+    if len(filled) < len(lines):
+        print(f"warning: {len(lines) - len(filled)} of {len(lines)} lines are empty and stay so", file=sys.stderr)
+    return filled
+
+
+def in_their_places(sentences: Sequence[str], numbers: Sequence[int], count: int) -> list[str]:
+    """`count` lines, those of `numbers` the sentences, the others empty."""
+    lines = [""] * count
+    for i, sentence in zip(numbers, sentences, strict=True):
+        lines[i] = sentence
+    return lines
 
 
 def check_sentences(model: "Model", sentences: Sequence[str]) -> tuple[list[list[int]], dict[str, int]]:

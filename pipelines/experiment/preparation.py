@@ -4,6 +4,7 @@ Nothing is lost silently: each example is kept, or counted under the first reaso
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,41 @@ from arae_core.batches import ImageStore, TokenStore
 from arae_core.config import ImageShape, TextShape
 from arae_core.vocabulary import Vocabulary
 from pipelines.experiment.settings import Experiment
+from pipelines.experiment.sources import Sentence
 
 Report = dict[str, Any]
 Rows = Mapping[str, Any]
-"""Split -> its examples as read, in order: texts, or grey values [H, W]; None for a null."""
+"""Split -> its examples as read, in order: texts, Sentences, or grey values [H, W]; None for a null."""
 
 SPLITS = ("train", "validation", "test")
-LEFT_OUT = ("empty", "repeated", "in_other_split", "too_long", "too_short", "over_limit")
+LEFT_OUT = ("empty", "unlabelled", "repeated", "in_other_split", "too_long", "too_short", "over_limit")
+MOST_CLASSES = 100
+"""More values make no attribute but some other column, unless they are named."""
 HELD_OUT = 10_000
 """Most examples taken from training for a split that the source does not have; else a tenth."""
 
 
 def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextShape, Report]:
-    """Write stores and vocabulary into `folder`.
+    """Write stores and vocabulary into `folder`. A text that comes with two labels keeps its first.
 
-    Raises ValueError where no sentence of a split is left, or the vocabulary would have a single word.
+    Raises ValueError where no sentence of a split is left, the vocabulary would have a single word, or fewer than two
+    classes are left.
     """
     words = _words_of(experiment.vocabulary)
     report = _new_report()
-    sentences: dict[str, list[tuple[str, str]]] = {}  # (the words that make it distinct, the text as it came)
-    for split, texts in _with_all_splits(rows, report).items():
-        pairs = [(words(text), text) for text in texts if text is not None]
-        sentences[split] = [pair for pair in pairs if pair[0]]
-        report[split]["read"], report[split]["empty"] = len(texts), len(texts) - len(sentences[split])
+    every = {split: _sentences(examples) for split, examples in _with_all_splits(rows, report).items()}
+    classes = _classes(experiment, every["train"]) if experiment.data.label else ()
+    sentences: dict[str, list[tuple[str, Sentence]]] = {}  # (the words that make it distinct, the text as it came)
+    for split, examples in every.items():
+        pairs = [(words(example.text), example) for example in examples if example.text is not None]
+        pairs = [pair for pair in pairs if pair[0]]
+        sentences[split] = [pair for pair in pairs if not classes or pair[1].label in classes]
+        report[split] |= {"read": len(examples), "empty": len(examples) - len(pairs)}
+        report[split]["unlabelled"] = len(pairs) - len(sentences[split])
     if experiment.data.distinct:
         held: set[str] = set()
         for split in ("test", "validation", "train"):
-            first = {key: (key, text) for key, text in reversed(sentences[split])}
+            first = {key: (key, example) for key, example in reversed(sentences[split])}
             own = first.keys() - held
             report[split]["repeated"] = len(sentences[split]) - len(first)
             report[split]["in_other_split"] = len(first) - len(own)
@@ -51,24 +60,53 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSh
     # A token is a word or a part of one, so too many words are too many tokens, and the vocabulary need not know them.
     low = experiment.data.shortest if experiment.vocabulary.tokenizer in ("words", "spaces") else 1
     kept = {
-        split: _of_length([(key.count(" ") + 1, text) for key, text in pairs], low, experiment.longest, report[split])
+        split: _of_length([(key.count(" ") + 1, example) for key, example in pairs], low, experiment.longest, counts)
         for split, pairs in sentences.items()
+        for counts in [report[split]]
     }
     kept["train"] = _limited(kept["train"], experiment.data.limit, report["train"])
     _require_some(kept, experiment, report)
-    vocabulary = Vocabulary.train(kept["train"], experiment.vocabulary)
-    for split, texts in kept.items():
-        ids = vocabulary.encode(texts)
-        ids = _of_length([(len(row), row) for row in ids], experiment.data.shortest, experiment.longest, report[split])
-        kept[split] = ids
-        store = TokenStore.from_rows(ids)
+    vocabulary = Vocabulary.train([str(example.text) for example in kept["train"]], experiment.vocabulary)
+    for split, examples in kept.items():
+        ids = vocabulary.encode([str(example.text) for example in examples])
+        sized = [(len(row), (row, example.label)) for row, example in zip(ids, examples, strict=True)]
+        kept[split] = _of_length(sized, experiment.data.shortest, experiment.longest, report[split])
+        labels = [classes.index(label) for _, label in kept[split]] if classes else None
+        store = TokenStore.from_rows([row for row, _ in kept[split]], labels)
         unknown = int((store.ids == vocabulary.unknown).sum())
-        report[split] |= {"kept": len(ids), "tokens": len(store.ids), "unknown": unknown / max(1, len(store.ids))}
+        report[split] |= {"kept": len(store), "tokens": len(store.ids), "unknown": unknown / max(1, len(store.ids))}
+        if labels is not None:
+            report[split]["classes"] = {name: labels.count(y) for y, name in enumerate(classes)}
         store.save(folder / split)
     _require_some(kept, experiment, report)
+    for name, count in report["train"].get("classes", {}).items():
+        if not count:
+            raise ValueError(f"data.classes: no training sentence of class {name!r} is left")
     vocabulary.save(folder / "vocabulary")
     report["vocabulary"] = len(vocabulary)
-    return vocabulary.shape, report
+    return replace(vocabulary.shape, classes=classes), report
+
+
+def _sentences(examples: Sequence[Any]) -> list[Sentence]:
+    return [example if isinstance(example, Sentence) else Sentence(example, None) for example in examples]
+
+
+def _classes(experiment: Experiment, train: Sequence[Sentence]) -> tuple[str, ...]:
+    """Names of the classes, in order of the alphabet where they are not given."""
+    data, found = experiment.data, sorted({example.label for example in train if example.label is not None})
+    for name in data.classes:
+        if name not in found:
+            raise ValueError(
+                f"data.classes must be among {', '.join(found)}, the values of {data.label!r}, got {name!r}"
+            )
+    if len(found) < 2:
+        raise ValueError(f"data.label: {data.label!r} must have two or more values in training, got {found}")
+    if not data.classes and len(found) > MOST_CLASSES:
+        raise ValueError(
+            f"data.label: {data.label!r} has {len(found)} values, more than {MOST_CLASSES}, so it is no class label; "
+            "name those to use with --data.classes"
+        )
+    return data.classes or tuple(found)
 
 
 def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[ImageShape, Report]:

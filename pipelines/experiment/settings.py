@@ -13,6 +13,9 @@ from arae_core.config import at_least, one_of, require
 DEVICES = ("auto", "cpu", "cuda")
 BUILT_IN = {"grammar": "text", "digits": "image"}
 """Sources that need no file and no network -> their kind."""
+GRAMMAR_ATTRIBUTES = ("tense", "number", "sentiment")
+OF_CLASSES = ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*")
+"""Settings of Algorithm 2 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,11 @@ class Data:
     """grammar or digits (built in), a folder with train, validation and test files, one file, or a name on the hub."""
     columns: tuple[str, ...] = ("text",)
     """Columns that hold the examples; each value of several columns is an example of its own."""
+    label: str = ""
+    """Column that holds the attribute of each example, a class label or a word; of grammar: tense, number or sentiment.
+    Empty: no attribute, Algorithm 1; else Algorithm 2 (text)."""
+    classes: tuple[str, ...] = ()
+    """Values of the attribute that are used, two or more; empty: all. Examples of others are left out and counted."""
     distinct: bool = True
     """Count a text once, and keep from training what validation or test holds (text)."""
     shortest: int = 1
@@ -36,6 +44,7 @@ class Data:
         require(bool(self.source), "data.source", self.source, "grammar, digits, a folder, a file or a name on the hub")
         require(bool(self.columns) and all(self.columns), "data.columns", self.columns, "one or more column names")
         require(len(set(self.columns)) == len(self.columns), "data.columns", self.columns, "names without repetition")
+        require(len(set(self.classes)) == len(self.classes) != 1, "data.classes", self.classes, "two or more names")
         at_least("data.shortest", self.shortest, 1)
         at_least("data.limit", self.limit, 0)
         at_least("data.size", self.size, 30)
@@ -77,6 +86,13 @@ class Experiment(config.Settings):
         at_least("max_failures", self.max_failures, 0)
         self._check_together()
 
+    @property
+    def selection(self) -> tuple[str, str]:
+        """The figure of an evaluation that chooses between models, and min or max."""
+        from arae_core.evaluation.generation import SELECTION
+
+        return SELECTION["labelled text" if self.data.label else self.kind]
+
     def _check_together(self) -> None:
         """What no single setting can say."""
         if left := self.batch_size % self.workers:
@@ -87,7 +103,10 @@ class Experiment(config.Settings):
             )
         kind = BUILT_IN.get(self.data.source, self.kind)
         require(self.kind == kind, "kind", self.kind, f"{kind} for data.source {self.data.source}")
+        if self.data.source == "grammar" and self.data.label:
+            one_of("data.label", self.data.label, GRAMMAR_ATTRIBUTES)
         if self.kind == "image":
+            require(not self.data.label, "data.label", self.data.label, "empty with kind image")
             require(len(self.data.columns) == 1, "data.columns", self.data.columns, "one column for images")
         else:
             require(
@@ -110,6 +129,8 @@ def ignored(experiment: Experiment) -> dict[str, str]:
     why = config.ignored(experiment)
     if experiment.kind == "image":
         why["data.distinct"] = why["data.shortest"] = "kind is image"
+    if not experiment.data.label:
+        why |= dict.fromkeys((*OF_CLASSES, "data.classes"), "data.label is empty")
     if experiment.data.source in BUILT_IN:
         why["data.columns"] = f"data.source is {experiment.data.source}"
     if experiment.data.source != "grammar":

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,13 @@ SPLITS = {
 }
 FORMATS = ".parquet, .jsonl, .json, .csv or .txt"
 HINT = f"point --data.source at a folder with train, validation and test files ({FORMATS}), or at one such file"
+
+
+class Sentence(NamedTuple):
+    """An example with the name of its class."""
+
+    text: str | None
+    label: str | None
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,25 @@ def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | 
         raise ValueError(f"data.source: {where} is not UTF-8: {error}") from None
 
 
+def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
+    """The name of each row's class; None for a null, and for the -1 of a class label that is missing.
+
+    Raises ValueError for a column that is missing or holds neither class labels nor words nor whole numbers.
+    """
+    import datasets
+
+    _check_columns(dataset, (column,), where, "data.label")
+    feature, values = dataset.features[column], dataset[column]
+    if isinstance(feature, datasets.ClassLabel):
+        return [None if value is None or value < 0 else str(feature.int2str(value)) for value in values]
+    dtype = getattr(feature, "dtype", type(feature).__name__)
+    if dtype not in ("string", "large_string", "bool") and not dtype.startswith(("int", "uint")):
+        raise ValueError(
+            f"data.label: {column!r} of {where} must hold class labels, words or whole numbers, not {dtype}"
+        )
+    return [None if value is None else str(value) for value in values]
+
+
 def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | None]:
     """Grey values [H, W] of each row: of an image (uint8) or of an array of two dimensions.
 
@@ -173,11 +199,11 @@ def _check_utf8(path: Path, number: int, line: bytes) -> None:
         ) from None
 
 
-def _check_columns(dataset: "Dataset", columns: Sequence[str], where: str) -> None:
+def _check_columns(dataset: "Dataset", columns: Sequence[str], where: str, setting: str = "data.columns") -> None:
     for column in columns:
         if column not in dataset.column_names:
             raise ValueError(
-                f"data.columns must be among {', '.join(dataset.column_names)}, the columns of {where}, got {column!r}"
+                f"{setting} must be among {', '.join(dataset.column_names)}, the columns of {where}, got {column!r}"
             )
 
 

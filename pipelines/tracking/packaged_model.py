@@ -7,10 +7,12 @@ A request is a table with a row for each wish; parameters hold for all rows (see
     {"dataframe_records": [{"task": "reconstruct", "text": "a man sleeps ."}]}
     {"dataframe_records": [{"task": "interpolate", "text": "a man sleeps .", "to": "two dogs run ."}],
      "params": {"steps": 5}}
+    {"dataframe_records": [{"task": "transfer", "text": "what a sad man .", "to": "positive"}]}
 
-For a model of images the columns are `image` and `to_image`, each a list of rows of 0 and 1; where tasks are mixed, a
-row that has no image says null. The answer has a line for each example: `row`, the row of the request it answers, and
-`text` or `image`. A wrong request is answered with 400.
+The last is for models with classes; there `to` may also name the class of what is generated. For a model of images the
+columns are `image` and `to_image`, each a list of rows of 0 and 1; where tasks are mixed, a row that has no image says
+null. The answer has a line for each example: `row`, the row of the request it answers, and `text` or `image`. A wrong
+request is answered with 400.
 """
 
 from collections.abc import Mapping
@@ -25,13 +27,13 @@ from numpy.typing import NDArray
 
 from arae_core.sampling import Model
 
-TASKS = ("generate", "reconstruct", "interpolate")
+TASKS = ("generate", "reconstruct", "interpolate", "transfer")
 COLUMNS = {"text": ("text", "to"), "image": ("image", "to_image")}
 MOST = 10_000  # examples that one row may ask for
 
 
 class PackagedModel(PythonModel):
-    """generate, reconstruct and interpolate behind MLflow's one method, predict."""
+    """generate, reconstruct, interpolate and transfer behind MLflow's one method, predict."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.model = Model.load(context.artifacts["checkpoint"])
@@ -59,12 +61,18 @@ class PackagedModel(PythonModel):
             raise ValueError(f"temperature must be >= 0, got {temperature}")
         match row["task"]:
             case "generate":
-                return self.model.generate(_between("count", options, 1), seed=seed, temperature=temperature)
+                wanted = row.get("to") if self.model.classes else None
+                attribute = wanted if isinstance(wanted, str) else None
+                count = _between("count", options, 1)
+                return self.model.generate(count, seed=seed, temperature=temperature, attribute=attribute)
             case "reconstruct":
                 return self.model.reconstruct(self._examples(row, self.columns[:1]), seed=seed, temperature=temperature)
             case "interpolate":
                 first, second = self._examples(row, self.columns)
                 return self.model.interpolate(first, second, _between("steps", options, 2))
+            case "transfer" if self.model.kind == "text":
+                text, wanted = self._examples(row, self.columns)
+                return self.model.transfer([str(text)], str(wanted), seed=seed, temperature=temperature)
             case task:
                 raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
 

@@ -119,7 +119,7 @@ def _beats(new: "ModelVersion", present: "ModelVersion | None") -> tuple[bool, s
                 "--alias champion if this one should replace it"
             )
     held = float(present.tags["value"])
-    won = better(new.tags["kind"], value, held)
+    won = better(metric, value, held)
     relation = "beats" if won else "does not beat"
     return won, f"{metric} {value:.4g} {relation} {held:.4g} of the champion, version {present.version}"
 

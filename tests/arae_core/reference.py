@@ -1,4 +1,4 @@
-"""Algorithm 1 once more, from the paper's formulas and one sentence at a time: what the core must agree with.
+"""Algorithms 1 and 2 once more, from the paper's formulas and one sentence at a time: what the core must agree with.
 
 It shares no code with the core but the batches (`Feed`, tested by itself). Weights come as a state dict; random numbers
 from a generator of the same seed, in the order: words dropped (encoder, decoder), noise on the code; noise z and mixes
@@ -24,16 +24,27 @@ class Reference:
         self.settings, self.feed = settings, feed
         self.p = {name: value.clone() for name, value in start.items()}
         self.moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in self.p.items()}
-        self.updates = dict.fromkeys(("encoder", "decoder", "generator", "critic"), 0)
+        self.updates = dict.fromkeys(("encoder", "decoder", "generator", "critic", "classifier"), 0)
         self.draws = torch.Generator().manual_seed(settings.seed)
         self.scalars: dict[str, float] = {}
 
     def iteration(self, step: int) -> None:
-        s, k = self.settings, self.settings.critic.steps
+        s = self.settings
         sigma = s.code.noise * s.code.noise_decay ** (step // 100)
-        self.reconstruct(rows_of(self.feed.reconstruct(step)[0]), sigma)
-        if s.critic.objective == "none":
-            return
+        batch = self.feed.reconstruct(step)[0]
+        self.reconstruct(rows_of(batch), sigma, labels_of(batch))
+        hides = bool(labels_of(batch)) and s.encoder.attribute_weight > 0
+        if hides:
+            batch = self.feed.classify(step)
+            self.classify(rows_of(batch), labels_of(batch))
+        if s.critic.objective != "none":
+            self.adversarial(step)
+        if hides:
+            batch = self.feed.confuse(step)
+            self.hide(rows_of(batch), labels_of(batch))
+
+    def adversarial(self, step: int) -> None:
+        s, k = self.settings, self.settings.critic.steps
         pool = rows_of(self.feed.criticise(step, k))
         parts = [pool[i * s.batch_size : (i + 1) * s.batch_size] for i in range(k)]
         if s.encoder.adversarial_each_critic_step:
@@ -52,7 +63,7 @@ class Reference:
                     now = self.p[name.replace("average.", "generator.")]
                     self.p[name] = s.generator.average * self.p[name] + (1 - s.generator.average) * now
 
-    def reconstruct(self, rows: Sequence[Row], sigma: float) -> None:
+    def reconstruct(self, rows: Sequence[Row], sigma: float, labels: Sequence[int] = ()) -> None:
         s = self.settings
         # the uniform numbers that decide which words are dropped: one for each place of the longest sentence
         hidden = [
@@ -65,7 +76,8 @@ class Reference:
         codes = [self.encode(row, drop) for row, drop in zip(rows, hidden[0], strict=True)]
         if sigma:
             codes = [c + sigma * e for c, e in zip(codes, self.normal(len(rows), s.code.size), strict=True)]
-        nats = sum_of(-self.log_p(row, c, drop) for row, c, drop in zip(rows, codes, hidden[1], strict=True))
+        given: Sequence[int | None] = labels or [None] * len(rows)
+        nats = sum_of(-self.log_p(*one) for one in zip(rows, codes, hidden[1], given, strict=True))
         targets = sum(len(row) + (s.kind == "text") for row in rows)
         self.update(("encoder", "decoder"), nats / targets)
         self.scalars["reconstruction_loss"] = float(nats.detach()) / targets
@@ -99,6 +111,25 @@ class Reference:
         loss = sum_of(self.critic(self.encode(row)) for row in rows) / len(rows)
         self.update(("encoder",), self.settings.encoder.adversarial_weight * loss)
 
+    def classify(self, rows: Sequence[Row], labels: Sequence[int]) -> None:
+        codes = [self.encode(row).detach() for row in rows]
+        self.require_grad()
+        nats = [-self.classifier(c)[y] for c, y in zip(codes, labels, strict=True)]
+        right = [int(self.classifier(c).argmax()) == y for c, y in zip(codes, labels, strict=True)]
+        self.scalars["classifier_loss"] = float(sum_of(nats).detach()) / len(rows)
+        self.scalars["classifier_accuracy"] = sum(right) / len(rows)
+        self.update(("classifier",), sum_of(nats) / len(rows))
+
+    def hide(self, rows: Sequence[Row], labels: Sequence[int]) -> None:
+        self.require_grad()
+        chances = [self.classifier(self.encode(row)) for row in rows]
+        if len(chances[0]) == 2:
+            loss = sum_of(-chance[1 - y] for chance, y in zip(chances, labels, strict=True)) / len(rows)
+        else:
+            loss = sum_of(-chance.sum() / len(chance) for chance in chances) / len(rows)
+        self.scalars["hiding_loss"] = float(loss.detach())
+        self.update(("encoder",), self.settings.encoder.attribute_weight * loss)
+
     # -- the parts
 
     def encode(self, row: Row, dropped: Tensor | None = None) -> Tensor:
@@ -111,15 +142,24 @@ class Reference:
                 c = self.p["encoder.to_code.weight"] @ c + self.p["encoder.to_code.bias"]
         return c / (c * c).sum().sqrt() if self.settings.code.unit_sphere else c
 
-    def log_p(self, row: Row, c: Tensor, dropped: Tensor) -> Tensor:
-        """log p(x | c), a scalar."""
+    def classifier(self, c: Tensor) -> Tensor:
+        """log p_u(y | c) of every class."""
+        return self.mlp("classifier", c[None], torch.relu)[0].log_softmax(0)
+
+    def log_p(self, row: Row, c: Tensor, dropped: Tensor, y: int | None) -> Tensor:
+        """log p(x | c, y), a scalar."""
         if isinstance(row, Tensor):
             logits = self.mlp("decoder", c[None], torch.relu)[0]
             if self.settings.decoder.logits_per_pixel == 2:
                 return logits.reshape(-1, 2).log_softmax(1)[torch.arange(len(row)), row.long()].sum()
             return (row * logits.sigmoid().log() + (1 - row) * (1 - logits.sigmoid()).log()).sum()
-        words = self.p["decoder.embedding.weight"][self.input_ids(row, dropped)]
-        states = self.lstm("decoder", torch.cat([words, c.expand(len(words), -1)], 1))
+        part = "decoder"
+        if y is not None and self.settings.decoder.conditioning == "separate":
+            part = f"decoder.decoders.{y}"
+        elif y is not None:
+            c = torch.cat([c, self.p["decoder.attribute.weight"][y]])
+        words = self.p[f"{part}.embedding.weight"][self.input_ids(row, dropped)]
+        states = self.lstm(part, torch.cat([words, c.expand(len(words), -1)], 1))
         logits = states @ self.p["decoder.output.weight"] + self.p["decoder.output.bias"]
         assert isinstance(self.feed.shape, TextShape)
         return sum_of(z[i] - z.exp().sum().log() for z, i in zip(logits, [*row, self.feed.shape.end], strict=True))
@@ -189,7 +229,9 @@ class Reference:
     def update(self, parts: Sequence[str], loss: Tensor) -> None:
         """Adam (Kingma & Ba 2015, Algorithm 1) or plain gradient descent on `parts` alone."""
         names = [name for name in self.p if name.split(".")[0] in parts]
-        gradients = dict(zip(names, torch.autograd.grad(loss, [self.p[n] for n in names]), strict=True))
+        found = torch.autograd.grad(loss, [self.p[n] for n in names], allow_unused=True)
+        # unused: the decoder of a class that the batch has none of
+        gradients = {n: torch.zeros_like(self.p[n]) if g is None else g for n, g in zip(names, found, strict=True)}
         self.p = {name: value.detach() for name, value in self.p.items()}
         clip = self.settings.gradient_clip
         norm = sum_of((g * g).sum() for g in gradients.values()).sqrt()
@@ -219,3 +261,8 @@ def rows_of(batch: Batch) -> list[Row]:
     if isinstance(batch, ImageBatch):
         return list(batch.pixels.double())
     return [source[1:n].tolist() for source, n in zip(batch.source, batch.lengths.tolist(), strict=True)]
+
+
+def labels_of(batch: Batch) -> list[int]:
+    """The classes of the examples; none where they have none."""
+    return [] if isinstance(batch, ImageBatch) or batch.labels is None else batch.labels.tolist()

@@ -4,6 +4,7 @@ Sizes are small, prime and unequal and the marks lie at odd places, so that a mi
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from arae_core.batches import ImageStore, Store, TokenStore
 from arae_core.config import (
+    Classifier,
     Code,
     Critic,
     Decoder,
@@ -18,6 +20,7 @@ from arae_core.config import (
     Generator,
     ImageShape,
     Settings,
+    Shape,
     TextShape,
     with_settings,
 )
@@ -26,6 +29,9 @@ from arae_core.training import train
 
 TEXT = TextShape(vocabulary=17, pad=2, start=0, end=5, unknown=3)
 WORDS = [i for i in range(TEXT.vocabulary) if i not in (TEXT.pad, TEXT.start, TEXT.end, TEXT.unknown)]
+LABELLED = replace(TEXT, classes=("low", "high"))
+THREE = replace(TEXT, classes=("low", "middle", "high"))
+SHAPES = {"text": TEXT, "labelled": LABELLED, "three": THREE}
 IMAGE = ImageShape(height=3, width=5)
 
 
@@ -37,10 +43,11 @@ def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:
         seed=5,
         precision="float64",
         encoder=Encoder(embedding=5, hidden=(11,)),
-        decoder=Decoder(embedding=3, hidden=(13,)),
+        decoder=Decoder(embedding=3, hidden=(13,), attribute_embedding=2),
         code=Code(size=7),
         generator=Generator(noise_size=5, hidden=(11, 3), learning_rate=1e-3),
         critic=Critic(steps=3, hidden=(13, 5), learning_rate=1e-3),
+        classifier=Classifier(hidden=(11, 5)),
     )
     return with_settings(base, changes or {})
 
@@ -52,7 +59,7 @@ def image_settings(changes: Mapping[str, Any] | None = None) -> Settings:
 
 
 def settings_of(kind: str, changes: Mapping[str, Any] | None = None) -> Settings:
-    return text_settings(changes) if kind == "text" else image_settings(changes)
+    return image_settings(changes) if kind == "image" else text_settings(changes)
 
 
 def sentences(count: int = 29, longest: int = 7, seed: int = 1) -> list[list[int]]:
@@ -70,11 +77,20 @@ def images(count: int = 29, seed: int = 1) -> ImageStore:
 
 
 def store_of(kind: str) -> Store:
-    return TokenStore.from_rows(sentences()) if kind == "text" else images()
+    """Examples of a kind: text, image, or labelled and three, sentences of two and of three classes, not balanced."""
+    if kind == "image":
+        return images()
+    classes = len(SHAPES[kind].classes)
+    rows = sentences()
+    return TokenStore.from_rows(rows, [max(0, i % 5 - 5 + classes) for i in range(len(rows))] if classes else None)
 
 
-def new_state(settings: Settings) -> TrainingState:
-    return TrainingState.new(settings, TEXT if settings.kind == "text" else IMAGE)
+def shape_of(kind: str) -> Shape:
+    return IMAGE if kind == "image" else SHAPES[kind]
+
+
+def new_state(settings: Settings, kind: str | None = None) -> TrainingState:
+    return TrainingState.new(settings, shape_of(kind or settings.kind))
 
 
 def trained(settings: Settings, until: int) -> TrainingState:

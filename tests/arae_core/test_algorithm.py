@@ -9,7 +9,7 @@ from arae_core.algorithm import iteration, reconstruct
 from arae_core.batches import Feed
 from arae_core.parallel import Parallel
 from tests.arae_core.reference import Reference, rows_of
-from tests.arae_core.small import IMAGE, TEXT, assert_same, new_state, settings_of, store_of, weights
+from tests.arae_core.small import TEXT, assert_same, new_state, settings_of, shape_of, store_of, weights
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text wgan-gp": ("text", {}),
@@ -49,6 +49,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text AAE": ("text", {"generator.kind": "gaussian"}),
     "text AAE, unbounded": ("text", {"generator.kind": "gaussian", "code.unit_sphere": False}),
     "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
+    "two classes": ("labelled", {"encoder.attribute_weight": 0.7, "encoder.word_dropout": 0.3}),
+    "two classes, separate decoders": ("labelled", {"decoder.conditioning": "separate", "decoder.word_dropout": 0.3}),
+    "three classes": ("three", {"classifier.normalization": "layer", "classifier.optimizer": "sgd"}),
+    "three classes, separate decoders": ("three", {"decoder.conditioning": "separate", "critic.objective": "none"}),
+    "two classes, not hidden": ("labelled", {"encoder.attribute_weight": 0.0}),
     "image wgan-gp": ("image", {}),
     "image wgan-clip, released form": (
         "image",
@@ -73,8 +78,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_iterations_equal_the_reference(variant: str) -> None:
     kind, changes = VARIANTS[variant]
     settings, store = settings_of(kind, {"batch_size": 5, "critic.steps": 2} | changes), store_of(kind)
-    feed = Feed(store, TEXT if kind == "text" else IMAGE, settings.batch_size, settings.seed)
-    state = new_state(settings)
+    feed = Feed(store, shape_of(kind), settings.batch_size, settings.seed)
+    state = new_state(settings, kind)
     before = weights(state)
     reference = Reference(settings, before, feed)
     for step in range(3):

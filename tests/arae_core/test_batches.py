@@ -1,6 +1,7 @@
 """The stores keep every token, the batches every example, and the ranks share them out."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from arae_core import batches
 from arae_core.algorithm import split
-from arae_core.batches import Feed, ImageBatch, ImageStore, TextBatch, TokenStore, grouped_order, load_store
+from arae_core.batches import Batch, Feed, ImageBatch, ImageStore, TextBatch, TokenStore, grouped_order, load_store
 from arae_core.config import ImageShape
 from tests.arae_core.small import IMAGE, TEXT, WORDS, images, sentences
 
@@ -179,3 +180,43 @@ def test_a_feed_that_cannot_be_is_refused(arguments: tuple[object, ...], message
         Feed(*arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be divisible by the 4 workers, got 6"):
         feed(world=4)
+
+
+LABELS = [0 if sum(row) % 11 < 6 else 1 if sum(row) % 11 < 10 else 2 for row in ROWS]
+
+
+@pytest.mark.parametrize("batch_size", [6, 8])
+def test_classes_come_in_equal_measure_but_to_reconstruction(batch_size: int, tmp_path: Path) -> None:
+    TokenStore.from_rows(ROWS, LABELS).save(tmp_path)
+    store = load_store(tmp_path)
+    assert isinstance(store, TokenStore) and store.labels is not None and store.labels.tolist() == LABELS
+    three = replace(TEXT, classes=("a", "b", "c"))
+    every = [Feed(store, three, batch_size, 7, rank=rank, world=2) for rank in (0, 1)]
+    known = {tuple(row): label for row, label in zip(ROWS, LABELS, strict=True)}
+    most, seen = -(-batch_size // 3), Counter[tuple[int, ...]]()
+
+    def counted(parts: list[Batch]) -> Counter[int]:
+        for part in parts:
+            assert isinstance(part, TextBatch) and part.labels is not None
+            part = part.rows(torch.arange(len(part)))  # a batch of several in one is wider
+            assert part.labels is not None
+            assert [known[row] for row in rows(part)] == part.labels.tolist()
+            seen.update(rows(part))
+        return Counter(label for part in parts for label in part.labels.tolist())  # type: ignore[union-attr]
+
+    for step in range(40):
+        for parts in ([f.confuse(step) for f in every], [f.classify(step) for f in every]):
+            assert set(counted(parts).values()) <= {most, batch_size // 3}
+        drawn = [split(f.criticise(step, 2), 2) for f in every]
+        for both in zip(*drawn, strict=True):
+            assert set(counted(list(both)).values()) <= {most, batch_size // 3}
+    assert len(seen) == len(known), "every example comes in the end"
+    batches_of_one_epoch = range(every[0].batches_per_epoch)
+    seen.clear()
+    total = sum((counted([f.reconstruct(step)[0] for f in every]) for step in batches_of_one_epoch), Counter[int]())
+    assert len(seen) == len(known) and total[0] > total[2] * 3, "reconstruction sees the data as they are"
+
+
+def test_a_batch_has_room_for_every_class() -> None:
+    with pytest.raises(ValueError, match="batch_size must be >= the 3 classes there are, got 2"):
+        Feed(TokenStore.from_rows(ROWS, LABELS), replace(TEXT, classes=("a", "b", "c")), 2, 7)

@@ -1,6 +1,7 @@
 """A checkpoint comes back as it was, or is refused with its name and a reason."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.checkpoint import export_model, load_checkpoint, read_manifest, save_checkpoint
+from arae_core.checkpoint import export_model, load_checkpoint, read_about, read_manifest, save_checkpoint
 from arae_core.config import Vocabulary as VocabularySettings
 from arae_core.config import flatten, with_settings
 from arae_core.sampling import Model
@@ -57,6 +58,27 @@ def test_a_model_of_images_has_no_vocabulary(tmp_path: Path) -> None:
     loaded, vocabulary, extra = load_checkpoint(save_checkpoint(tmp_path / "deep" / "c", state))
     assert (vocabulary, extra, loaded.shape) == (None, {}, state.shape)
     assert np.array_equal(Model.load(tmp_path / "deep" / "c").generate(11), Model(state, None).generate(11))
+
+
+def test_where_a_model_comes_from_is_exported_with_it(tmp_path: Path) -> None:
+    state = saved(tmp_path / "c")
+    assert read_about(tmp_path / "c") == {}
+    save_checkpoint(tmp_path / "d", state, VOCABULARY, EXTRA, {"run": "abc"})
+    exported = export_model(tmp_path / "d", tmp_path / "exported")
+    assert read_about(tmp_path / "d") == read_about(exported) == {"run": "abc"}
+    (exported / "about.json").write_text("{}")
+    with pytest.raises(ValueError, match="damaged"):
+        read_about(exported)
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "separate"])
+def test_classes_are_kept_by_name(conditioning: str, tmp_path: Path) -> None:
+    shape = replace(VOCABULARY.shape, classes=("low", "high"))
+    state = TrainingState.new(text_settings({"decoder.conditioning": conditioning}), shape)
+    save_checkpoint(tmp_path / "c", state, VOCABULARY)
+    model = Model.load(export_model(tmp_path / "c", tmp_path / "exported"))
+    assert model.classes == ("low", "high") and model.state.hides_attribute
+    assert_same(weights(state), weights(model.state))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from arae_core.config import Critic, Encoder, Generator, Settings, flatten, ignored, with_settings
 
+PARTS = ("encoder", "decoder", "generator", "critic", "classifier")
 DEFAULTS = flatten(Settings())
 WORDS: dict[str, list[Any]] = {
     "kind": ["Text", "audio"],
@@ -19,8 +20,9 @@ WORDS: dict[str, list[Any]] = {
     "generator.kind": ["flow"],
     "generator.output": ["ball"],
     "critic.objective": ["gan"],
-    **{f"{part}.normalization": ["spectral"] for part in ("encoder", "decoder", "generator", "critic")},
-    **{f"{part}.optimizer": ["Adam"] for part in ("encoder", "decoder", "generator", "critic")},
+    "decoder.conditioning": ["attention"],
+    **{f"{part}.normalization": ["spectral"] for part in PARTS},
+    **{f"{part}.optimizer": ["Adam"] for part in PARTS},
 }
 NUMBERS: dict[str, list[Any]] = {
     "batch_size": [0, -1],
@@ -35,9 +37,11 @@ NUMBERS: dict[str, list[Any]] = {
     "encoder.hidden": [(), (0,), (3, -1), (3, 5)],
     "encoder.word_dropout": [-0.1, 1.0],
     "encoder.adversarial_weight": [-1.0, math.inf],
+    "encoder.attribute_weight": [-1.0, math.inf],
     "decoder.embedding": [0],
     "decoder.hidden": [(), (0,), (3, 5)],
     "decoder.word_dropout": [-0.1, 1.0],
+    "decoder.attribute_embedding": [0],
     "decoder.logits_per_pixel": [0, 3],
     "code.size": [0],
     "code.noise": [-0.1, math.inf],
@@ -49,8 +53,9 @@ NUMBERS: dict[str, list[Any]] = {
     "critic.penalty": [-1.0, math.inf],
     "critic.clip": [0.0, math.inf],
     "critic.hidden": [(7, 0)],
+    "classifier.hidden": [(7, 0)],
 }
-for part in ("encoder", "decoder", "generator", "critic"):
+for part in PARTS:
     NUMBERS[f"{part}.learning_rate"] = [0.0, -1e-3, math.inf]
     NUMBERS[f"{part}.beta1"] = [-0.1, 1.0]
     NUMBERS[f"{part}.beta2"] = [-0.1, 1.0]

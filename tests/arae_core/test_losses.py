@@ -1,12 +1,22 @@
 """Each objective against its closed form."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from arae_core.losses import critic_loss, encoder_loss, generator_loss, gradient_penalty, reconstruction_loss
+from arae_core.losses import (
+    classifier_loss,
+    critic_loss,
+    encoder_loss,
+    generator_loss,
+    gradient_penalty,
+    hiding_loss,
+    reconstruction_loss,
+)
 
 DIRECTION = torch.tensor([3.0, 0.0, -4.0, 12.0, 0.0], dtype=torch.float64)  # |w| = 13
 
@@ -69,3 +79,21 @@ def test_reconstruction_loss_is_a_mean_over_tokens_not_over_ranks() -> None:
     losses = [reconstruction_loss(rank.sum(), 16, 3) for rank in nats]
     assert torch.stack(losses).mean().item() == pytest.approx(torch.cat(nats).mean().item(), rel=1e-12)
     assert reconstruction_loss(nats[2].sum(), 11, 1).item() == pytest.approx(6.0)
+
+
+def test_classes_by_hand() -> None:
+    """Logits log 1 and log 3 are probabilities 1/4 and 3/4."""
+    logits = torch.tensor([[1.0, 3.0], [3.0, 1.0]], dtype=torch.float64).log()
+    one, three = math.log(4), math.log(4 / 3)  # nats of either
+    assert classifier_loss(logits, torch.tensor([1, 1])).item() == pytest.approx((three + one) / 2)
+    assert hiding_loss(logits, torch.tensor([1, 1])).item() == pytest.approx((one + three) / 2)
+    assert hiding_loss(logits[:1], torch.tensor([0])).item() == pytest.approx(three), "the other class is 1"
+
+
+def test_hiding_among_three_classes_is_least_where_nothing_can_be_told() -> None:
+    logits = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    loss = hiding_loss(logits, torch.tensor([0, 2]))
+    assert loss.item() == pytest.approx(math.log(3))
+    (slope,) = torch.autograd.grad(loss, logits)
+    assert float(slope.abs().max()) < 1e-12
+    assert hiding_loss(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).item() > math.log(3)

@@ -21,6 +21,8 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
         "text wgan-gp": ("text", 20, {"encoder.word_dropout": 0.3, "gradient_clip": 0.5, "generator.average": 0.9}),
         "text wgan-clip": ("text", 20, {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
         "image": ("image", 20, {}),
+        "two classes, separate decoders": ("labelled", 20, {"decoder.conditioning": "separate"}),
+        "three classes": ("three", 3, {}),
         "text plain": ("text", 5, {"critic.objective": "none"}),
         "text AAE": ("text", 3, {"generator.kind": "gaussian"}),
         "image, encoder each critic step": ("image", 3, {"encoder.adversarial_each_critic_step": True}),
@@ -33,7 +35,7 @@ RATES = {"batch_size": 6} | {f"{part}.learning_rate": 1e300 for part in ("encode
 
 def run(kind: str, until: int, changes: dict[str, Any], parallel: Parallel) -> tuple[dict[str, torch.Tensor], Report]:
     """Weights and the report after `until` iterations, as this rank has them."""
-    state = new_state(settings_of(kind, changes))
+    state = new_state(settings_of(kind, changes), kind)
     *_, report = train(state, store_of(kind), parallel, until=until, every=until)
     return weights(state), report
 
@@ -72,7 +74,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 def test_ranks_compute_what_one_process_does(world: int, name: str, results: dict[int, Path]) -> None:
     kind, until, changes = CASES[world][name]
     alone, report = run(kind, until, changes, Parallel())
-    assert_moved(alone, weights(new_state(settings_of(kind, changes))))
+    assert_moved(alone, weights(new_state(settings_of(kind, changes), kind)))
     for rank in range(world):
         assert_same(alone, load_file(results[world] / f"{name} {rank}.safetensors"), 1e-9)
         scalars = json.loads((results[world] / f"{name} {rank}.json").read_text())

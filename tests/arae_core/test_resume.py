@@ -20,6 +20,8 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "text, SGD, clipped": ("text", 0, {"critic.objective": "wgan-clip"} | SGD),
     "text, noise shrinks at 100": ("text", 95, {"code.noise": 0.5, "code.noise_decay": 0.5}),
     "text, plain, float32": ("text", 0, {"critic.objective": "none", "precision": "float32"}),
+    "two classes": ("labelled", 0, {}),
+    "three classes, separate decoders": ("three", 0, {"decoder.conditioning": "separate"}),
     "image, Adam": ("image", 0, {"generator.normalization": "batch", "generator.average": 0.9}),
     "image, SGD, AAE": ("image", 0, {"generator.kind": "gaussian"} | SGD),
     "image, bfloat16": ("image", 0, {"precision": "bfloat16"}),
@@ -27,8 +29,8 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
 """Kind, first step, settings."""
 
 
-def advance(state: TrainingState, steps: int, folder: Path) -> None:
-    for _ in train(state, store_of(state.settings.kind), until=state.step + steps, every=10):
+def advance(state: TrainingState, kind: str, steps: int, folder: Path) -> None:
+    for _ in train(state, store_of(kind), until=state.step + steps, every=10):
         pass
     save_checkpoint(folder, state, VOCABULARY if state.settings.kind == "text" else None)
 
@@ -37,7 +39,7 @@ def continue_all(root: str) -> None:
     """What the fresh process does."""
     for name in CASES:
         state, _, _ = load_checkpoint(Path(root) / f"{name} half")
-        advance(state, 10, Path(root) / f"{name} resumed")
+        advance(state, CASES[name][0], 10, Path(root) / f"{name} resumed")
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resume")
     for name, (kind, step, changes) in CASES.items():
         for steps, part in ((20, "straight"), (10, "half")):
-            state = new_state(settings_of(kind, changes))
+            state = new_state(settings_of(kind, changes), kind)
             state.step = step
-            advance(state, steps, root / f"{name} {part}")
+            advance(state, kind, steps, root / f"{name} {part}")
     process = multiprocessing.get_context("spawn").Process(target=continue_all, args=(str(root),))
     process.start()
     process.join()

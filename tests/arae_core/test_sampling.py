@@ -1,6 +1,7 @@
 """A trained model in use: what it writes is what the probabilities say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,3 +246,73 @@ def test_what_cannot_be_done_is_refused(text_model: Model, image_model: Model) -
     for attempt, message in refusals:
         with pytest.raises(ValueError, match=message):
             attempt()
+
+
+@pytest.fixture(scope="module", params=["embedding", "separate"])
+def polar(request: pytest.FixtureRequest) -> Model:
+    """Trained on sentences of one noun in two classes, which differ in their adjectives alone."""
+    good, bad = ("good", "nice", "fine"), ("bad", "poor", "sad")
+    nouns = ("dog", "cat", "man", "hat", "bus")
+    texts = [f"the {a} {n}" for side in (good, bad) for a in side for n in nouns]
+    vocabulary = Vocabulary.train(texts, VocabularySettings(tokenizer="spaces"))
+    shape = replace(vocabulary.shape, classes=("down", "up"))
+    changes = {"precision": "float32", "decoder.conditioning": request.param, "encoder.attribute_weight": 1.0}
+    rates = {f"{part}.learning_rate": 1e-2 for part in ("encoder", "decoder", "classifier")}
+    sizes = {"encoder.hidden": (23,), "decoder.hidden": (23,), "code.noise": 0.05, "encoder.adversarial_weight": 0.05}
+    state = TrainingState.new(text_settings(changes | rates | sizes), shape)
+    store = TokenStore.from_rows(vocabulary.encode(texts), [int(i < 15) for i in range(30)])
+    for _ in train(state, store, until=400, every=400):
+        pass
+    return Model(state, vocabulary)
+
+
+GOOD, BAD = {"good", "nice", "fine"}, {"bad", "poor", "sad"}
+
+
+def test_transfer_changes_the_class_and_keeps_the_noun(polar: Model) -> None:
+    texts = [f"the bad {noun}" for noun in ("dog", "cat", "man", "hat", "bus")]
+    to_up, to_down = polar.transfer(texts, "up"), polar.transfer(texts, "down")
+    assert sum(bool(GOOD & set(text.split())) for text in to_up) >= 4
+    assert sum(bool(BAD & set(text.split())) for text in to_down) >= 4
+    if polar.settings.decoder.conditioning == "embedding":  # decoders of their own need not agree on what is where
+        assert sum(a.split()[-1] == b.split()[-1] for a, b in zip(texts, to_up, strict=True)) >= 4
+    assert polar.most_probable_class(["the bad cat", "the fine bus", "the sad man"]) == ["down", "up", "down"]
+
+
+def test_samples_and_reconstructions_have_the_class_asked_for(polar: Model) -> None:
+    up = polar.generate(40, attribute="up", seed=3)
+    assert sum(bool(GOOD & set(str(text).split())) for text in up) >= 36
+    mixed = polar.generate(40, seed=3)
+    assert 12 <= sum(bool(GOOD & set(str(text).split())) for text in mixed) <= 28
+    assert mixed[1::2] == polar.generate(40, attribute="up", seed=3)[1::2], "classes in turn, of the same codes"
+    back = polar.reconstruct(["the fine bus", "the poor dog"])
+    assert GOOD & set(str(back[0]).split()) and BAD & set(str(back[1]).split())
+    path = polar.interpolate("the bad dog", "the nice dog", 4)
+    assert [bool(GOOD & set(str(text).split())) for text in path] == [False, False, True, True]
+    assert len(polar.interpolate_noise(3)) == 3
+
+
+def test_unknown_attributes_are_refused_with_those_there_are(polar: Model) -> None:
+    with pytest.raises(ValueError, match="the attribute must be one of down, up, got 'left'"):
+        polar.transfer(["the bad dog"], "left")
+    plain = Model(new_state(text_settings()), Vocabulary.train(["a b c"], VocabularySettings(tokenizer="spaces")))
+    with pytest.raises(ValueError, match="the attribute must be left out: this model has no attribute, got 'up'"):
+        plain.generate(1, attribute="up")
+
+
+def test_the_likeliest_class_is_that_of_the_exact_sum(polar: Model) -> None:
+    """Against p(x | c, y) computed word by word for each sentence alone."""
+    texts = ["the bad cat", "cat the the good", "nice"]
+    state, vocabulary = polar.state, polar.vocabulary
+    assert vocabulary is not None and isinstance(state.shape, TextShape)
+    for text in texts:
+        (row,) = vocabulary.encode([text])
+        code = torch.from_numpy(polar.encode([text]))
+        nats = []
+        for y in (0, 1):
+            ((decoder, _, fed),) = state.decoder.by_class(code, torch.tensor([y]))  # type: ignore[attr-defined]
+            with torch.no_grad():
+                hidden, _ = decoder(torch.tensor([[state.shape.start, *row]]), fed)
+                chance = decoder.output(hidden[0]).log_softmax(1)
+            nats.append(-sum(float(chance[i, word]) for i, word in enumerate([*row, state.shape.end])))
+        assert polar.most_probable_class([text]) == [polar.classes[nats.index(min(nats))]]

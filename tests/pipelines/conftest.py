@@ -42,6 +42,21 @@ def text_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def labelled_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of SENTENCES with the class "animal" or "human"."""
+    from arae_core import vocabulary
+    from arae_core.batches import TokenStore
+    from arae_core.checkpoint import save_checkpoint
+    from arae_core.training import TrainingState, train
+
+    words = vocabulary.Vocabulary.train(SENTENCES, Vocabulary())
+    state = TrainingState.new(Settings(**TINY), replace(words.shape, classes=("animal", "human")))
+    labels = [int("man" in sentence or "boy" in sentence) for sentence in SENTENCES]
+    list(train(state, TokenStore.from_rows(words.encode(SENTENCES), labels), until=40, every=40))
+    return save_checkpoint(tmp_path_factory.mktemp("labelled") / "checkpoint", state, words)
+
+
+@pytest.fixture(scope="session")
 def image_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 6 x 5 noise."""
     from arae_core.batches import ImageStore

@@ -85,6 +85,19 @@ def test_a_name_goes_with_one_configuration(
     assert message in capsys.readouterr().err
 
 
+def test_from_labelled_sentences_to_a_transfer_by_the_registry(tmp_path: Path, tracking_uri: str) -> None:
+    """The commands as they are typed: train with an attribute, then say a sentence again."""
+    words = command("train.py", tmp_path, tracking_uri, "--config", "grammar-sentiment", **{"iterations": 40})
+    trained = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "as of another class" in trained.stdout and "transfer accuracy" in trained.stdout
+    results = json.loads(trained.stdout.splitlines()[-1])
+    assert results["model"] == "arae-grammar-sentiment" and "transfer_score" in results["metrics"]
+    again = [sys.executable, str(ROOT / "pipelines" / "transfer.py"), "--tracking-uri", tracking_uri]
+    wanted = ["--model", "models:/arae-grammar-sentiment@champion", "--to", "positive", "--pairs"]
+    done = subprocess.run([*again, *wanted], input="a sad man sleeps .\n", capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("a sad man sleeps .\t") and done.stdout.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_driver_changes_nothing(tmp_path: Path, tracking_uri: str) -> None:

@@ -56,10 +56,10 @@ def test_worse_samples_score_worse() -> None:
     one = [SAMPLES[0]] * len(SAMPLES)
     good, mixed, random_tokens, repeated = (SCORER.score(rows) for rows in (SAMPLES, shuffled, noise, one))
     for bad in (mixed, random_tokens, repeated):
-        assert better("text", good["generation_perplexity"], bad["generation_perplexity"])
+        assert better("generation_perplexity", good["generation_perplexity"], bad["generation_perplexity"])
     assert good["forward_perplexity"] < mixed["forward_perplexity"] < random_tokens["forward_perplexity"]
     assert repeated["reverse_perplexity"] > 100 * good["reverse_perplexity"]
-    assert better("text", mixed["generation_perplexity"], repeated["generation_perplexity"])
+    assert better("generation_perplexity", mixed["generation_perplexity"], repeated["generation_perplexity"])
 
 
 def test_empty_samples_count_against_a_model() -> None:
@@ -114,12 +114,12 @@ def test_nothing_to_score_is_an_error() -> None:
 
 def test_better() -> None:
     assert SELECTION["text"][0] in SCORER.score(SAMPLES)
-    assert better("text", 40.0, 50.0)
-    assert not better("text", 50.0, 40.0)
-    assert better("image", 0.5, 0.4)
-    assert not better("image", 0.4, 0.5)
-    for kind in SELECTION:
-        assert not better(kind, 1.0, 1.0)
-        assert better(kind, 1.0, math.nan)
-        assert not better(kind, math.nan, 1.0)
-        assert not better(kind, math.nan, math.nan)
+    assert better("generation_perplexity", 40.0, 50.0)
+    assert not better("generation_perplexity", 50.0, 40.0)
+    assert better("generation_f1", 0.5, 0.4)
+    assert not better("generation_f1", 0.4, 0.5)
+    for figure, _ in SELECTION.values():
+        assert not better(figure, 1.0, 1.0)
+        assert better(figure, 1.0, math.nan)
+        assert not better(figure, math.nan, 1.0)
+        assert not better(figure, math.nan, math.nan)

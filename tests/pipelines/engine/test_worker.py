@@ -53,6 +53,8 @@ def test_a_report_and_a_checkpoint_at_each_evaluation(make_task: Make, tmp_path:
     assert {"generation_perplexity", "valid", "coverage", "distinct", "validation_nll", "run_id"} <= last.keys()
     assert [step for step, _ in curve(task, "reconstruction_loss")] == list(range(3, 25, 3))
     assert [step for step, _ in curve(task, "generation_perplexity")] == [6, 12, 18, 24]
+    assert [value for _, value in curve(task, "probe_norm_real")] == pytest.approx([1.0] * 4)
+    assert {f"probe_{what}_{whose}" for what in ("norm", "variance") for whose in ("real", "fake")} <= last.keys()
     assert seen[-1]["step"] == seen[-1]["end"] == 24
     assert seen[-1]["evaluation"] == last
 
@@ -125,6 +127,25 @@ def test_images_run_through_the_same_function(tracking_uri: str, tmp_path: Path)
     last = work(Task(flatten(experiment), str(corpus.folder), tracking_uri, run_id), Parallel(), notes)
     assert [m["step"] for m in notes.metrics] == [2, 4]
     assert {"generation_f1", "precision", "coverage"} <= last.keys()
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "separate"])
+def test_labelled_sentences_are_chosen_by_their_transfer(conditioning: str, tracking_uri: str, tmp_path: Path) -> None:
+    from pipelines.tracking.runs import start_parent
+    from pipelines.tracking.store import connect
+
+    changes = {**SMALL, "iterations": 4, "evaluate_every": 2, "log_every": 1, "decoder.conditioning": conditioning}
+    experiment = with_settings(preset("grammar-sentiment"), changes)
+    corpus = prepare(experiment, tmp_path)
+    run_id = start_parent(tracking_uri, "test", "sentiment", params={})
+    notes = Notes(tmp_path / "kept")
+    task = Task(flatten(experiment), str(corpus.folder), tracking_uri, run_id)
+    last = work(task, Parallel(), notes)
+    assert {"transfer_accuracy", "transfer_self_bleu", "generation_perplexity", "valid"} <= last.keys()
+    assert experiment.selection == ("transfer_score", "max") and 0 <= last["transfer_score"] <= 100
+    assert {step for step, _ in curve(task, "classifier_accuracy")} == {1, 2, 3, 4}
+    shown = connect(tracking_uri).download_artifacts(run_id, "samples/0000004.txt", str(tmp_path))
+    assert "class asked for, sentence, what became of it\n" in Path(shown).read_text()
 
 
 def test_only_rank_0_shows_and_reports_figures(make_task: Make) -> None:

@@ -34,6 +34,8 @@ COUPLED: dict[str, list[str]] = {
     "generator.kind": ["--generator.kind", "gaussian"],
     "generator.output": ["--generator.output", "tanh"],
     "critic.objective": ["--critic.objective", "wgan-clip"],
+    "decoder.conditioning": ["--decoder.conditioning", "separate"],
+    "data.label": ["--data.label", "tense"],
 }
 
 
@@ -49,7 +51,7 @@ def changed(name: str, value: Any) -> list[str]:
         value = "none" if value == "layer" else "layer"
     elif name.endswith("optimizer"):
         value = "sgd"
-    elif name == "data.columns":
+    elif name in ("data.columns", "data.classes"):
         value = ("first", "second")
     elif isinstance(value, tuple):
         value = (7, 7)

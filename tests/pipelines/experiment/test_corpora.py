@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arae_core.batches import TokenStore
 from arae_core.config import ImageShape, TextShape, with_settings
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.digits import digits
+from pipelines.experiment.grammar import attributes
 from pipelines.experiment.presets import preset
 from tests.pipelines.experiment.files import TRAIN, decoded, lines, pixels, text
 
@@ -26,7 +28,9 @@ def test_a_folder_becomes_stores_and_a_vocabulary(folder: Path, tmp_path: Path) 
     assert corpus.vocabulary is not None
     assert corpus.shape == TextShape(4 + 9, 0, 1, 2, 3) == corpus.vocabulary.shape  # of the training text's words alone
     assert corpus.report["validation"] == {
-        **dict.fromkeys(("empty", "repeated", "in_other_split", "too_long", "too_short", "over_limit"), 0),
+        **dict.fromkeys(
+            ("empty", "unlabelled", "repeated", "in_other_split", "too_long", "too_short", "over_limit"), 0
+        ),
         **{"read": 2, "kept": 2, "tokens": 9, "unknown": 4 / 9},
     }
     assert corpus.report["notes"] == []
@@ -38,6 +42,20 @@ def test_built_in_grammar(tmp_path: Path) -> None:
     assert corpus.report["train"]["unknown"] == 0
     larger = prepare(with_settings(preset("grammar"), {"data.size": 600}), tmp_path)
     assert larger.fingerprint != corpus.fingerprint
+
+
+def test_built_in_grammar_with_an_attribute(tmp_path: Path) -> None:
+    values = {"data.size": 500, "data.label": "sentiment", "data.classes": ("positive", "negative")}
+    corpus = prepare(with_settings(preset("grammar"), values), tmp_path)
+    store = corpus.store("train")
+    assert isinstance(store, TokenStore) and store.labels is not None and isinstance(corpus.shape, TextShape)
+    assert corpus.shape.classes == ("positive", "negative")
+    found = [attributes(sentence) for sentence in decoded(corpus, "train")]
+    assert [a.sentiment for a in found if a] == [corpus.shape.classes[y] for y in store.labels]
+    assert corpus.report["train"]["unlabelled"] > 50
+    assert sum(corpus.report["train"]["classes"].values()) == corpus.report["train"]["kept"] == len(store)
+    assert "positive" in corpus.summary()[0]
+    assert corpus.load(corpus.folder).shape == corpus.shape
 
 
 def test_built_in_digits(tmp_path: Path) -> None:
@@ -166,8 +184,8 @@ def test_snli(real: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("real", ["yelp"], indirect=True)
 def test_yelp(real: Path, tmp_path: Path) -> None:
-    values = {"data.source": str(real), "data.columns": ("text",), "vocabulary.tokenizer": "spaces", "data.shortest": 1}
-    corpus = prepare(with_settings(preset("snli"), values), tmp_path)
+    corpus = prepare(with_settings(preset("yelp"), {"data.source": str(real)}), tmp_path)
+    assert corpus.shape.classes == ("negative", "positive")  # type: ignore[union-attr]
     assert corpus.report["train"]["read"] == 153_106
     assert [corpus.report[split]["kept"] for split in ("train", "validation", "test")] == [135_327, 8_943, 9_089]
 

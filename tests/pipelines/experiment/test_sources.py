@@ -3,9 +3,13 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import datasets  # type: ignore[import-untyped]
 import pytest
 
+from arae_core.batches import TokenStore
+from arae_core.config import TextShape
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset
 from tests.pipelines.experiment.files import TEST, TRAIN, VALIDATION, decoded, lines, parquet, refused, rows, text
@@ -111,3 +115,71 @@ def test_a_name_on_the_hub_without_network(tmp_path: Path, monkeypatch: pytest.M
         "(which cannot be reached, and it is not in the cache); point --data.source at a folder with train, "
     )
     assert time.perf_counter() - start < 10
+
+
+LABELS: list[list[Any]] = [["n", "p"] * 6, ["n", "p"], ["p", "n"]]
+
+
+def labelled(tmp_path: Path, values: list[list[Any]], feature: Any = None) -> Path:
+    for name, sentences, labels in zip(("train", "validation", "test"), (TRAIN, VALIDATION, TEST), values, strict=True):
+        features = datasets.Features({"text": datasets.Value("string"), "y": feature}) if feature else None
+        table = datasets.Dataset.from_dict({"text": sentences, "y": labels}, features=features)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        table.to_parquet(str(tmp_path / "data" / f"{name}.parquet"))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("values", "feature", "classes"),
+    [
+        (LABELS, None, ("n", "p")),
+        (
+            [[int(v == "p") for v in part] for part in LABELS],
+            datasets.ClassLabel(names=["zero", "one"]),
+            ("one", "zero"),
+        ),
+        ([[3 + (v == "p") for v in part] for part in LABELS], None, ("3", "4")),
+        ([[v == "p" for v in part] for part in LABELS], None, ("False", "True")),
+    ],
+)
+def test_a_label_is_a_class_a_word_or_a_number(
+    values: list[list[Any]], feature: Any, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    corpus = prepare(text(labelled(tmp_path, values, feature), data__label="y"), tmp_path / "storage")
+    store = corpus.store("train")
+    assert isinstance(store, TokenStore) and store.labels is not None and isinstance(corpus.shape, TextShape)
+    assert corpus.shape.classes == classes
+    first = int(classes == ("one", "zero"))
+    assert store.labels.tolist() == [first, 1 - first] * 6
+    unlabelled = prepare(text(tmp_path / "data"), tmp_path / "storage")
+    assert unlabelled.fingerprint != corpus.fingerprint and unlabelled.shape.classes == ()  # type: ignore[union-attr]
+
+
+def test_sentences_without_a_class_are_counted(tmp_path: Path) -> None:
+    values: list[list[Any]] = [["n", "p", None, "q"] * 3, ["n", "p"], ["q", None]]
+    source = labelled(tmp_path, values)
+    message = refused(text(source, data__label="y", data__classes=("p", "n")), tmp_path)
+    assert "no sentence of" in message and "left for test (2 unlabelled)" in message
+    source = labelled(tmp_path, [values[0], values[1], ["p", None]])
+    report = prepare(text(source, data__label="y", data__classes=("p", "n")), tmp_path / "storage").report
+    assert (report["train"]["unlabelled"], report["test"]["unlabelled"]) == (6, 1)
+    assert report["train"]["classes"] == {"p": 3, "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "message"),
+    [
+        (LABELS, {"data__label": "z"}, "data.label must be among text, y"),
+        (
+            LABELS,
+            {"data__label": "y", "data__classes": ("n", "m")},
+            "data.classes must be among n, p, the values of 'y'",
+        ),
+        ([["n"] * 12, ["n", "n"], ["n", "n"]], {"data__label": "y"}, "'y' must have two or more values"),
+        ([[0.5] * 12, [0.5] * 2, [0.5] * 2], {"data__label": "y"}, "words or whole numbers, not float64"),
+    ],
+)
+def test_labels_that_cannot_be_used(
+    values: list[list[Any]], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    assert message in refused(text(labelled(tmp_path, values), **settings), tmp_path)

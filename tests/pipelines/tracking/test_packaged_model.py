@@ -76,10 +76,30 @@ def test_images(register: Callable[..., int], tracking_uri: str, tmp_path: Path,
     assert [line["image"] for line in answer] == np.concatenate(expected).tolist()
 
 
+def test_classes(labelled_checkpoint: Path) -> None:
+    model = Model.load(labelled_checkpoint)
+    answer = predict(labelled_checkpoint, {"task": "transfer", "text": "a dog runs .", "to": "human"}, {})
+    assert answer["text"].tolist() == model.transfer(["a dog runs ."], "human")
+    answer = predict(labelled_checkpoint, {"task": "generate", "to": "human"}, {"count": 5, "seed": 3})
+    assert answer["text"].tolist() == model.generate(5, seed=3, attribute="human")
+    answer = predict(labelled_checkpoint, {"task": "generate"}, {"count": 5, "seed": 3})
+    assert answer["text"].tolist() == model.generate(5, seed=3)
+
+
 @pytest.mark.parametrize(
     ("row", "params", "message"),
     [
-        ({"task": "translate"}, {}, "row 0: task must be one of generate, reconstruct, interpolate, got 'translate'"),
+        (
+            {"task": "translate"},
+            {},
+            "row 0: task must be one of generate, reconstruct, interpolate, transfer, got 'translate'",
+        ),
+        ({"task": "transfer", "text": "a man ."}, {}, "task transfer needs text and to, but to is empty"),
+        (
+            {"task": "transfer", "text": "a", "to": "b"},
+            {},
+            "the attribute must be left out: this model has no attribute",
+        ),
         ({"task": "reconstruct"}, {}, "row 0: task reconstruct needs text, but text is empty"),
         ({"task": "interpolate", "text": "a man ."}, {}, "task interpolate needs text and to, but to is empty"),
         ({"task": "generate"}, {"count": 10**9}, "count must be in [1, 10000], got 1000000000"),

@@ -1,0 +1,10 @@
+"""What transfer of an attribute is sensitive to: how much of it the code must lose, and how much else it may keep."""
+
+SPACE = {
+    "encoder.attribute_weight": ("loguniform", 1e-1, 3e1),
+    "encoder.adversarial_weight": ("loguniform", 1e-3, 1e0),
+    "encoder.word_dropout": ("uniform", 0.0, 0.4),
+    "classifier.learning_rate": ("loguniform", 1e-4, 1e-2),
+    "code.noise": ("loguniform", 1e-2, 3e-1),
+    "decoder.conditioning": ("choice", ["embedding", "separate"]),
+}
