@@ -1,0 +1,157 @@
+"""An LSTM language model of a corpus, and what the paper measures with it: perplexity both ways (section 6.1).
+
+Forward: the perplexity of samples under a model of real text. Reverse: of real text under a model of samples. The end
+mark and the mark for unknown words are tokens like any other. Frechet distance: of the Gaussians fitted to the model's
+sentence features of two sets of sentences, as that of images (Heusel et al. 2017).
+
+Shapes: N sentences, B in a batch, T tokens with one mark, H units, V entries of the vocabulary, M valid tokens.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from arae_core.batches import TextBatch, TokenStore, grouped_order, make_batch
+from arae_core.config import TextShape
+from arae_core.text import Projection, embedding
+
+UNITS, DROPOUT, RATE, BATCH, CLIP = 300, 0.2, 2e-3, 64, 5.0
+SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 200_000, 4, 12
+"""As many epochs as see about SEEN sentences in all, within these bounds."""
+
+
+class LanguageModel(nn.Module):
+    """p(x), one layer of LSTM."""
+
+    def __init__(self, shape: TextShape, units: int = UNITS):
+        super().__init__()
+        self.shape = shape
+        self.embedding = embedding(shape.vocabulary, units)
+        self.lstm = nn.LSTM(units, units, batch_first=True)
+        self.output = Projection(units, shape.vocabulary)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def states(self, batch: TextBatch) -> Tensor:
+        """Hidden states [B, T, H] over start mark and words."""
+        hidden, _ = self.lstm(self.dropout(self.embedding(batch.source)))
+        states: Tensor = hidden
+        return states
+
+    def nll(self, batch: TextBatch) -> tuple[Tensor, int]:
+        """-log p(x) in nats, summed over the valid tokens, and how many there are."""
+        valid = (torch.arange(batch.source.shape[1]) < batch.lengths[:, None]).flatten().nonzero().squeeze(1)
+        valid = valid.to(batch.source.device)
+        logits = self.output(self.dropout(self.states(batch).flatten(0, 1)[valid]))
+        return F.cross_entropy(logits, batch.target.flatten()[valid], reduction="sum"), len(valid)
+
+
+def train_language_model(
+    train: TokenStore,
+    validation: TokenStore,
+    shape: TextShape,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    units: int = UNITS,
+    seen: int = SEEN,
+    progress: Callable[[int, int, float], None] = lambda epoch, epochs, perplexity: None,
+) -> LanguageModel:
+    """A model of `train`, of the epoch that was best on `validation`. Adam, its rate falling to zero in a line.
+
+    progress: told of every epoch that is done, of how many, and the perplexity of validation after it.
+    Raises ValueError where there is nothing to train on, or training diverges.
+    """
+    if not len(train) or not len(validation):
+        raise ValueError("a language model needs sentences to learn from and others to choose its best epoch by")
+    device, size = torch.device(device), min(BATCH, len(train))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = LanguageModel(shape, units).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), RATE, fused=True)
+        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / len(train))))
+        steps, step = epochs * math.ceil(len(train) / size), 0
+        best, weights = math.inf, None
+        for epoch in range(epochs):
+            model.train()
+            for rows in grouped_order(train.lengths, len(train), size, (seed, epoch)):
+                for group in optimizer.param_groups:
+                    group["lr"] = RATE * (1 - step / steps)
+                batch = make_batch(train, rows, shape, device)
+                assert isinstance(batch, TextBatch)
+                nll, count = model.nll(batch)
+                optimizer.zero_grad()
+                (nll / count).backward()
+                nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+                optimizer.step()
+                step += 1
+            found = perplexity(model, validation)
+            progress(epoch + 1, epochs, found)
+            if found < best:
+                best, weights = found, copy.deepcopy(model.state_dict())
+    if weights is None:
+        raise ValueError("the language model never reached a finite perplexity on validation")
+    model.load_state_dict(weights)
+    return model
+
+
+@torch.no_grad()
+def perplexity(model: LanguageModel, store: TokenStore) -> float:
+    """exp of the nats a token, end marks counted. ValueError where there are no sentences."""
+    if not len(store):
+        raise ValueError("perplexity needs at least one sentence")
+    model.eval()
+    total, count = 0.0, 0
+    for batch in _batches(model, store):
+        nll, tokens = model.nll(batch)
+        total, count = total + float(nll), count + tokens
+    return math.exp(min(total / count, 700.0))
+
+
+@torch.no_grad()
+def sentence_features(model: LanguageModel, store: TokenStore) -> NDArray[np.float64]:
+    """The mean of each sentence's hidden states, float64[N, H], in the store's order."""
+    model.eval()
+    features = np.zeros((len(store), model.lstm.hidden_size))
+    order = np.argsort(store.lengths, kind="stable")
+    first = 0
+    for batch in _batches(model, store):
+        states = model.states(batch)
+        valid = (torch.arange(states.shape[1]) < batch.lengths[:, None]).to(states)[:, :, None]
+        means = (states * valid).sum(1) / valid.sum(1)
+        features[order[first : first + len(batch)]] = means.double().cpu().numpy()
+        first += len(batch)
+    return features
+
+
+def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) of the Gaussians fitted to first[N, H] and second[M, H].
+
+    Raises ValueError for fewer than two rows.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError("the Frechet distance needs two sentences or more on either side")
+    s1, s2 = np.atleast_2d(np.cov(first, rowvar=False)), np.atleast_2d(np.cov(second, rowvar=False))
+    values, vectors = np.linalg.eigh(s1)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    # tr (S1 S2)^1/2 = tr (R S2 R)^1/2 with R = S1^1/2, and that is symmetric
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ s2 @ root), 0, None)).sum()
+    difference = first.mean(0) - second.mean(0)
+    return max(0.0, float(difference @ difference + np.trace(s1) + np.trace(s2) - 2 * cross))
+
+
+def _batches(model: LanguageModel, store: TokenStore) -> "list[TextBatch]":
+    """The whole store, in order of length."""
+    device = model.output.weight.device
+    order = np.argsort(store.lengths, kind="stable")
+    batches = []
+    for first in range(0, len(order), 256):
+        batch = make_batch(store, order[first : first + 256], model.shape, device)
+        assert isinstance(batch, TextBatch)
+        batches.append(batch)
+    return batches

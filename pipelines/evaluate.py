@@ -1,0 +1,90 @@
+"""The paper's experiments on trained models of sentences: a table and a picture each.
+
+    python pipelines/evaluate.py --model models:/arae-grammar@champion --on robustness,latent
+    python pipelines/evaluate.py --model ARAE,AE --on perplexity --samples 100000 --split test
+
+perplexity: both ways, by an LSTM language model. latent: norms, variances and neighbours of codes. robustness: what is
+left after words have been swapped. transfer: accuracy and BLEU. Several models stand in one table, comma between.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.experiment.model_commands import SEED
+
+NAMES = ("perplexity", "latent", "robustness", "transfer")
+SPLITS = ("validation", "test")
+OPTIONS = (
+    Option("model", str, None, "Models or checkpoint folders, as for generate.py, with commas between.", required=True),
+    Option("on", str, "", f"Experiments with commas between: {', '.join(NAMES)} (default: all that the models can)."),
+    Option("split", str, "validation", "What is compared with: validation for any choice, test for a report.", SPLITS),
+    Option("samples", int, 100_000, "Sentences that each model writes for perplexity."),
+    Option("run_name", str, "", "Name of the folder that tables and pictures go to (default: the time)."),
+    SEED,
+)
+
+
+def evaluate(arguments: Sequence[str] | None) -> None:
+    options = parse_options(arguments, "The paper's experiments on trained models of sentences.", OPTIONS)
+    names = [name.strip() for name in options.on.split(",") if name.strip()] or list(NAMES)
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"--on must be among {', '.join(NAMES)}, got {name!r}")
+    if options.samples < 2:
+        raise ValueError(f"--samples must be >= 2, got {options.samples}")
+    folder_name = options.run_name or time.strftime("%Y%m%d-%H%M%S")
+    if Path(folder_name).name != folder_name:
+        raise ValueError(f"--run-name must be a name without slashes, got {folder_name!r}")
+    from pipelines.engine import cluster, display
+    from pipelines.evaluation.subjects import load_subject
+    from pipelines.tracking.runs import Tracker
+
+    storage = cluster.writable(options.storage)
+    models = list(dict.fromkeys(name.strip() for name in options.model.split(",") if name.strip()))
+    subjects = [load_subject(name, options.tracking_uri, storage) for name in models]
+    from pipelines.evaluation.tasks import TASKS, Asked, supported
+
+    reasons = {(name, subject.name): supported(name, subject) for name in names for subject in subjects}
+    able = {name: [subject for subject in subjects if not reasons[name, subject.name]] for name in names}
+    if options.on or not any(able.values()):
+        for (name, model), why in reasons.items():
+            if why:
+                raise ValueError(f"--on {name}: {model} cannot: {why}")
+    console = display.make_console()
+    folder = storage / "evaluations" / folder_name
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = Asked(options.split, options.samples, options.seed, storage, options.tracking_uri, console.print)
+    tables = {}
+    for name in names:
+        if not able[name]:
+            console.print(f"{name}: left out, {reasons[name, subjects[0].name]}")
+            continue
+        console.print(f"[bold]{name}[/], on the {options.split} split")
+        outcome = TASKS[name](able[name], asked)
+        tables[name] = outcome.rows
+        console.print(display.rows_table(outcome.rows, name))
+        console.print("\n".join(outcome.text), markup=False, soft_wrap=True)
+        for subject in able[name]:
+            tracker = Tracker(options.tracking_uri, subject.run_id)
+            tracker.artifact(f"evaluation/{name}-{options.split}.json", outcome.rows)
+            if outcome.figure is not None:
+                tracker.figure(f"evaluation/{name}-{options.split}.png", outcome.figure)
+        if outcome.figure is not None:
+            outcome.figure.savefig(folder / f"{name}.png", dpi=120)
+            console.print(f"picture: {folder / f'{name}.png'}", soft_wrap=True)
+    if options.json:
+        emit_json({"tables": tables, "folder": str(folder), "split": options.split})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(evaluate, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""The paper's experiments on trained models, a function each: subjects in, rows of a table and a picture out.
+
+All take the split that is asked for: validation for any choice, test for a report.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arae_core.batches import TokenStore
+from arae_core.evaluation import language_model, latent, robustness
+from arae_core.evaluation.generation import SentenceScorer
+from pipelines.evaluation import published
+from pipelines.evaluation.figures import bars, latent_figure, swaps_figure
+from pipelines.evaluation.subjects import Subject
+from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, bleu, score_transfer
+from pipelines.experiment.settings import BUILT_IN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Say = Callable[[str], None]
+PROBED = 2000
+"""Sentences of the split, and draws of noise, whose codes are looked at."""
+SENTENCES, NEIGHBOURS = 50, 100
+"""Sentences of which the codes are compared with their neighbours', and neighbours of each (paper, section 6.1)."""
+SELF_BLEU = 300
+"""Samples that are each compared with all others of them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of all tasks alike. `samples`: sentences that each model writes for the perplexities."""
+
+    split: str = "validation"
+    samples: int = 100_000
+    seed: int = 0
+    storage: Path = Path("runs")
+    tracking_uri: str = ""
+    say: Say = print
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A task's rows ("model" and figures by name), its picture if it has one, and what else is to be read."""
+
+    rows: list[dict[str, Any]]
+    figure: "Figure | None" = None
+    text: list[str] = field(default_factory=list)
+
+
+def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
+    """Forward and reverse perplexity by an LSTM, real training sentences as samples for a bar (paper, section 6.1)."""
+    rows: list[dict[str, Any]] = []
+    for subject in subjects:
+        train, held = subject.store("train"), subject.store(asked.split)
+        shape = subject.model.state.shape
+        size = len(subject.model.vocabulary or ())
+        real = _real_language_model(subject, asked)
+        scorer = SentenceScorer(train, subject.store("validation"), size)
+        sets = {subject.name: subject.model.generate_ids(asked.samples, seed=asked.seed)}
+        bar = f"real sentences ({subject.corpus.fingerprint})"
+        if bar not in [row["model"] for row in rows]:
+            chosen = np.random.default_rng(asked.seed).permutation(len(train))[: asked.samples]
+            sets = {bar: train.rows(chosen), **sets}
+        for name, written in sets.items():
+            filled = [row for row in written if row]
+            asked.say(f"{name}: a language model of {len(filled):,} sentences")
+            store = TokenStore.from_rows(filled)
+            of_samples = language_model.train_language_model(
+                store,
+                subject.store("validation"),
+                shape,  # type: ignore[arg-type]
+                seed=asked.seed,
+                progress=lambda epoch, epochs, value: asked.say(f"  epoch {epoch}/{epochs}: {value:.1f}"),
+            )
+            counted = scorer.score(written)
+            some = np.linspace(0, len(store) - 1, min(len(store), len(held))).astype(np.int64)
+            features = [
+                language_model.sentence_features(real, each) for each in (TokenStore.from_rows(store.rows(some)), held)
+            ]
+            assert subject.model.vocabulary is not None
+            rows.append(
+                {
+                    "model": name,
+                    "samples": len(written),
+                    "forward": language_model.perplexity(real, store),
+                    "reverse": language_model.perplexity(of_samples, held),
+                    "distinct": counted["distinct"],
+                    "novel": counted["novel"],
+                    "self_bleu": self_bleu(subject.model.vocabulary.decode(filled[:SELF_BLEU])),
+                    "frechet": language_model.frechet_distance(*features),
+                    "length": counted["mean_length"],
+                }
+            )
+    rows += [dict(row) for row in published.PERPLEXITY if _real(subjects)]
+    return Outcome(rows, bars(rows, ("forward", "reverse"), "perplexity: lower is better", log=True))
+
+
+def _real_language_model(subject: Subject, asked: Asked) -> language_model.LanguageModel:
+    """Of the training sentences, trained once for a corpus and kept beside it."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    file = asked.storage / "data" / subject.corpus.fingerprint / "language_model.safetensors"
+    shape: Any = subject.model.state.shape
+    if file.is_file():
+        model = language_model.LanguageModel(shape)
+        model.load_state_dict(load_file(file))
+        return model
+    asked.say("a language model of the training sentences, once for this corpus")
+    model = language_model.train_language_model(
+        subject.store("train"),
+        subject.store("validation"),
+        shape,
+        progress=lambda epoch, epochs, value: asked.say(f"  epoch {epoch}/{epochs}: {value:.1f}"),
+    )
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=asked.storage / "data") as scratch:
+        partial = Path(scratch, file.name)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(partial, file)
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def self_bleu(sentences: Sequence[str]) -> float:
+    """How alike sentences are: the mean BLEU of each against all others, in [0, 100] (Zhu et al. 2018)."""
+    if len(sentences) < 2:
+        return 0.0
+    others = [[other] for other in sentences]
+    return float(np.mean([bleu([s], others[:i] + others[i + 1 :]) for i, s in enumerate(sentences)]))
+
+
+def latent_space(subjects: Sequence[Subject], asked: Asked) -> Outcome:
+    """Norms and variances of codes, and how near the codes of near sentences are (paper, section 6.1 and figure 2)."""
+    rows, near_all, curves = [], {}, {}
+    for subject in subjects:
+        store = subject.store(asked.split)
+        real = _codes(subject, store, np.arange(min(len(store), PROBED)))
+        fake = subject.model.sample_codes(PROBED, seed=asked.seed)
+        found = latent.neighbours(store, SENTENCES, NEIGHBOURS, seed=asked.seed)
+        random = np.random.default_rng(asked.seed)
+        near, far = [], []
+        for row, others in found:
+            code = _codes(subject, store, np.array([row]))[0]
+            near.append(latent.cosine_similarities(code, _codes(subject, store, others)))
+            drawn = random.integers(len(store), size=len(others))
+            far.append(latent.cosine_similarities(code, _codes(subject, store, drawn)))
+        statistics = latent.code_statistics(real), latent.code_statistics(fake)
+        figures: dict[str, Any] = {"model": subject.name, "norm c": statistics[0]["norm"]}
+        figures |= {"norm c~": statistics[1]["norm"], "variance c": statistics[0]["variance"]}
+        figures |= {"variance c~": statistics[1]["variance"], "sentences": len(found)}
+        if found:
+            figures |= {"cosine, neighbours": float(np.mean(near)), "cosine, random": float(np.mean(far))}
+            near_all[subject.name] = (np.concatenate(near), np.concatenate(far))
+        rows.append(figures)
+        curves[subject.name] = _curves(subject, asked.tracking_uri)
+    return Outcome(rows, latent_figure(curves, near_all))
+
+
+def _codes(subject: Subject, store: TokenStore, rows: Any) -> Any:
+    return subject.model.encode_store(store, rows)
+
+
+def _curves(subject: Subject, tracking_uri: str) -> Mapping[str, Any]:
+    """Norms and variances over training, from MLflow; nothing where the run is not there."""
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.tracking.store import connect
+
+    names = [f"probe_{what}_{whose}" for what in ("norm", "variance") for whose in ("real", "fake")]
+    try:
+        client = connect(tracking_uri)
+        return {
+            name: sorted((p.step, p.value) for p in client.get_metric_history(subject.run_id, name)) for name in names
+        }
+    except (MlflowException, OSError):
+        return {}
+
+
+def swaps(subjects: Sequence[Subject], asked: Asked) -> Outcome:
+    """Nats of sentences from the codes of themselves with k pairs of words swapped (paper, section 6.1, table 3)."""
+    rows: list[dict[str, Any]] = []
+    text: list[str] = []
+    for subject in subjects:
+        store = subject.store(asked.split)
+        nats = {}
+        for k in robustness.SWAPS:
+            mixed = robustness.swapped(store, k, asked.seed)
+            nats[f"k={k}"] = float(robustness.nats_given(subject.model.state, store, mixed).mean())
+        rows.append({"model": subject.name, **nats})
+        vocabulary = subject.model.vocabulary
+        assert vocabulary is not None
+        some = TokenStore.from_rows(store.rows(np.arange(min(3, len(store)))))
+        for k in (0, 2, 4):
+            read = vocabulary.decode(robustness.swapped(some, k, asked.seed).rows(range(len(some))))
+            back = subject.model.reconstruct(read)
+            text += [f"{subject.name}, k={k}: {a}  ->  {b}" for a, b in zip(read, back, strict=True)]
+    for name, values in published.ROBUSTNESS.items() if _real(subjects) else ():
+        rows.append({"model": name, **{f"k={k}": v for k, v in zip(robustness.SWAPS, values, strict=True)}})
+    return Outcome(rows, swaps_figure(rows), text)
+
+
+def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
+    """The split's sentences said again as of the next class: accuracy and BLEU (paper, section 6.2, table 4)."""
+    rows: list[dict[str, Any]] = []
+    text: list[str] = []
+    for subject in subjects:
+        classes, vocabulary = subject.model.classes, subject.model.vocabulary
+        assert vocabulary is not None
+        train, held = subject.store("train"), subject.store(asked.split)
+        assert train.labels is not None and held.labels is not None
+        classifier: AttributeClassifier | GrammarClassifier
+        if subject.experiment.data.source == "grammar":
+            classifier = GrammarClassifier(subject.experiment.data.label)
+        else:
+            asked.say(f"{subject.name}: a classifier of {len(train):,} real sentences")
+            real = vocabulary.decode(train.rows(range(len(train))))
+            classifier = AttributeClassifier(real, [classes[y] for y in train.labels])
+        sources = vocabulary.decode(held.rows(range(len(held))))
+        own = [classes[y] for y in held.labels]
+        wanted = [classes[(y + 1) % len(classes)] for y in held.labels]
+        right = sum(a == b for a, b in zip(classifier.predict(sources), own, strict=True))
+        outputs = subject.model.transfer_each(sources, wanted)
+        copied = f"copy of the input ({subject.corpus.fingerprint})"
+        if copied not in [row["model"] for row in rows]:
+            rows.append({"model": copied, **_short(score_transfer(classifier, sources, sources, wanted))})
+            text.append(
+                f"the classifier is right on {100 * right / len(own):.1f} % of the real {asked.split} sentences"
+            )
+        rows.append({"model": subject.name, **_short(score_transfer(classifier, sources, outputs, wanted))})
+        shown = list(zip(wanted, sources, outputs, strict=True))[:6]
+        text += [f"{subject.name}, {want}: {source}  ->  {output}" for want, source, output in shown]
+    rows += [dict(row) for row in published.TRANSFER if _real(subjects)]
+    return Outcome(rows, bars(rows, ("accuracy", "self_bleu", "score"), "transfer, %: higher is better"), text)
+
+
+def _short(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name.removeprefix("transfer_"): value for name, value in figures.items()}
+
+
+def _real(subjects: Sequence[Subject]) -> bool:
+    """Whether any is of real text: beside the built-in grammar, published figures say nothing."""
+    return any(subject.experiment.data.source not in BUILT_IN for subject in subjects)
+
+
+def supported(task: str, subject: Subject) -> str | None:
+    """Why the model cannot take part in the task, or None where it can."""
+    if task == "transfer" and not subject.model.classes:
+        return "it has no attribute; train one with --data.label COLUMN, for example --config grammar-sentiment"
+    return None
+
+
+TASKS: dict[str, Callable[[Sequence[Subject], Asked], Outcome]] = {
+    "perplexity": perplexity,
+    "latent": latent_space,
+    "robustness": swaps,
+    "transfer": transfer,
+}

@@ -1,0 +1,99 @@
+"""Perplexities of a language that is known exactly, and the Frechet distance against closed forms and SciPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm  # type: ignore[import-untyped]
+
+from arae_core.batches import TokenStore
+from arae_core.config import TextShape
+from arae_core.evaluation.language_model import (
+    LanguageModel,
+    frechet_distance,
+    perplexity,
+    sentence_features,
+    train_language_model,
+)
+
+SHAPE = TextShape(11)
+CHANCES = {4: 0.5, 5: 0.25, 6: 0.125, 7: 0.125}
+STOP = 0.3
+
+
+def language(count: int, seed: int) -> TokenStore:
+    """Words drawn by CHANCES, each sentence ending after a word with probability STOP, or at seven words."""
+    rng = np.random.default_rng(seed)
+    lengths = np.minimum(rng.geometric(STOP, count), 7)
+    return TokenStore.from_rows([rng.choice(list(CHANCES), n, p=list(CHANCES.values())).tolist() for n in lengths])
+
+
+def entropy(store: TokenStore) -> float:
+    """Nats a token of these sentences under the language itself; the end after the seventh word is certain."""
+    nats = 0.0
+    for i in range(len(store)):
+        row = store.row(i).tolist()
+        nats -= sum(math.log(CHANCES[word]) for word in row) + (len(row) - 1) * math.log(1 - STOP)
+        nats -= math.log(STOP) if len(row) < 7 else 0.0
+    return nats / (len(store.ids) + len(store))
+
+
+def test_a_model_of_a_known_language_has_its_perplexity() -> None:
+    """Words do not depend on each other, so that the language's own entropy is what any model can reach."""
+    train, validation, test = language(3001, 1), language(499, 2), language(997, 3)
+    seen: list[tuple[int, int, float]] = []
+    model = train_language_model(
+        train, validation, SHAPE, units=67, seen=36_000, progress=lambda *values: seen.append(values)
+    )
+    exact = math.exp(entropy(test))
+    assert exact * 0.995 < perplexity(model, test) < exact * 1.08
+    assert [epoch for epoch, _, _ in seen] == list(range(1, 13))
+    assert perplexity(model, validation) == pytest.approx(min(value for _, _, value in seen))
+    other = TokenStore.from_rows([[9, 8, 9], [8]])
+    assert perplexity(model, other) > 100, "words that the language does not have"
+
+
+def test_the_same_seed_makes_the_same_model() -> None:
+    train, validation = language(101, 1), language(53, 2)
+    first, second = (train_language_model(train, validation, SHAPE, units=5, seen=400, seed=3) for _ in range(2))
+    assert perplexity(first, validation) == perplexity(second, validation)
+
+
+def test_padding_changes_nothing() -> None:
+    """Alone in its batch or beside longer ones, a sentence has the same nats and the same features."""
+    torch.manual_seed(0)
+    model, store = LanguageModel(SHAPE, 7).eval(), language(13, 5)
+    nats = 0.0
+    with torch.no_grad():
+        for i in range(len(store)):
+            batch = store.batch(np.array([i]), SHAPE)
+            hidden, _ = model.lstm(model.embedding(batch.source))
+            chance = model.output(hidden[0]).log_softmax(1)
+            nats -= float(chance.gather(1, batch.target[0][:, None]).sum())
+            expected = hidden[0].mean(0).double().numpy()
+            assert sentence_features(model, store)[i] == pytest.approx(expected, abs=1e-6)
+    assert perplexity(model, store) == pytest.approx(math.exp(nats / (len(store.ids) + len(store))), rel=1e-5)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs sentences to learn from"):
+        train_language_model(TokenStore.from_rows([]), language(3, 1), SHAPE)
+    with pytest.raises(ValueError, match="at least one sentence"):
+        perplexity(LanguageModel(SHAPE, 3), TokenStore.from_rows([]))
+
+
+def test_frechet_distance() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(211, 5)) @ rng.normal(size=(5, 5))
+    b = rng.normal(size=(97, 5)) @ rng.normal(size=(5, 5)) + 0.7
+    s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    difference = a.mean(0) - b.mean(0)
+    expected = difference @ difference + np.trace(s1 + s2 - 2 * np.real(sqrtm(s1 @ s2)))
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a, a + 2.0) == pytest.approx(5 * 4.0)
+    line = rng.normal(size=(31, 1))  # one dimension: (m1 - m2)^2 + (s1 - s2)^2
+    assert frechet_distance(line, 3 * line) == pytest.approx((2 * line.mean()) ** 2 + (2 * line.std(ddof=1)) ** 2)
+    with pytest.raises(ValueError, match="two sentences or more"):
+        frechet_distance(a, b[:1])

@@ -1,0 +1,51 @@
+"""Norms and variances by hand, edit distances by the definition, neighbours that are near."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arae_core.batches import TokenStore
+from arae_core.evaluation.latent import code_statistics, cosine_similarities, edit_distances, neighbours
+
+WORDS = st.lists(st.integers(4, 7), max_size=6)
+
+
+def levenshtein(a: list[int], b: list[int]) -> int:
+    """The definition, letter by letter."""
+    if not a or not b:
+        return len(a) + len(b)
+    return min(levenshtein(a[1:], b) + 1, levenshtein(a, b[1:]) + 1, levenshtein(a[1:], b[1:]) + (a[0] != b[0]))
+
+
+def test_statistics_by_hand() -> None:
+    found = code_statistics(np.array([[3.0, 4.0], [0.0, 1.0], [-3.0, 4.0]]))
+    assert found["norm"] == pytest.approx(11 / 3)
+    assert found["variance"] == pytest.approx(18 / 3 + 2.0)
+    same = code_statistics(np.ones((5, 3), np.float32))
+    assert same["variance"] == 0 and same["norm"] == pytest.approx(3**0.5)
+
+
+@given(WORDS, st.lists(WORDS, min_size=1, max_size=5))
+def test_edit_distances_are_those_of_the_definition(sentence: list[int], others: list[list[int]]) -> None:
+    found = edit_distances(sentence, TokenStore.from_rows(others))
+    assert found.tolist() == [levenshtein(sentence, other) for other in others]
+
+
+def test_neighbours_are_near_and_no_copies() -> None:
+    rng = np.random.default_rng(3)
+    rows = [rng.integers(4, 9, rng.integers(1, 7)).tolist() for _ in range(211)]
+    store = TokenStore.from_rows([*rows, rows[0], rows[0]])
+    found = neighbours(store, 7, 13, seed=5, within=2)
+    assert len(found) == 7 and len({row for row, _ in found}) == 7
+    for row, near in found:
+        distances = [levenshtein(store.row(row).tolist(), store.row(int(i)).tolist()) for i in near]
+        assert len(set(near.tolist())) == 13 and set(distances) <= {1, 2}
+    again = neighbours(store, 7, 13, seed=5, within=2)
+    assert all(a == b and (x == y).all() for (a, x), (b, y) in zip(found, again, strict=True))
+    assert neighbours(store, 5, 1000) == []
+
+
+def test_cosine_similarities() -> None:
+    others = np.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0]])
+    assert cosine_similarities(np.array([5.0, 0.0]), others) == pytest.approx([1, 0, -1, 0.5**0.5])

@@ -1,0 +1,171 @@
+"""evaluate as it is typed, on small models of the grammar: each experiment's table, picture and mistakes."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arae_core.checkpoint import read_about
+from arae_core.config import flatten, with_settings
+from arae_core.evaluation.robustness import nats_given
+from arae_core.parallel import Parallel
+from arae_core.sampling import Model
+from pipelines import evaluate
+from pipelines.engine.worker import Metrics, Task, work
+from pipelines.evaluation import tasks
+from pipelines.evaluation.subjects import load_subject
+from pipelines.experiment.corpora import prepare
+from pipelines.experiment.presets import preset
+from tests.pipelines.engine.conftest import SMALL
+from tests.pipelines.test_model_commands import Typed, result, typed
+
+__all__ = ["typed"]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("storage")
+
+
+@pytest.fixture(scope="module")
+def trained(storage: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """trained("ae", **changes): a checkpoint of a small grammar-sentiment after twelve iterations."""
+
+    def make(name: str, **changes: Any) -> Path:
+        from pipelines.tracking.runs import start_parent
+
+        shutil.copyfile(empty_database, storage / f"{name}.db")
+        uri = f"sqlite:///{storage / f'{name}.db'}"
+        settings = {**SMALL, "iterations": 12, "evaluate_every": 12, "data.size": 900, **changes}
+        experiment = with_settings(preset("grammar-sentiment"), settings)
+        corpus = prepare(experiment, storage)
+        kept = storage / "kept" / name
+
+        def report(metrics: Metrics, checkpoint: Path | None) -> None:
+            if checkpoint is not None:
+                shutil.copytree(checkpoint, kept)
+
+        task = Task(flatten(experiment), str(corpus.folder), uri, start_parent(uri, "test", name, params={}))
+        work(task, Parallel(), report)
+        return kept
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def arae(trained: Callable[..., Path]) -> Path:
+    return trained("arae")
+
+
+@pytest.fixture(scope="module")
+def plain(trained: Callable[..., Path]) -> Path:
+    return trained("ae", **{"critic.objective": "none", "data.label": "", "data.classes": ()})
+
+
+def table(out: str, name: str) -> dict[str, dict[str, Any]]:
+    return {row["model"]: row for row in result(out)["tables"][name]}
+
+
+def test_robustness_is_a_table_and_a_picture(typed: Typed, arae: Path, plain: Path, storage: Path) -> None:
+    both = f"{arae},{plain}"
+    words = ("--model", both, "--on", "robustness", "--storage", storage, "--run-name", "first", "--json")
+    status, out, _ = typed(evaluate, *words)
+    assert status == 0 and "k=2: " in out
+    rows = table(out, "robustness")
+    assert set(rows) == {str(arae), str(plain)}
+    subject = load_subject(str(plain), "", storage)
+    store = subject.store("validation")
+    exact = nats_given(subject.model.state, store, store).mean()
+    assert rows[str(plain)]["k=0"] == pytest.approx(exact, rel=1e-5)
+    picture = np.asarray(Image.open(storage / "evaluations" / "first" / "robustness.png").convert("L"))
+    assert picture.std() > 10, "something is drawn"
+
+
+def test_published_figures_stand_beside_those_of_real_text(trained: Callable[..., Path], storage: Path) -> None:
+    (storage / "text").mkdir()
+    (storage / "text" / "train.txt").write_text("".join(f"{a} {n} .\n" for a in "abcdef" for n in "uvwxyz"))
+    changes = {"data.source": str(storage / "text"), "data.columns": ("text",), "data.label": "", "data.classes": ()}
+    subject = load_subject(str(trained("real", **changes)), "", storage)
+    rows = {row["model"]: row for row in tasks.swaps([subject], tasks.Asked(storage=storage)).rows}
+    assert rows["published, SNLI: AE"]["k=4"] == 9.97 and rows["published, SNLI: ARAE"]["k=0"] == 2.19
+
+
+def test_latent(typed: Typed, arae: Path, plain: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "NEIGHBOURS", 3)
+    words = ("--on", "latent", "--storage", storage, "--run-name", "second", "--split", "test", "--json")
+    status, out, _ = typed(evaluate, "--model", f"{arae},{plain}", *words)
+    assert status == 0
+    rows = table(out, "latent")
+    assert rows[str(arae)]["norm c"] == pytest.approx(1) == rows[str(arae)]["norm c~"]
+    codes = Model.load(plain).sample_codes(tasks.PROBED)
+    assert rows[str(plain)]["variance c~"] == pytest.approx(codes.var(0).sum(), rel=1e-4)
+    assert rows[str(arae)]["sentences"] > 5
+    assert -1 <= rows[str(arae)]["cosine, random"] <= rows[str(arae)]["cosine, neighbours"] <= 1
+    assert (storage / "evaluations" / "second" / "latent.png").is_file()
+
+
+def test_transfer_and_what_cannot_take_part(typed: Typed, arae: Path, plain: Path, storage: Path) -> None:
+    words = ("--storage", storage, "--run-name", "third", "--json")
+    status, out, _ = typed(evaluate, "--model", arae, "--on", "transfer", *words)
+    assert status == 0
+    rows = table(out, "transfer")
+    (copy,) = (row for name, row in rows.items() if name.startswith("copy of the input"))
+    assert copy["self_bleu"] == pytest.approx(100) and copy["accuracy"] == 0
+    own = rows[str(arae)]
+    assert own["score"] == pytest.approx(math.sqrt(own["accuracy"] * own["self_bleu"]))
+    assert "the classifier is right on " in out  # not on all: a word that training lacks is unknown here
+    status, _, err = typed(evaluate, "--model", plain, "--on", "transfer", *words)
+    assert status == 2 and "cannot: it has no attribute" in err
+
+
+def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
+    words = ("--model", arae, "--on", "perplexity", "--samples", 70, "--storage", storage, "--json")
+    status, out, _ = typed(evaluate, *words)
+    assert status == 0
+    rows = table(out, "perplexity")
+    (real,) = (row for name, row in rows.items() if name.startswith("real sentences"))
+    own = rows[str(arae)]
+    assert own["samples"] == real["samples"] == 70
+    assert real["novel"] == 0 and 0 <= own["distinct"] <= 1 and own["frechet"] > real["frechet"] >= 0
+    assert own["reverse"] > real["reverse"] > 1, "a model of twelve iterations writes worse than people"
+    kept = next(storage.glob("data/*/language_model.safetensors"))
+    before = kept.stat().st_mtime_ns
+    assert typed(evaluate, *words)[0] == 0
+    assert kept.stat().st_mtime_ns == before, "the language model of the real text is kept"
+
+
+def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> None:
+    status, out, _ = typed(evaluate, "--model", plain, "--samples", 40, "--storage", storage, "--json")
+    assert status == 0 and "transfer: left out, it has no attribute" in out
+    assert set(result(out)["tables"]) == {"perplexity", "latent", "robustness"}
+
+
+def test_data_are_prepared_again_where_they_are_not_there(plain: Path, tmp_path: Path) -> None:
+    subject = load_subject(str(plain), "", tmp_path)
+    assert subject.corpus.fingerprint == read_about(plain)["data_fingerprint"]
+    assert (tmp_path / "data" / subject.corpus.fingerprint).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--on", "speed"), "--on must be among perplexity, latent, robustness, transfer, got 'speed'"),
+        (("--samples", "1"), "--samples must be >= 2, got 1"),
+        (("--run-name", "a/b"), "--run-name must be a name without slashes"),
+        (("--split", "train"), "split must be one of validation, test, got 'train'"),
+    ],
+)
+def test_mistakes(typed: Typed, plain: Path, storage: Path, words: tuple[str, ...], message: str) -> None:
+    status, _, err = typed(evaluate, "--model", plain, "--storage", storage, *words)
+    assert status == 2 and message in err and err.count("\n") == 1
+
+
+def test_models_that_say_too_little(typed: Typed, text_checkpoint: Path, image_checkpoint: Path, storage: Path) -> None:
+    for checkpoint in (text_checkpoint, image_checkpoint):
+        status, _, err = typed(evaluate, "--model", checkpoint, "--storage", storage)
+        assert status == 2 and "it does not say on which data it was trained" in err
