@@ -25,6 +25,10 @@ OPTIONS = (
     Option("on", str, "", f"Experiments with commas between: {', '.join(NAMES)} (default: all that the models can)."),
     Option("split", str, "validation", "What is compared with: validation for any choice, test for a report.", SPLITS),
     Option("samples", int, 100_000, "Sentences that each model writes for perplexity."),
+    Option(
+        "references", Path, None, "File of sentences with people's rewritings, for transfer (source, label, reference)."
+    ),
+    Option("outputs", Path, None, "File with what other systems wrote for those (system, source, output)."),
     Option("run_name", str, "", "Name of the folder that tables and pictures go to (default: the time)."),
     SEED,
 )
@@ -38,6 +42,11 @@ def evaluate(arguments: Sequence[str] | None) -> None:
             raise ValueError(f"--on must be among {', '.join(NAMES)}, got {name!r}")
     if options.samples < 2:
         raise ValueError(f"--samples must be >= 2, got {options.samples}")
+    if options.outputs is not None and options.references is None:
+        raise ValueError("--outputs needs --references: it is scored on the same sentences")
+    for flag, file in (("--references", options.references), ("--outputs", options.outputs)):
+        if file is not None and not file.is_file():
+            raise ValueError(f"{flag} {file}: there is no such file")
     folder_name = options.run_name or time.strftime("%Y%m%d-%H%M%S")
     if Path(folder_name).name != folder_name:
         raise ValueError(f"--run-name must be a name without slashes, got {folder_name!r}")
@@ -59,7 +68,8 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     console = display.make_console()
     folder = storage / "evaluations" / folder_name
     folder.mkdir(parents=True, exist_ok=True)
-    asked = Asked(options.split, options.samples, options.seed, storage, options.tracking_uri, console.print)
+    files = (options.references, options.outputs)
+    asked = Asked(options.split, options.samples, options.seed, storage, options.tracking_uri, *files, console.print)
     tables = {}
     for name in names:
         if not able[name]:

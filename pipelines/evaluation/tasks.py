@@ -3,8 +3,6 @@
 All take the split that is asked for: validation for any choice, test for a report.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +15,15 @@ from arae_core.evaluation import language_model, latent, robustness
 from arae_core.evaluation.generation import SentenceScorer
 from pipelines.evaluation import published
 from pipelines.evaluation.figures import bars, latent_figure, swaps_figure
+from pipelines.evaluation.perplexity import Say, language_model_of, self_bleu, told
+from pipelines.evaluation.references import References, read_references
 from pipelines.evaluation.subjects import Subject
-from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, bleu, score_transfer
+from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, score_transfer
 from pipelines.experiment.settings import BUILT_IN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Say = Callable[[str], None]
 PROBED = 2000
 """Sentences of the split, and draws of noise, whose codes are looked at."""
 SENTENCES, NEIGHBOURS = 50, 100
@@ -35,13 +34,19 @@ SELF_BLEU = 300
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of all tasks alike. `samples`: sentences that each model writes for the perplexities."""
+    """What was asked of all tasks alike.
+
+    samples: sentences that each model writes for the perplexities. references, outputs: files to score transfer with,
+    see `read_references`.
+    """
 
     split: str = "validation"
     samples: int = 100_000
     seed: int = 0
     storage: Path = Path("runs")
     tracking_uri: str = ""
+    references: Path | None = None
+    outputs: Path | None = None
     say: Say = print
 
 
@@ -61,7 +66,7 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
         train, held = subject.store("train"), subject.store(asked.split)
         shape = subject.model.state.shape
         size = len(subject.model.vocabulary or ())
-        real = _real_language_model(subject, asked)
+        real = language_model_of(subject, asked.storage, asked.say)
         scorer = SentenceScorer(train, subject.store("validation"), size)
         sets = {subject.name: subject.model.generate_ids(asked.samples, seed=asked.seed)}
         bar = f"real sentences ({subject.corpus.fingerprint})"
@@ -77,7 +82,7 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
                 subject.store("validation"),
                 shape,  # type: ignore[arg-type]
                 seed=asked.seed,
-                progress=lambda epoch, epochs, value: asked.say(f"  epoch {epoch}/{epochs}: {value:.1f}"),
+                progress=told(asked.say),
             )
             counted = scorer.score(written)
             some = np.linspace(0, len(store) - 1, min(len(store), len(held))).astype(np.int64)
@@ -100,41 +105,6 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             )
     rows += [dict(row) for row in published.PERPLEXITY if _real(subjects)]
     return Outcome(rows, bars(rows, ("forward", "reverse"), "perplexity: lower is better", log=True))
-
-
-def _real_language_model(subject: Subject, asked: Asked) -> language_model.LanguageModel:
-    """Of the training sentences, trained once for a corpus and kept beside it."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    file = asked.storage / "data" / subject.corpus.fingerprint / "language_model.safetensors"
-    shape: Any = subject.model.state.shape
-    if file.is_file():
-        model = language_model.LanguageModel(shape)
-        model.load_state_dict(load_file(file))
-        return model
-    asked.say("a language model of the training sentences, once for this corpus")
-    model = language_model.train_language_model(
-        subject.store("train"),
-        subject.store("validation"),
-        shape,
-        progress=lambda epoch, epochs, value: asked.say(f"  epoch {epoch}/{epochs}: {value:.1f}"),
-    )
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=asked.storage / "data") as scratch:
-        partial = Path(scratch, file.name)
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, file)
-    assert isinstance(model, torch.nn.Module)
-    return model
-
-
-def self_bleu(sentences: Sequence[str]) -> float:
-    """How alike sentences are: the mean BLEU of each against all others, in [0, 100] (Zhu et al. 2018)."""
-    if len(sentences) < 2:
-        return 0.0
-    others = [[other] for other in sentences]
-    return float(np.mean([bleu([s], others[:i] + others[i + 1 :]) for i, s in enumerate(sentences)]))
 
 
 def latent_space(subjects: Sequence[Subject], asked: Asked) -> Outcome:
@@ -208,41 +178,51 @@ def swaps(subjects: Sequence[Subject], asked: Asked) -> Outcome:
 
 
 def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
-    """The split's sentences said again as of the next class: accuracy and BLEU (paper, section 6.2, table 4)."""
-    rows: list[dict[str, Any]] = []
-    text: list[str] = []
+    """Sentences said again as of the next class: accuracy and BLEU (paper, section 6.2, table 4).
+
+    The sentences are the split's, or those of the file with references; beside the models stand a copy of the input and
+    the other systems whose outputs there are. All are judged by the same classifier, the first model's.
+    """
+    first = subjects[0]
+    classes, given = first.model.classes, _sentences(first, asked)
+    classifier = _classifier(first, asked)
+    wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
+    right = sum(a == b for a, b in zip(classifier.predict(given.sentences), given.own, strict=True))
+    text = [f"the classifier is right on {100 * right / len(wanted):.1f} % of the real sentences themselves"]
+    written = {"copy of the input": given.sentences, **given.outputs}
     for subject in subjects:
-        classes, vocabulary = subject.model.classes, subject.model.vocabulary
-        assert vocabulary is not None
-        train, held = subject.store("train"), subject.store(asked.split)
-        assert train.labels is not None and held.labels is not None
-        classifier: AttributeClassifier | GrammarClassifier
-        if subject.experiment.data.source == "grammar":
-            classifier = GrammarClassifier(subject.experiment.data.label)
-        else:
-            asked.say(f"{subject.name}: a classifier of {len(train):,} real sentences")
-            real = vocabulary.decode(train.rows(range(len(train))))
-            classifier = AttributeClassifier(real, [classes[y] for y in train.labels])
-        sources = vocabulary.decode(held.rows(range(len(held))))
-        own = [classes[y] for y in held.labels]
-        wanted = [classes[(y + 1) % len(classes)] for y in held.labels]
-        right = sum(a == b for a, b in zip(classifier.predict(sources), own, strict=True))
-        outputs = subject.model.transfer_each(sources, wanted)
-        copied = f"copy of the input ({subject.corpus.fingerprint})"
-        if copied not in [row["model"] for row in rows]:
-            rows.append({"model": copied, **_short(score_transfer(classifier, sources, sources, wanted))})
-            text.append(
-                f"the classifier is right on {100 * right / len(own):.1f} % of the real {asked.split} sentences"
-            )
-        rows.append({"model": subject.name, **_short(score_transfer(classifier, sources, outputs, wanted))})
-        shown = list(zip(wanted, sources, outputs, strict=True))[:6]
+        if subject.model.classes != classes:
+            raise ValueError(f"{subject.name} knows other classes than {first.name}: evaluate them one by one")
+        written[subject.name] = subject.model.transfer_each(given.sentences, wanted)
+        shown = list(zip(wanted, given.sentences, written[subject.name], strict=True))[:6]
         text += [f"{subject.name}, {want}: {source}  ->  {output}" for want, source, output in shown]
+    rows: list[dict[str, Any]] = []
+    for name, outputs in written.items():
+        figures = score_transfer(classifier, given.sentences, outputs, wanted, given.rewritten)
+        rows.append({"model": name} | {key.removeprefix("transfer_"): value for key, value in figures.items()})
     rows += [dict(row) for row in published.TRANSFER if _real(subjects)]
-    return Outcome(rows, bars(rows, ("accuracy", "self_bleu", "score"), "transfer, %: higher is better"), text)
+    shown_figures = ("accuracy", "self_bleu", "bleu", "g2") if given.rewritten else ("accuracy", "self_bleu", "score")
+    return Outcome(rows, bars(rows, shown_figures, "transfer, %: higher is better"), text)
 
 
-def _short(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name.removeprefix("transfer_"): value for name, value in figures.items()}
+def _classifier(subject: Subject, asked: Asked) -> AttributeClassifier | GrammarClassifier:
+    if subject.experiment.data.source == "grammar":
+        return GrammarClassifier(subject.experiment.data.label)
+    train, vocabulary = subject.store("train"), subject.model.vocabulary
+    assert train.labels is not None and vocabulary is not None
+    asked.say(f"a classifier of {len(train):,} real sentences")
+    real = vocabulary.decode(train.rows(range(len(train))))
+    return AttributeClassifier(real, [subject.model.classes[y] for y in train.labels])
+
+
+def _sentences(subject: Subject, asked: Asked) -> References:
+    if asked.references is not None:
+        cache = asked.storage / "data" / ".cache"
+        return read_references(asked.references, asked.outputs, subject.model.classes, cache)
+    held, vocabulary = subject.store(asked.split), subject.model.vocabulary
+    assert held.labels is not None and vocabulary is not None
+    own = [subject.model.classes[y] for y in held.labels]
+    return References(vocabulary.decode(held.rows(range(len(held)))), own, [], {})
 
 
 def _real(subjects: Sequence[Subject]) -> bool:

@@ -114,13 +114,45 @@ def test_transfer_and_what_cannot_take_part(typed: Typed, arae: Path, plain: Pat
     status, out, _ = typed(evaluate, "--model", arae, "--on", "transfer", *words)
     assert status == 0
     rows = table(out, "transfer")
-    (copy,) = (row for name, row in rows.items() if name.startswith("copy of the input"))
+    copy = rows["copy of the input"]
     assert copy["self_bleu"] == pytest.approx(100) and copy["accuracy"] == 0
     own = rows[str(arae)]
     assert own["score"] == pytest.approx(math.sqrt(own["accuracy"] * own["self_bleu"]))
     assert "the classifier is right on " in out  # not on all: a word that training lacks is unknown here
     status, _, err = typed(evaluate, "--model", plain, "--on", "transfer", *words)
     assert status == 2 and "cannot: it has no attribute" in err
+
+
+def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, storage: Path, tmp_path: Path) -> None:
+    texts = ["a sad man sleeps .", "the dogs eat happily .", "three mean girls run ."]
+    rewritten = ["a happy man sleeps .", "the dogs eat sadly .", "three kind girls run ."]
+    lines = [f"{a},{y},{b}" for a, y, b in zip(texts, ("negative", "positive", "negative"), rewritten, strict=True)]
+    (tmp_path / "people.csv").write_text("\n".join(["source,label,reference_0", *lines]) + "\n")
+    (tmp_path / "others.csv").write_text(
+        "\n".join(["system,source,output", *(f"perfect,{a},{b}" for a, b in zip(texts, rewritten, strict=True))]) + "\n"
+    )
+    words = ("--model", arae, "--on", "transfer", "--storage", storage, "--references", "people.csv", "--json")
+    status, out, _ = typed(evaluate, *words, "--outputs", "others.csv")
+    assert status == 0
+    rows = table(out, "transfer")
+    assert set(rows) == {"copy of the input", "perfect", str(arae)}
+    assert rows["perfect"]["bleu"] == pytest.approx(100) and 0 < rows["copy of the input"]["bleu"] < 100
+    assert rows["perfect"]["g2"] == pytest.approx(math.sqrt(100 * rows["perfect"]["accuracy"]))
+    for file, message in (
+        ("system,source,output\nhalf,a sad man sleeps .,a man .\n", "half has nothing for 2 of the 3 sentences"),
+        ("system,source\nx,y\n", "others.csv must have a column output"),
+    ):
+        (tmp_path / "others.csv").write_text(file)
+        status, _, err = typed(evaluate, *words, "--outputs", "others.csv")
+        assert status == 2 and message in err
+    for file, message in (
+        ("source,label\na,positive\n", "it must have a column reference"),
+        ("source,label,reference\na,neutral,b\n", "the model knows negative, positive, not 'neutral'"),
+        ("text,label,reference\na,positive,b\n", "must have a column source"),
+    ):
+        (tmp_path / "people.csv").write_text(file)
+        status, _, err = typed(evaluate, *words)
+        assert status == 2 and message in err
 
 
 def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
@@ -157,6 +189,8 @@ def test_data_are_prepared_again_where_they_are_not_there(plain: Path, tmp_path:
         (("--on", "speed"), "--on must be among perplexity, latent, robustness, transfer, got 'speed'"),
         (("--samples", "1"), "--samples must be >= 2, got 1"),
         (("--run-name", "a/b"), "--run-name must be a name without slashes"),
+        (("--outputs", "others.csv"), "--outputs needs --references"),
+        (("--references", "none.csv"), "--references none.csv: there is no such file"),
         (("--split", "train"), "split must be one of validation, test, got 'train'"),
     ],
 )

@@ -1,0 +1,48 @@
+"""The language model of a corpus, trained once and kept beside it; how alike samples are."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arae_core.evaluation.language_model import LanguageModel, train_language_model
+from pipelines.evaluation.subjects import Subject
+from pipelines.evaluation.transfer import bleu
+
+Say = Callable[[str], None]
+
+
+def told(say: Say) -> Callable[[int, int, float], None]:
+    """A language model's progress in words."""
+    return lambda epoch, epochs, value: say(f"  epoch {epoch}/{epochs}: {value:.1f}")
+
+
+def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageModel:
+    """Of the subject's training sentences; the file appears when it is complete."""
+    from safetensors.torch import load_file, save_file
+
+    file = storage / "data" / subject.corpus.fingerprint / "language_model.safetensors"
+    shape: Any = subject.model.state.shape
+    if file.is_file():
+        model = LanguageModel(shape)
+        model.load_state_dict(load_file(file))
+        return model
+    say("a language model of the training sentences, once for this corpus")
+    model = train_language_model(subject.store("train"), subject.store("validation"), shape, progress=told(say))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=storage / "data") as scratch:
+        partial = Path(scratch, file.name)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+        os.replace(partial, file)
+    return model
+
+
+def self_bleu(sentences: Sequence[str]) -> float:
+    """How alike sentences are: the mean BLEU of each against all others, in [0, 100] (Zhu et al. 2018)."""
+    if len(sentences) < 2:
+        return 0.0
+    others = [[other] for other in sentences]
+    return float(np.mean([bleu([s], others[:i] + others[i + 1 :]) for i, s in enumerate(sentences)]))
