@@ -5,12 +5,13 @@ import math
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.schedulers import ASHAScheduler
 
 from pipelines.engine.bridge import drive_trial
 from pipelines.engine.cluster import DRIVER, Room
@@ -75,6 +76,23 @@ class Watch(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         Watch.ended(_row(trial, trial.last_result or {}) | {"state": "failed"})
+
+
+class SparingScheduler(ASHAScheduler):
+    """ASHA that lets the trial with the experiment's own settings, which the others are compared with, run to its end.
+
+    At the first rung samples may all be alike still, and what the figure says there is chance: sentences of SNLI stood
+    at 1,511 after 215 iterations, were stopped, and come to 113 after 860 when they are not.
+    """
+
+    def __init__(self, own: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.own = dict(own)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """What becomes of the trial."""
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if self.own == {name: trial.config.get(name) for name in self.own} else decision
 
 
 def run_sweep(
@@ -163,7 +181,7 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
 
 def make_scheduler(sweep: Sweep) -> Any:
     """asha stops the worse trials early, pbt lets them go on from better ones, none lets all run to their end."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+    from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 
     every, total = sweep.experiment.evaluate_every, sweep.iterations
     evaluations = math.ceil(total / every)
@@ -171,7 +189,8 @@ def make_scheduler(sweep: Sweep) -> Any:
         # A quarter of the run before anything is judged: adversarial training is often worst before it gets good. The
         # limit lies past the end, so that a trial ends by itself and not in its last report.
         grace = min(every * math.ceil(evaluations / 4), total)
-        return ASHAScheduler("step", max_t=total + 1, grace_period=grace, reduction_factor=3)
+        own = own_values(sweep.space, sweep.experiment)
+        return SparingScheduler(own, time_attr="step", max_t=total + 1, grace_period=grace, reduction_factor=3)
     if sweep.options["scheduler"] == "pbt":
         mutated = mutations(sweep.space)
         return PopulationBasedTraining(

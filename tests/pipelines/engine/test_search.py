@@ -174,6 +174,28 @@ def test_schedulers(make_sweep: Make) -> None:
     assert pbt._time_attr == "step" and set(pbt._hyperparam_mutations) == set(RATES)
 
 
+def test_the_own_settings_run_to_their_end_whatever_the_others_do(make_sweep: Make) -> None:
+    sweep = make_sweep(RATES, 4, {"iterations": 48, "evaluate_every": 6}, scheduler="asha")
+    own = {name: flatten(sweep.experiment)[name] for name in RATES}
+    scheduler = make_scheduler(sweep)
+    scheduler.set_search_properties("generation_perplexity", "min")
+
+    class Trial:
+        def __init__(self, number: int, config: dict[str, Any]) -> None:
+            self.trial_id, self.config, self.last_result = str(number), config, {"step": 0}
+
+    def decided(trial: Trial, value: float) -> str:
+        return str(scheduler.on_trial_result(None, trial, {"step": 12, "generation_perplexity": value}))
+
+    trials = [Trial(i, own if i == 0 else {**own, "critic.steps": 10 + i}) for i in range(7)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    for i in range(1, 6):
+        decided(trials[i], float(i))
+    assert decided(trials[6], 100.0) == scheduler.STOP
+    assert decided(trials[0], 1000.0) == scheduler.CONTINUE
+
+
 def test_collect_puts_the_best_first_and_the_failed_last() -> None:
     class Result:
         def __init__(self, name: str, error: Exception | None = None) -> None:
