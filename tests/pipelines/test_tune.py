@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,11 @@ def test_a_ray_job(tmp_path: Path, tracking_uri: str) -> None:
         assert script == str(ROOT / "pipelines" / "tune.py")
         submit = [ray, "job", "submit", "--address", f"http://127.0.0.1:{ports[1]}", "--working-dir", str(ROOT), "--"]
         job = [*submit, "python", "pipelines/tune.py", *words]
-        done = subprocess.run(job, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
+        for _ in range(60):  # the dashboard answers before the agent that takes jobs is there
+            done = subprocess.run(job, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
+            if "No available agent" not in done.stderr:
+                break
+            time.sleep(2)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "registered arae-grammar version 1 as champion" in done.stdout
         failed = subprocess.run([*job, "--trials", "0"], env=env, capture_output=True, text=True, check=False, cwd=ROOT)
