@@ -66,6 +66,7 @@ def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, An
         bins = np.linspace(-1, 1, 41).tolist()
         axis.hist(neighbours, bins, density=True, histtype="step", color=f"C{color}", label=f"{name}, neighbours")
         axis.hist(random, bins, density=True, histtype="step", color=f"C{color}", linestyle="--", label="random pairs")
+    axis.set_xticks((-1, -0.5, 0, 0.5, 1))
     axis.set_title(f"cosine of codes: within {WITHIN} edits, and at random", fontsize=10)
     if near:
         axis.legend(fontsize=7)
