@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from arae_core.batches import Batch, Feed, TextBatch, moved
-from arae_core.config import TextShape
 from arae_core.losses import (
     classifier_loss,
     critic_loss,
@@ -22,6 +21,7 @@ from arae_core.losses import (
     reconstruction_loss,
 )
 from arae_core.parallel import Parallel
+from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
 from arae_core.text import corrupted
 

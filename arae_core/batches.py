@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arae_core.config import ImageShape, Shape, TextShape
+from arae_core.shapes import ImageShape, Shape, TextShape
 
 MEMORY_MAP_BYTES = 64 * 2**20
 GROUPED_BATCHES = 100

@@ -25,8 +25,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arae_core.config import ImageShape, Settings, Shape, TextShape, flatten, with_settings
+from arae_core.config import Settings
+from arae_core.shapes import ImageShape, Shape, TextShape
 from arae_core.state import TrainingState
+from arae_core.tree import flatten, with_settings
 from arae_core.vocabulary import Vocabulary
 
 FORMAT, VERSION = "arae", 1
@@ -77,8 +79,8 @@ def _write(
     extra: dict[str, Any],
     about: dict[str, Any] | None,
 ) -> None:
-    core = {name: getattr_path(state.settings, name) for name in flatten(Settings())}
-    _write_json(folder / "settings.json", core)
+    flat = flatten(state.settings)  # the core's settings may be a part of a larger experiment
+    _write_json(folder / "settings.json", {name: flat[name] for name in flatten(Settings())})
     if vocabulary is not None:
         vocabulary.save(folder / "vocabulary")
     save_file(_contiguous(dict(state.modules.state_dict())), folder / "model.safetensors")
@@ -137,8 +139,9 @@ def _load(
 ) -> tuple[TrainingState, Vocabulary | None, dict[str, Any]]:
     stored = with_settings(Settings(), _read_json(folder / "settings.json"))
     if settings is not None:
+        before, now = flatten(stored), flatten(settings)
         for name in ARCHITECTURE:
-            old, new = getattr_path(stored, name), getattr_path(settings, name)
+            old, new = before[name], now[name]
             if old != new:
                 raise ValueError(f"{name} must be {old!r} as in the checkpoint {folder}, got {new!r}")
     state = TrainingState.new(settings or stored, _shape(manifest), device)
@@ -184,14 +187,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if name not in files:
             raise ValueError(f"{folder} is damaged: its manifest.json does not name {name}")
     return manifest
-
-
-def getattr_path(tree: object, name: str) -> Any:
-    """The value of a dotted name."""
-    value: Any = tree
-    for field in name.split("."):
-        value = getattr(value, field)
-    return value
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

@@ -4,13 +4,9 @@ A setting has one dotted name, its place in this tree: `Settings(critic=Critic(s
 also the command line's flag, the key of a search space, the MLflow parameter and the name in an error message.
 """
 
-import difflib
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
 
-Tree = TypeVar("Tree")
+from arae_core.checks import above, at_least, one_of, require, widths, within
 
 KINDS = ("text", "image")
 OBJECTIVES = ("wgan-gp", "wgan-clip", "none")
@@ -21,35 +17,8 @@ OPTIMIZERS = ("adam", "sgd")
 OUTPUTS = ("linear", "tanh", "sphere")
 INITIALIZATIONS = ("default", "released")
 PRECISIONS = ("float32", "bfloat16", "float64")
-
-
-def require(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raise ValueError "NAME must be ALLOWED, got VALUE" unless `ok`."""
-    if not ok:
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-
-
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, name, value, "one of " + ", ".join(allowed))
-
-
-def at_least(name: str, value: float, low: float) -> None:
-    """Raise unless low <= value < infinity."""
-    require(low <= value < math.inf, name, value, f">= {low}")
-
-
-def above(name: str, value: float, low: float) -> None:
-    """Raise unless low < value < infinity."""
-    require(low < value < math.inf, name, value, f"> {low}")
-
-
-def within(name: str, value: float, low: float, high: float) -> None:
-    """Raise unless low <= value < high (NaN never passes)."""
-    require(low <= value < high, name, value, f"in [{low}, {high})")
-
-
-def widths(name: str, value: tuple[int, ...], least: int = 0) -> None:
-    require(len(value) >= least and all(w >= 1 for w in value), name, value, f"{least} or more widths, each >= 1")
+OF_CLASSES = ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*")
+"""Settings of Algorithm 2 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +39,28 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder:
+class Trained:
+    """What every trained part has: its own optimizer."""
+
+    optimizer: str = "adam"
+    """adam or sgd."""
+    learning_rate: float = 1e-3
+    """Step size of the part's optimizer."""
+    beta1: float = 0.9
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+
+    def check_optimizer(self, part: str) -> None:
+        """Raise ValueError, naming the part, for values out of range."""
+        one_of(f"{part}.optimizer", self.optimizer, OPTIMIZERS)
+        above(f"{part}.learning_rate", self.learning_rate, 0.0)
+        within(f"{part}.beta1", self.beta1, 0.0, 1.0)
+        within(f"{part}.beta2", self.beta2, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Trained):
     """enc_phi: x -> c. An LSTM's last state for text, an MLP for images."""
 
     embedding: int = 300
@@ -88,14 +78,8 @@ class Encoder:
     attribute_weight: float = 1.0
     """lambda_2: multiplies the attribute classifier's gradient into the encoder in step (3b); 0: neither (2b) nor (3b).
     Only with labelled data."""
-    optimizer: str = "adam"
-    """adam or sgd."""
     learning_rate: float = 1e-3
     """Step size of the encoder's optimizer, steps (1) and (3)."""
-    beta1: float = 0.9
-    """Adam's decay of the first moment."""
-    beta2: float = 0.999
-    """Adam's decay of the second moment."""
 
     def __post_init__(self) -> None:
         at_least("encoder.embedding", self.embedding, 1)
@@ -104,11 +88,11 @@ class Encoder:
         at_least("encoder.adversarial_weight", self.adversarial_weight, 0.0)
         at_least("encoder.attribute_weight", self.attribute_weight, 0.0)
         one_of("encoder.normalization", self.normalization, NORMALIZATIONS)
-        _check_optimizer("encoder", self)
+        self.check_optimizer("encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoder:
+class Decoder(Trained):
     """p_psi(x | c). An LSTM fed the code at every step for text, an MLP for images."""
 
     embedding: int = 300
@@ -126,14 +110,8 @@ class Decoder:
     """Width of that vector."""
     logits_per_pixel: int = 1
     """1: the logit of a white pixel. 2: one logit for black and one for white, as published (images)."""
-    optimizer: str = "adam"
-    """adam or sgd."""
     learning_rate: float = 1e-3
     """Step size of the decoder's optimizer, step (1)."""
-    beta1: float = 0.9
-    """Adam's decay of the first moment."""
-    beta2: float = 0.999
-    """Adam's decay of the second moment."""
 
     def __post_init__(self) -> None:
         at_least("decoder.embedding", self.embedding, 1)
@@ -143,7 +121,7 @@ class Decoder:
         at_least("decoder.attribute_embedding", self.attribute_embedding, 1)
         require(self.logits_per_pixel in (1, 2), "decoder.logits_per_pixel", self.logits_per_pixel, "1 or 2")
         one_of("decoder.normalization", self.normalization, NORMALIZATIONS)
-        _check_optimizer("decoder", self)
+        self.check_optimizer("decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +144,7 @@ class Code:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generator:
+class Generator(Trained):
     """g_theta: z -> c~."""
 
     kind: str = "mlp"
@@ -181,14 +159,10 @@ class Generator:
     """linear, tanh, or sphere (scaled to length 1, where the encoder's codes are)."""
     average: float = 0.0
     """Decay of the moving average of the weights that samples are taken from (0: the weights as they are)."""
-    optimizer: str = "adam"
-    """adam or sgd."""
     learning_rate: float = 1e-4
     """Step size of the generator's optimizer, step (3)."""
     beta1: float = 0.5
     """Adam's decay of the first moment."""
-    beta2: float = 0.999
-    """Adam's decay of the second moment."""
 
     def __post_init__(self) -> None:
         one_of("generator.kind", self.kind, GENERATORS)
@@ -197,11 +171,11 @@ class Generator:
         one_of("generator.normalization", self.normalization, NORMALIZATIONS)
         one_of("generator.output", self.output, OUTPUTS)
         within("generator.average", self.average, 0.0, 1.0)
-        _check_optimizer("generator", self)
+        self.check_optimizer("generator")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Critic:
+class Critic(Trained):
     """f_w: c -> one score a sample, kept Lipschitz by a penalty or by clipping."""
 
     objective: str = "wgan-gp"
@@ -216,14 +190,10 @@ class Critic:
     """Widths of the hidden layers."""
     normalization: str = "layer"
     """none, layer or batch, after each hidden layer but the first. batch cannot be had with wgan-gp."""
-    optimizer: str = "adam"
-    """adam or sgd."""
     learning_rate: float = 1e-4
     """Step size of the critic's optimizer, step (2)."""
     beta1: float = 0.5
     """Adam's decay of the first moment."""
-    beta2: float = 0.999
-    """Adam's decay of the second moment."""
 
     def __post_init__(self) -> None:
         one_of("critic.objective", self.objective, OBJECTIVES)
@@ -232,30 +202,24 @@ class Critic:
         above("critic.clip", self.clip, 0.0)
         widths("critic.hidden", self.hidden)
         one_of("critic.normalization", self.normalization, NORMALIZATIONS)
-        _check_optimizer("critic", self)
+        self.check_optimizer("critic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classifier:
+class Classifier(Trained):
     """p_u: c -> a probability of each class, in Algorithm 2. Only with labelled data."""
 
     hidden: tuple[int, ...] = (300,)
     """Widths of the hidden layers."""
     normalization: str = "none"
     """none, layer or batch, after each hidden layer but the first."""
-    optimizer: str = "adam"
-    """adam or sgd."""
     learning_rate: float = 1e-3
     """Step size of the classifier's optimizer, step (2b)."""
-    beta1: float = 0.9
-    """Adam's decay of the first moment."""
-    beta2: float = 0.999
-    """Adam's decay of the second moment."""
 
     def __post_init__(self) -> None:
         widths("classifier.hidden", self.hidden)
         one_of("classifier.normalization", self.normalization, NORMALIZATIONS)
-        _check_optimizer("classifier", self)
+        self.check_optimizer("classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,92 +283,6 @@ class Settings:
         return self.critic.objective != "none"
 
 
-@dataclass(frozen=True)
-class TextShape:
-    """What a model of sentences must know of its data: ids in the vocabulary, and which of them are the marks."""
-
-    vocabulary: int
-    pad: int = 0
-    start: int = 1
-    end: int = 2
-    unknown: int = 3
-    classes: tuple[str, ...] = ()
-    """Names of the values of the attribute y; none where the sentences have no labels."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))  # JSON makes lists of tuples
-        assert len(self.classes) != 1 and len(set(self.classes)) == len(self.classes), self.classes
-
-
-@dataclass(frozen=True)
-class ImageShape:
-    """What a model of images must know of its data: pixels high and wide."""
-
-    height: int
-    width: int
-
-
-Shape = TextShape | ImageShape
-
-
-def _check_optimizer(part: str, settings: Encoder | Decoder | Generator | Critic | Classifier) -> None:
-    one_of(f"{part}.optimizer", settings.optimizer, OPTIMIZERS)
-    above(f"{part}.learning_rate", settings.learning_rate, 0.0)
-    within(f"{part}.beta1", settings.beta1, 0.0, 1.0)
-    within(f"{part}.beta2", settings.beta2, 0.0, 1.0)
-
-
-def flatten(tree: object, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value, for every leaf of a tree of dataclasses, in order."""
-    flat: dict[str, Any] = {}
-    for f in fields(tree):  # type: ignore[arg-type]
-        value = getattr(tree, f.name)
-        if hasattr(value, "__dataclass_fields__"):
-            flat |= flatten(value, f"{prefix}{f.name}.")
-        else:
-            flat[prefix + f.name] = value
-    return flat
-
-
-def with_settings(tree: Tree, values: Mapping[str, Any]) -> Tree:
-    """A copy of `tree` with the leaves named in `values` (dotted name -> value) replaced.
-
-    Whole numbers become floats and lists tuples where the field says so, so that JSON can be read back.
-    Raises ValueError for a name that does not exist (with the nearest one) and for a value of the wrong type.
-    """
-    known = flatten(tree)
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
-    return _replaced(tree, values, "")
-
-
-def _replaced(tree: Tree, values: Mapping[str, Any], prefix: str) -> Tree:
-    changed: dict[str, Any] = {}
-    types = get_type_hints(type(tree))
-    for f in fields(tree):  # type: ignore[arg-type]
-        name = prefix + f.name
-        if name in values:
-            changed[f.name] = _converted(name, values[name], types[f.name])
-        elif any(key.startswith(name + ".") for key in values):
-            changed[f.name] = _replaced(getattr(tree, f.name), values, name + ".")
-    copy: Tree = replace(tree, **changed)  # type: ignore[type-var]
-    return copy
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    if get_origin(kind) is tuple:
-        require(isinstance(value, (list, tuple)), name, value, "a list")
-        return tuple(_converted(name, v, get_args(kind)[0]) for v in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    require(type(value) is kind, name, value, f"of type {kind.__name__}")
-    return value
-
-
 def ignored(settings: Settings) -> dict[str, str]:
     """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
     why: dict[str, str] = {}
@@ -416,9 +294,8 @@ def ignored(settings: Settings) -> dict[str, str]:
             "encoder.word_dropout",
             "decoder.embedding",
             "decoder.word_dropout",
+            *OF_CLASSES,
         ):
-            why[name] = "kind is image"
-        for name in ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*"):
             why[name] = "kind is image"
     else:
         for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):

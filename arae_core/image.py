@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from arae_core.batches import ImageBatch
 from arae_core.code_space import mlp, to_sphere
-from arae_core.config import ImageShape, Settings
+from arae_core.config import Settings
+from arae_core.shapes import ImageShape
 
 
 class ImageEncoder(nn.Module):

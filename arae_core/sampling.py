@@ -4,7 +4,6 @@ Shapes: N examples, D numbers in a code, H x W pixels, V entries of the vocabula
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,55 +13,19 @@ from torch import Tensor
 
 from arae_core.batches import ImageStore, Store, TextBatch, TokenStore, make_batch
 from arae_core.checkpoint import load_checkpoint
+from arae_core.checks import at_least
 from arae_core.code_space import to_sphere
-from arae_core.config import ImageShape, Settings, TextShape, at_least
+from arae_core.config import Settings
+from arae_core.decoding import decode_images, decode_sentences, likeliest_classes
 from arae_core.image import ImageDecoder
+from arae_core.interpolation import path
+from arae_core.shapes import ImageShape, TextShape
 from arae_core.state import TrainingState
 from arae_core.text import SeparateDecoders, TextDecoder
 from arae_core.vocabulary import Vocabulary
 
 Images = NDArray[np.uint8]
 Examples = Sequence[str] | Images
-
-
-@torch.no_grad()
-def decode_text(
-    decoder: TextDecoder, code: Tensor, shape: TextShape, longest: int, temperature: float, draws: torch.Generator
-) -> list[list[int]]:
-    """Words for what the decoder is fed, code[N, D'], greedy at temperature 0, else drawn; without marks, at most
-    `longest` words.
-
-    A row leaves the batch when it has ended. The pad and start marks are never chosen.
-    """
-    words = np.full((len(code), longest), shape.end, np.int64)
-    rows = torch.arange(len(code), device=code.device)
-    word = torch.full((len(code), 1), shape.start, device=code.device)
-    state: tuple[Tensor, Tensor] | None = None
-    for position in range(longest):
-        hidden, state = decoder(word, code, state)
-        logits = decoder.output(hidden[:, 0]).float()
-        logits[:, [shape.pad, shape.start]] = -torch.inf
-        word = logits.argmax(1, keepdim=True) if temperature == 0 else _drawn(logits, temperature, draws)
-        words[rows.cpu().numpy(), position] = word[:, 0].cpu().numpy()
-        going = (word[:, 0] != shape.end).nonzero()[:, 0]
-        if len(going) == 0:
-            break
-        if len(going) < len(rows):
-            rows, word, code = rows[going], word[going], code[going]
-            state = (state[0][:, going].contiguous(), state[1][:, going].contiguous())
-    lengths = np.where((words == shape.end).any(1), (words == shape.end).argmax(1), longest)
-    return [row[:length].tolist() for row, length in zip(words, lengths, strict=True)]
-
-
-def _drawn(logits: Tensor, temperature: float, draws: torch.Generator) -> Tensor:
-    """One column [N, 1] for each row of logits[N, V], by the inverse of the distribution function.
-
-    `torch.multinomial` draws the same, 20 times slower on a CPU at 11,000 words.
-    """
-    temperature = max(temperature, 1e-6)  # colder is greedy, too, and no float32
-    below = ((logits - logits.amax(1, keepdim=True)) / temperature).exp().cumsum(1)
-    point = torch.rand(len(logits), 1, generator=draws, device=logits.device) * below[:, -1:]
-    return torch.searchsorted(below, point, right=True).clamp_max(logits.shape[1] - 1)
 
 
 class Model:
@@ -153,22 +116,19 @@ class Model:
     def transfer(
         self,
         sentences: Sequence[str],
-        attribute: str,
+        attribute: str | Sequence[str],
         *,
         temperature: float = 0.0,
         seed: int = 0,
         batch_size: int = 512,
     ) -> list[str]:
         """Each sentence through its code, which does not tell its class, and back as one of class `attribute` (paper,
-        section 4). Raises ValueError for an unknown attribute, and where the model has none."""
-        labels = self._labels([attribute] * len(sentences))
-        written = self._through(sentences, labels, temperature, seed, batch_size)
-        assert isinstance(written, list)
-        return written
+        section 4): of one class for all, or of a class for each.
 
-    def transfer_each(self, sentences: Sequence[str], attributes: Sequence[str], batch_size: int = 512) -> list[str]:
-        """As `transfer`, greedily, each sentence to an attribute of its own."""
-        written = self._through(sentences, self._labels(attributes), 0.0, 0, batch_size)
+        Raises ValueError for an unknown attribute, and where the model has none.
+        """
+        wanted = [attribute] * len(sentences) if isinstance(attribute, str) else attribute
+        written = self._through(sentences, self._labels(wanted), temperature, seed, batch_size)
         assert isinstance(written, list)
         return written
 
@@ -224,7 +184,7 @@ class Model:
         draws = torch.Generator(self.state.device).manual_seed(seed)
         texts: list[list[int]] = [[] for _ in order]
         images = [self._no_images()] if self.vocabulary is None else []
-        for part in np.array_split(order, max(1, -(-len(order) // batch_size))) if len(order) else []:
+        for part in _parts(order, batch_size):
             code = self._encoded(store, part)
             if shift is not None:
                 code = to_sphere(code + shift) if self.settings.code.unit_sphere else code + shift
@@ -251,33 +211,29 @@ class Model:
             raise ValueError("both ends of an interpolation must be sentences, or both images")
         store = self._store(pair)
         codes = self._encoded(store, np.arange(2))
-        path = _path(codes[0], codes[1], steps, self.settings.code.unit_sphere)
+        way = path(codes[0], codes[1], steps, self.settings.code.unit_sphere)
         if self.classes and isinstance(store, TokenStore):
-            return self._decoded(path, self._likeliest(store, 2)[(torch.arange(steps) >= steps / 2).long()])
-        return self._decoded(path)
+            return self._decoded(way, self._likeliest(store, 2)[(torch.arange(steps) >= steps / 2).long()])
+        return self._decoded(way)
 
     def interpolate_noise(self, steps: int, *, seed: int = 0) -> list[str] | Images:
         """`steps` examples between two draws of noise, on the great circle through both. ValueError for steps < 2."""
         noise = self._noise(2, torch.Generator(self.state.device).manual_seed(seed))
-        path = _path(noise[0], noise[1], steps, True)
+        way = path(noise[0], noise[1], steps, True)
         self.state.modules.eval()
         labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
         with torch.no_grad():
-            return self._decoded(self.state.sampler(path), labels)
+            return self._decoded(self.state.sampler(way), labels)
 
     def encode(self, examples: Examples, batch_size: int = 512) -> NDArray[np.float32]:
         """The codes, float32[N, D]."""
-        store = self._store(examples)
-        parts = np.array_split(np.arange(len(examples)), max(1, -(-len(examples) // batch_size)))
-        codes = [self._encoded(store, part) for part in parts if len(part)]
-        result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
-        return result.float().cpu().numpy()
+        return self.encode_store(self._store(examples), np.arange(len(examples)), batch_size)
 
     def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int = 512) -> NDArray[np.float32]:
         """The codes of the examples at rows[N], float32[N, D]."""
-        parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
-        codes = torch.cat([self._encoded(store, part) for part in parts])
-        return codes.float().cpu().numpy()
+        codes = [self._encoded(store, part) for part in _parts(rows, batch_size)]
+        result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
+        return result.float().cpu().numpy()
 
     def sample_codes(self, count: int, *, seed: int = 0) -> NDArray[np.float32]:
         """The codes that `generate` decodes, float32[count, D]."""
@@ -322,7 +278,6 @@ class Model:
             codes = self.state.sampler(self._noise(count, draws))
         return [(code, draws) for code in codes.split(batch_size)] if count else []
 
-    @torch.no_grad()
     def _decode_ids(
         self, code: Tensor, temperature: float, draws: torch.Generator, labels: Tensor | None = None
     ) -> list[list[int]]:
@@ -330,33 +285,23 @@ class Model:
         shape, decoder = self.state.shape, self.state.decoder
         assert isinstance(shape, TextShape) and isinstance(decoder, TextDecoder | SeparateDecoders)
         decoder.eval()
-        written: list[list[int]] = [[] for _ in range(len(code))]
-        for part, rows, fed in decoder.by_class(code, None if labels is None else labels[: len(code)]):
-            for i, row in zip(
-                rows.tolist(),
-                decode_text(part, fed, shape, self.settings.longest, temperature, draws),
-                strict=True,
-            ):
-                written[i] = row
-        return written
+        own = None if labels is None else labels[: len(code)]
+        return decode_sentences(decoder, code, own, shape, self.settings.longest, temperature, draws)
 
-    @torch.no_grad()
+    def _decode_images(self, code: Tensor, temperature: float, draws: torch.Generator) -> Images:
+        assert self.image_size is not None and isinstance(self.state.decoder, ImageDecoder)
+        self.state.decoder.eval()
+        return decode_images(self.state.decoder, code, temperature, draws).reshape(-1, *self.image_size)
+
     def _likeliest(self, store: TokenStore, batch_size: int) -> Tensor:
         """The class of each sentence, [N], under which it is most probable."""
-        shape, decoder = self.state.shape, self.state.decoder
-        assert isinstance(shape, TextShape) and isinstance(decoder, TextDecoder | SeparateDecoders)
+        decoder = self.state.decoder
+        assert isinstance(decoder, TextDecoder | SeparateDecoders)
         found = torch.zeros(len(store), dtype=torch.long)
-        order = np.argsort(store.lengths, kind="stable")
-        for part in np.array_split(order, max(1, -(-len(order) // batch_size))):
-            if not len(part):
-                continue
-            batch, code = make_batch(store, part, shape, self.state.device), self._encoded(store, part)
+        for part in _parts(np.argsort(store.lengths, kind="stable"), batch_size):
+            batch, code = make_batch(store, part, self.state.shape, self.state.device), self._encoded(store, part)
             assert isinstance(batch, TextBatch)
-            nats = [
-                decoder.nll_each(replace(batch, labels=torch.full((len(part),), y)), code)
-                for y in range(len(shape.classes))
-            ]
-            found[torch.from_numpy(part)] = torch.stack(nats).argmin(0).cpu()
+            found[torch.from_numpy(part)] = likeliest_classes(decoder, batch, code, len(self.classes))
         return found
 
     def _labels(self, attributes: Sequence[str]) -> Tensor:
@@ -370,18 +315,6 @@ class Model:
     def _in_turn(self, count: int) -> Tensor | None:
         return torch.arange(max(count, 0)) % len(self.classes) if self.classes else None
 
-    @torch.no_grad()
-    def _decode_images(self, code: Tensor, temperature: float, draws: torch.Generator) -> Images:
-        assert self.image_size is not None and isinstance(self.state.decoder, ImageDecoder)
-        self.state.decoder.eval()
-        logits = self.state.decoder(code)
-        pixels = logits > 0
-        if temperature > 0:
-            chance = (logits / temperature).sigmoid()
-            pixels = torch.rand(chance.shape, generator=draws, device=chance.device, dtype=chance.dtype) < chance
-        images: Images = pixels.cpu().numpy().astype(np.uint8).reshape(-1, *self.image_size)
-        return images
-
     def _decoded(self, code: Tensor, labels: Tensor | None = None) -> list[str] | Images:
         draws = torch.Generator(self.state.device).manual_seed(0)
         if self.vocabulary is None:
@@ -393,19 +326,6 @@ class Model:
         return np.zeros((0, *self.image_size), np.uint8)
 
 
-def _path(first: Tensor, second: Tensor, steps: int, on_sphere: bool) -> Tensor:
-    """[steps, D] from first[D] to second[D]: on the great circle, the lengths changing evenly, or straight."""
-    if steps < 2:
-        raise ValueError(f"steps must be >= 2, got {steps}")
-    share = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[:, None]
-    straight = (1 - share) * first + share * second
-    if not on_sphere:
-        return straight
-    length = (1 - share) * first.norm() + share * second.norm()
-    angle = torch.arccos((first @ second / (first.norm() * second.norm()).clamp_min(1e-12)).clamp(-1, 1))
-    if torch.sin(angle) < 1e-4:  # the same direction, or opposite ones, which no one great circle joins
-        return straight
-    a, b = first / first.norm(), second / second.norm()
-    arc: Tensor = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
-    points: Tensor = length * arc
-    return points
+def _parts(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """rows[N] in parts of about batch_size, none of them empty."""
+    return np.array_split(rows, -(-len(rows) // batch_size)) if len(rows) else []

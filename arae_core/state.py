@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from arae_core.code_space import Classifier, Critic, make_generator
-from arae_core.config import Settings, Shape, TextShape
+from arae_core.config import Settings
 from arae_core.image import ImageDecoder, ImageEncoder
 from arae_core.parallel import Parallel
+from arae_core.shapes import Shape, TextShape
 from arae_core.text import SeparateDecoders, TextDecoder, TextEncoder
 
 

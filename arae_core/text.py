@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from arae_core.batches import TextBatch, moved
 from arae_core.code_space import to_sphere
-from arae_core.config import Settings, TextShape
+from arae_core.config import Settings
+from arae_core.shapes import TextShape
 
 State = tuple[Tensor, Tensor]
 

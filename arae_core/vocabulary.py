@@ -10,6 +10,7 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
 from arae_core import config
+from arae_core.shapes import TextShape
 
 MARKS = {"pad": "<pad>", "start": "<s>", "end": "</s>", "unknown": "<unk>"}
 PRETRAINED_MARKS = {
@@ -89,8 +90,8 @@ class Vocabulary:
         return cls(tokenizer, marks)
 
     @property
-    def shape(self) -> config.TextShape:
-        return config.TextShape(len(self), self.pad, self.start, self.end, self.unknown)
+    def shape(self) -> TextShape:
+        return TextShape(len(self), self.pad, self.start, self.end, self.unknown)
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence, without marks; the unknown mark stands for what is not in the vocabulary.

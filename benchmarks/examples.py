@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from arae_core.batches import ImageStore, Store, TokenStore
-from arae_core.config import ImageShape, Settings, Shape, TextShape
+from arae_core.config import Settings
+from arae_core.shapes import ImageShape, Shape, TextShape
 from arae_core.vocabulary import Vocabulary
 
 SNLI_LENGTHS = (0, 0, 578, 2152, 4662, 7508, 10898, 11463, 9661, 8890, 7534, 6360, 5182, 4196, 3524)

@@ -11,9 +11,10 @@ import torch
 
 from arae_core.algorithm import iteration
 from arae_core.batches import Feed, Store, TextBatch, TokenStore
-from arae_core.config import Settings, Shape
+from arae_core.config import Settings
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
+from arae_core.shapes import Shape
 from arae_core.state import TrainingState
 from arae_core.vocabulary import Vocabulary
 from benchmarks.parts import PARTS, watched

@@ -18,7 +18,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.config import at_least, require
+from arae_core.checks import at_least, require
 from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
 from pipelines.experiment.flags import spelled
 

@@ -24,7 +24,7 @@ OPTIONS = (
 def train(arguments: Sequence[str] | None) -> None:
     asked = parse(arguments, "Train an adversarially regularized autoencoder.", OPTIONS)
     experiment, options = asked.experiment, asked.options
-    from arae_core.config import flatten
+    from arae_core.tree import flatten
     from pipelines.engine import closing, cluster, display, pictures, records, trainer
     from pipelines.engine.worker import Task
     from pipelines.experiment.corpora import check_source, prepare

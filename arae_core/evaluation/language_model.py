@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arae_core.batches import TextBatch, TokenStore, grouped_order, make_batch
-from arae_core.config import TextShape
+from arae_core.shapes import TextShape
 from arae_core.text import Projection, embedding
 
 UNITS, DROPOUT, RATE, BATCH, CLIP = 300, 0.2, 2e-3, 64, 5.0

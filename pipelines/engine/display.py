@@ -115,7 +115,9 @@ class TrialsDisplay(AbstractContextManager["TrialsDisplay"]):
         if self.live:
             self.live.update(leaderboard(rows, self.metric, "trials"), refresh=True)
         else:
-            what = news.get("diverged") or listed(news, (self.metric, *SHORT, *AT_EVALUATION[1:]))
+            what = news.get("diverged") or listed(
+                news, (self.metric, *SHORT, *(name for name in AT_EVALUATION if name != self.metric))
+            )
             self.console.print(f"trial {short(news)}, step {news['step']}/{news['end']}: {what}", soft_wrap=True)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arae_core.batches import ImageStore, TokenStore
-from arae_core.config import TextShape
 from arae_core.evaluation.latent import code_statistics
+from arae_core.shapes import TextShape
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Scorer:
         rows = np.linspace(0, len(store) - 1, min(len(store), TRANSFERRED)).astype(np.int64)
         sources = self.vocabulary.decode(store.rows(rows))
         wanted = [classes[(y + 1) % len(classes)] for y in store.labels[rows]]
-        outputs = model.transfer_each(sources, wanted)
+        outputs = model.transfer(sources, wanted)
         shown = zip(wanted[:SHOWN], sources, outputs, strict=False)
         text = "".join(f"{want}\t{source}\t{output}\n" for want, source, output in shown)
         return score_transfer(self._classifier, sources, outputs, wanted), text

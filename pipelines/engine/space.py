@@ -7,7 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from arae_core.config import Settings, flatten, with_settings
+from arae_core.config import Settings
+from arae_core.tree import flatten, with_settings
 from pipelines.experiment.settings import Experiment, ignored
 
 Space = dict[str, tuple[Any, ...]]

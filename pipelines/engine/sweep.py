@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arae_core.config import flatten
+from arae_core.tree import flatten
 from pipelines.engine import cluster
 from pipelines.engine.cluster import Room
 from pipelines.engine.records import Record, read_record, write_record

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arae_core.config import Settings, with_settings
+from arae_core.config import Settings
+from arae_core.tree import with_settings
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:

@@ -103,7 +103,7 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
                     "length": counted["mean_length"],
                 }
             )
-    rows += [dict(row) for row in published.PERPLEXITY if _real(subjects)]
+    rows += [dict(row) for row in published.PERPLEXITY if _of_real_text(subjects)]
     return Outcome(rows, bars(rows, ("forward", "reverse"), "perplexity: lower is better", log=True))
 
 
@@ -172,7 +172,7 @@ def swaps(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             read = vocabulary.decode(robustness.swapped(some, k, asked.seed).rows(range(len(some))))
             back = subject.model.reconstruct(read)
             text += [f"{subject.name}, k={k}: {a}  ->  {b}" for a, b in zip(read, back, strict=True)]
-    for name, values in published.ROBUSTNESS.items() if _real(subjects) else ():
+    for name, values in published.ROBUSTNESS.items() if _of_real_text(subjects) else ():
         rows.append({"model": name, **{f"k={k}": v for k, v in zip(robustness.SWAPS, values, strict=True)}})
     return Outcome(rows, swaps_figure(rows), text)
 
@@ -193,14 +193,14 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
     for subject in subjects:
         if subject.model.classes != classes:
             raise ValueError(f"{subject.name} knows other classes than {first.name}: evaluate them one by one")
-        written[subject.name] = subject.model.transfer_each(given.sentences, wanted)
+        written[subject.name] = subject.model.transfer(given.sentences, wanted)
         shown = list(zip(wanted, given.sentences, written[subject.name], strict=True))[:6]
         text += [f"{subject.name}, {want}: {source}  ->  {output}" for want, source, output in shown]
     rows: list[dict[str, Any]] = []
     for name, outputs in written.items():
         figures = score_transfer(classifier, given.sentences, outputs, wanted, given.rewritten)
         rows.append({"model": name} | {key.removeprefix("transfer_"): value for key, value in figures.items()})
-    rows += [dict(row) for row in published.TRANSFER if _real(subjects)]
+    rows += [dict(row) for row in published.TRANSFER if _of_real_text(subjects)]
     shown_figures = ("accuracy", "self_bleu", "bleu", "g2") if given.rewritten else ("accuracy", "self_bleu", "score")
     return Outcome(rows, bars(rows, shown_figures, "transfer, %: higher is better"), text)
 
@@ -225,7 +225,7 @@ def _sentences(subject: Subject, asked: Asked) -> References:
     return References(vocabulary.decode(held.rows(range(len(held)))), own, [], {})
 
 
-def _real(subjects: Sequence[Subject]) -> bool:
+def _of_real_text(subjects: Sequence[Subject]) -> bool:
     """Whether any is of real text: beside the built-in grammar, published figures say nothing."""
     return any(subject.experiment.data.source not in BUILT_IN for subject in subjects)
 

@@ -20,7 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
-from arae_core.config import flatten, with_settings
+from arae_core.tree import flatten, with_settings
 from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
 from pipelines.experiment.presets import PRESETS, preset
 from pipelines.experiment.settings import Experiment, doubts, ignored

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from arae_core import config
 from arae_core.batches import Store, load_store
-from arae_core.config import ImageShape, Shape, TextShape
+from arae_core.shapes import ImageShape, Shape, TextShape
+from arae_core.tree import flatten
 from arae_core.vocabulary import Vocabulary
 from pipelines.experiment import sources
 from pipelines.experiment.preparation import LEFT_OUT, SPLITS, Report, Rows, write_images, write_text
@@ -168,7 +168,7 @@ def _fingerprint(experiment: Experiment, digest: bytes) -> str:
         names += ["data.label", "data.classes"]
     if experiment.data.source not in BUILT_IN:
         names.append("data.columns")
-    settings = config.flatten(experiment)
+    settings = flatten(experiment)
     values = {name: settings[name] for name in names}
     tokenizer = Path(experiment.vocabulary.tokenizer)
     tokenizer = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer

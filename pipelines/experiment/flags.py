@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from arae_core.config import require
+from arae_core.checks import require
 
 
 @dataclass(frozen=True)

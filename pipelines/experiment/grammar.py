@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from math import fsum, inf, log
 from typing import NamedTuple
 
-from arae_core.config import at_least, one_of
+from arae_core.checks import at_least, one_of
 from pipelines.experiment import grammar_rules
 from pipelines.experiment.context_free import Grammar
 from pipelines.experiment.grammar_rules import NUMBERS, SENTIMENTS, TENSES

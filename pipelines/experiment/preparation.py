@@ -14,7 +14,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 from arae_core import config
 from arae_core.batches import ImageStore, TokenStore
-from arae_core.config import ImageShape, TextShape
+from arae_core.shapes import ImageShape, TextShape
 from arae_core.vocabulary import Vocabulary
 from pipelines.experiment.settings import Experiment
 from pipelines.experiment.sources import Sentence

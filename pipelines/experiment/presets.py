@@ -15,16 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from arae_core.config import (
-    Classifier,
-    Code,
-    Critic,
-    Decoder,
-    Encoder,
-    Generator,
-    Vocabulary,
-    with_settings,
-)
+from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Vocabulary
+from arae_core.tree import with_settings
 from pipelines.experiment.settings import Data, Experiment
 
 SNLI = Data(source="stanfordnlp/snli", columns=("premise", "hypothesis"), shortest=3)

@@ -8,14 +8,12 @@ import re
 from dataclasses import dataclass, field
 
 from arae_core import config
-from arae_core.config import at_least, one_of, require
+from arae_core.checks import at_least, one_of, require
 
 DEVICES = ("auto", "cpu", "cuda")
 BUILT_IN = {"grammar": "text", "digits": "image"}
 """Sources that need no file and no network -> their kind."""
 GRAMMAR_ATTRIBUTES = ("tense", "number", "sentiment")
-OF_CLASSES = ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*")
-"""Settings of Algorithm 2 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +128,7 @@ def ignored(experiment: Experiment) -> dict[str, str]:
     if experiment.kind == "image":
         why["data.distinct"] = why["data.shortest"] = "kind is image"
     if not experiment.data.label:
-        why |= dict.fromkeys((*OF_CLASSES, "data.classes"), "data.label is empty")
+        why |= dict.fromkeys((*config.OF_CLASSES, "data.classes"), "data.label is empty")
     if experiment.data.source in BUILT_IN:
         why["data.columns"] = f"data.source is {experiment.data.source}"
     if experiment.data.source != "grammar":

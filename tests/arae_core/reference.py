@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from arae_core.batches import Batch, Feed, ImageBatch
-from arae_core.config import Settings, TextShape
+from arae_core.config import Settings
+from arae_core.shapes import TextShape
 
 Row = list[int] | Tensor
 """A sentence without marks, or the pixels of an image."""

@@ -11,21 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from arae_core.batches import ImageStore, Store, TokenStore
-from arae_core.config import (
-    Classifier,
-    Code,
-    Critic,
-    Decoder,
-    Encoder,
-    Generator,
-    ImageShape,
-    Settings,
-    Shape,
-    TextShape,
-    with_settings,
-)
+from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Settings
+from arae_core.shapes import ImageShape, Shape, TextShape
 from arae_core.state import TrainingState
 from arae_core.training import train
+from arae_core.tree import with_settings
 
 TEXT = TextShape(vocabulary=17, pad=2, start=0, end=5, unknown=3)
 WORDS = [i for i in range(TEXT.vocabulary) if i not in (TEXT.pad, TEXT.start, TEXT.end, TEXT.unknown)]

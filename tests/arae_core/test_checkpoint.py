@@ -11,9 +11,9 @@ import torch
 
 from arae_core.checkpoint import export_model, load_checkpoint, read_about, read_manifest, save_checkpoint
 from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.config import flatten, with_settings
 from arae_core.sampling import Model
 from arae_core.state import TrainingState
+from arae_core.tree import flatten, with_settings
 from arae_core.vocabulary import Vocabulary
 from tests.arae_core.small import assert_same, image_settings, text_settings, trained, weights
 

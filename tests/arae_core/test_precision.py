@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from arae_core.config import Settings, with_settings
+from arae_core.config import Settings
 from arae_core.parallel import Parallel
 from arae_core.training import train
+from arae_core.tree import with_settings
 from tests.arae_core.small import new_state, settings_of, store_of
 
 

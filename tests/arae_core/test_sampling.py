@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from arae_core.batches import TokenStore
-from arae_core.config import TextShape
 from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.sampling import Model, decode_text
+from arae_core.decoding import decode_text
+from arae_core.sampling import Model
+from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
 from arae_core.text import TextDecoder
 from arae_core.training import train

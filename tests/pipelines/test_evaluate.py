@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from arae_core.checkpoint import read_about
-from arae_core.config import flatten, with_settings
 from arae_core.evaluation.robustness import nats_given
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
+from arae_core.tree import flatten, with_settings
 from pipelines import evaluate
 from pipelines.engine.worker import Metrics, Task, work
 from pipelines.evaluation import tasks

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.engine import cluster
 from pipelines.train import main
 from tests.pipelines.engine.conftest import SMALL, last_checkpoint, step_of, weights
 
@@ -54,10 +55,14 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]", seconds: float = 
 )
 @pytest.mark.usefixtures("ray_stays_off")
 def test_mistakes_are_told_before_ray_starts(
-    words: list[str], message: str, tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    tracking_uri: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if "cuda" in words and Path("/dev/nvidiactl").exists():
-        pytest.skip("there is a GPU")
+    monkeypatch.setattr(cluster, "this_machine", lambda: cluster.Room(2, 0, 2, 0, attached=False))
     shared = ["--storage", str(tmp_path), "--tracking-uri", tracking_uri, *spelled({"data.size": 600})]
     assert main([*shared, *words]) == 2
     err = capsys.readouterr().err
@@ -73,7 +78,7 @@ def test_a_mistyped_source_is_told_before_the_server_is_asked(capsys: pytest.Cap
 def test_a_name_goes_with_one_configuration(
     tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from arae_core.config import flatten
+    from arae_core.tree import flatten
     from pipelines.engine.records import write_record
     from pipelines.experiment.presets import preset
 

@@ -8,7 +8,6 @@ import torch
 from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
 from arae_core.batches import TokenStore
-from arae_core.config import TextShape
 from arae_core.evaluation.language_model import (
     LanguageModel,
     frechet_distance,
@@ -16,6 +15,7 @@ from arae_core.evaluation.language_model import (
     sentence_features,
     train_language_model,
 )
+from arae_core.shapes import TextShape
 
 SHAPE = TextShape(11)
 CHANCES = {4: 0.5, 5: 0.25, 6: 0.125, 7: 0.125}

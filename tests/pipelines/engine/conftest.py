@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arae_core.config import flatten, with_settings
+from arae_core.tree import flatten, with_settings
 from pipelines.engine.cluster import Room, running
 from pipelines.engine.worker import Task
 from pipelines.experiment.corpora import Corpus, prepare

@@ -60,6 +60,17 @@ def test_trials(terminal: bool) -> None:
         assert lines[1] == "trial 00001, step 10/20: loss not finite"
 
 
+def test_a_report_of_a_trial_has_each_figure_once() -> None:
+    """Whichever figure trials are chosen by."""
+    screen, out = console(terminal=False)
+    figures = {"transfer_score": 50.0, "transfer_accuracy": 90.0, "generation_perplexity": 33.0}
+    for metric in figures:
+        with TrialsDisplay(screen, metric) as display:
+            display.show(ROWS, {**ROWS[1], **figures})
+    for line in out.getvalue().splitlines():
+        assert [line.count(name.replace("_", " ")) for name in figures] == [1, 1, 1]
+
+
 def test_tables() -> None:
     screen, out = console(False)
     screen.print(leaderboard(ROWS, "generation_perplexity", "sweep"))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from arae_core.checkpoint import load_checkpoint
-from arae_core.config import flatten, with_settings
 from arae_core.parallel import Parallel
+from arae_core.tree import flatten, with_settings
 from pipelines.engine.closing import trial_closer
 from pipelines.engine.cluster import Room
 from pipelines.engine.search import Row, Watch, collect, make_scheduler, make_trainable, make_tuner, prune, run_sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arae_core.config import flatten, with_settings
+from arae_core.tree import flatten, with_settings
 from pipelines.engine.space import (
     FOLDER,
     LIVE,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from arae_core.checkpoint import load_checkpoint
-from arae_core.config import flatten, with_settings
 from arae_core.parallel import Parallel
+from arae_core.tree import flatten, with_settings
 from pipelines.engine.worker import WORST, Metrics, Task, work
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from arae_core.batches import ImageStore, TokenStore
-from arae_core.config import with_settings
+from arae_core.tree import with_settings
 from pipelines.experiment.corpora import Corpus, prepare
 from pipelines.experiment.settings import Data, Experiment
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arae_core.config import flatten
+from arae_core.tree import flatten
 from pipelines.experiment import command_line
 from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, python, run
 from pipelines.experiment.flags import spelled

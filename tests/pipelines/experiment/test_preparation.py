@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from arae_core.batches import TokenStore
-from arae_core.config import ImageShape
+from arae_core.shapes import ImageShape
 from pipelines.experiment.corpora import prepare
 from tests.pipelines.experiment.files import TRAIN, decoded, image, lines, parquet, pictures, pixels, refused, text
 

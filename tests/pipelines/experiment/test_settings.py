@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from arae_core.config import flatten, with_settings
+from arae_core.tree import flatten, with_settings
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Data, Experiment, doubts, ignored
 

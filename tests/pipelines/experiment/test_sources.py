@@ -9,7 +9,7 @@ import datasets  # type: ignore[import-untyped]
 import pytest
 
 from arae_core.batches import TokenStore
-from arae_core.config import TextShape
+from arae_core.shapes import TextShape
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset
 from tests.pipelines.experiment.files import TEST, TRAIN, VALIDATION, decoded, lines, parquet, refused, rows, text
