@@ -36,7 +36,13 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy")
 ARCHITECTURE = (
     "kind",
     *(f"{part}.{name}" for part in ("encoder", "decoder") for name in ("embedding", "hidden", "normalization")),
-    *("decoder.conditioning", "decoder.attribute_embedding", "classifier.hidden", "classifier.normalization"),
+    *(
+        "encoder.pooling",
+        "decoder.conditioning",
+        "decoder.attribute_embedding",
+        "classifier.hidden",
+        "classifier.normalization",
+    ),
     *("decoder.logits_per_pixel", "code.size", "generator.kind", "generator.noise_size", "generator.hidden"),
     *("generator.normalization", "critic.hidden", "critic.normalization"),
 )

@@ -15,7 +15,8 @@ NORMALIZATIONS = ("none", "layer", "batch")
 CONDITIONINGS = ("embedding", "separate")
 OPTIMIZERS = ("adam", "sgd")
 OUTPUTS = ("linear", "tanh", "sphere")
-INITIALIZATIONS = ("default", "released")
+INITIALIZATIONS = ("default", "remembering", "released")
+POOLINGS = ("last", "mean", "max")
 PRECISIONS = ("float32", "bfloat16", "float64")
 OF_CLASSES = ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*")
 """Settings of Algorithm 2 alone."""
@@ -61,12 +62,14 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(Trained):
-    """enc_phi: x -> c. An LSTM's last state for text, an MLP for images."""
+    """enc_phi: x -> c. An LSTM for text, an MLP for images."""
 
     embedding: int = 300
     """Width of the word embedding (text)."""
     hidden: tuple[int, ...] = (300,)
     """Text: the LSTM's layers, all of one width. Images: widths of the MLP's hidden layers."""
+    pooling: str = "last"
+    """What of the LSTM's states becomes the code: last (as published), mean or max over the sentence (text)."""
     word_dropout: float = 0.0
     """Share of the input words replaced by the unknown mark in step (1) only: a denoising autoencoder (text)."""
     normalization: str = "none"
@@ -84,6 +87,7 @@ class Encoder(Trained):
     def __post_init__(self) -> None:
         at_least("encoder.embedding", self.embedding, 1)
         widths("encoder.hidden", self.hidden, 1)
+        one_of("encoder.pooling", self.pooling, POOLINGS)
         within("encoder.word_dropout", self.word_dropout, 0.0, 1.0)
         at_least("encoder.adversarial_weight", self.adversarial_weight, 0.0)
         at_least("encoder.attribute_weight", self.attribute_weight, 0.0)
@@ -223,6 +227,31 @@ class Classifier(Trained):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Head(Trained):
+    """p(y | codes of an example's sentences): classification with few labels."""
+
+    hidden: tuple[int, ...] = (300,)
+    """Widths of the hidden layers."""
+    dropout: float = 0.2
+    """Share of the features, and of each hidden layer, set to 0 while training."""
+    batch_size: int = 64
+    """Labelled examples a step."""
+    start: float = 0.0
+    """Share of the iterations in which the autoencoder learns alone, before the supervised steps begin."""
+    joint: bool = True
+    """Whether the autoencoder goes on learning beside the supervised steps; else the encoder is only fine-tuned."""
+    learning_rate: float = 1e-3
+    """Step size of the supervised step, which updates the head and the encoder."""
+
+    def __post_init__(self) -> None:
+        widths("head.hidden", self.hidden)
+        within("head.dropout", self.dropout, 0.0, 1.0)
+        at_least("head.batch_size", self.batch_size, 1)
+        within("head.start", self.start, 0.0, 1.0)
+        self.check_optimizer("head")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything the core needs to know to build an ARAE and train it."""
 
@@ -245,7 +274,8 @@ class Settings:
     precision: str = "float32"
     """float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
     initialization: str = "default"
-    """default (torch's own), or released: U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for generator and critic."""
+    """default (torch's own); remembering (the same, but LSTMs' forget gates start open, with a bias of 1); released:
+    U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for generator and critic."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)
@@ -291,6 +321,7 @@ def ignored(settings: Settings) -> dict[str, str]:
             "vocabulary.*",
             "longest",
             "encoder.embedding",
+            "encoder.pooling",
             "encoder.word_dropout",
             "decoder.embedding",
             "decoder.word_dropout",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from arae_core.code_space import Classifier, Critic, make_generator
-from arae_core.config import Settings
+from arae_core.config import Settings, Trained
 from arae_core.image import ImageDecoder, ImageEncoder
 from arae_core.parallel import Parallel
 from arae_core.shapes import Shape, TextShape
@@ -66,11 +66,13 @@ class TrainingState:
                 self.modules["classifier"] = Classifier(settings, len(shape.classes))
             if settings.initialization == "released":
                 _initialize_as_released(self.modules)
+            elif settings.initialization == "remembering":
+                _open_forget_gates(self.modules)
         if settings.adversarial and settings.generator.average:
             self.modules["average"] = copy.deepcopy(self.generator).requires_grad_(False)
         self.modules.to(self.device, self.dtype)
         self.optimizers = {
-            part: _optimizer(getattr(settings, part), list(self.modules[part].parameters()))
+            part: make_optimizer(getattr(settings, part), list(self.modules[part].parameters()))
             for part in ("encoder", "decoder", "generator", "critic", "classifier")
             if part in self.modules and list(self.modules[part].parameters())
         }
@@ -124,10 +126,22 @@ class TrainingState:
             buffer.copy_(current)
 
 
-def _optimizer(settings: Any, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(settings: Trained, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that a part's settings ask for."""
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, settings.learning_rate, fused=True)
     return torch.optim.Adam(parameters, settings.learning_rate, (settings.beta1, settings.beta2), fused=True)
+
+
+@torch.no_grad()
+def _open_forget_gates(modules: nn.Module) -> None:
+    """A bias of 1 in the forget gates of LSTMs, so that they keep what they read from the start (Jozefowicz et al.
+    2015, section 5). A gate has two biases; the second becomes 0."""
+    for module in modules.modules():
+        if isinstance(module, nn.LSTM):
+            for name, bias in module.named_parameters():
+                if name.startswith("bias"):  # of the gates: input, forget, cell, output
+                    bias[module.hidden_size : 2 * module.hidden_size] = float(name.startswith("bias_ih"))
 
 
 @torch.no_grad()

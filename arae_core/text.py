@@ -40,23 +40,32 @@ class Projection(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """enc_phi: the last state of an LSTM over the sentence, on the unit sphere (paper, section 5)."""
+    """enc_phi: the last state of an LSTM over the sentence, or its states' mean or greatest values, on the unit sphere
+    (paper, section 5)."""
 
     def __init__(self, settings: Settings, shape: TextShape):
         super().__init__()
         e = settings.encoder
-        self.unit_sphere = settings.code.unit_sphere
+        self.unit_sphere, self.pooling = settings.code.unit_sphere, e.pooling
         self.embedding = embedding(shape.vocabulary, e.embedding)
         self.lstm = nn.LSTM(e.embedding, e.hidden[0], len(e.hidden), batch_first=True)
         same = e.hidden[-1] == settings.code.size
         self.to_code = nn.Identity() if same else nn.Linear(e.hidden[-1], settings.code.size)
 
     def forward(self, batch: TextBatch) -> Tensor:
-        """code[B, D]. The state is read at each sentence's own length, so padding changes nothing."""
+        """code[B, D]. States past each sentence's own length are not read, so padding changes nothing."""
         states, _ = self.lstm(self.embedding(batch.source))
-        last = moved(batch.lengths - 1, states.device)
-        code: Tensor = self.to_code(states[torch.arange(len(batch), device=states.device), last])
+        code: Tensor = self.to_code(self._pooled(states, moved(batch.lengths, states.device)))
         return to_sphere(code) if self.unit_sphere else code
+
+    def _pooled(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """[B, H] of states[B, T, H], of which lengths[B] count."""
+        if self.pooling == "last":
+            return states[torch.arange(len(lengths), device=states.device), lengths - 1]
+        there = (torch.arange(states.shape[1], device=states.device) < lengths[:, None])[:, :, None]
+        if self.pooling == "mean":
+            return (states * there).sum(1) / lengths[:, None]
+        return states.masked_fill(~there, -torch.inf).amax(1)
 
     @torch.no_grad()
     def encode_mixed(self, batch: TextBatch, parts: int) -> Tensor:

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arae_core.algorithm import iteration
+from arae_core.algorithm import Scalars, iteration
 from arae_core.batches import Feed, Store, TokenStore, make_batch
 from arae_core.code_space import FittedGaussian
 from arae_core.config import Settings
@@ -60,12 +60,8 @@ def train(
     while state.step < until:
         first, started = state.step, time.perf_counter()
         stop = min(until, (first // every + 1) * every)
-        sums: dict[str, Tensor] = {}
-        while state.step < stop:
-            for name, value in iteration(state, feed, parallel).items():
-                sums[name] = sums[name] + value if name in sums else value
         done = stop - first
-        scalars = _means(sums, done, parallel, state)
+        scalars = means(lambda: iteration(state, feed, parallel), done, parallel, state)
         seconds = time.perf_counter() - started
         if isinstance(state.generator, FittedGaussian):
             fit_prior(state, store)
@@ -77,11 +73,19 @@ def train(
         state.modules.train()  # whoever asked may have drawn samples meanwhile
 
 
-def _means(sums: dict[str, Tensor], count: int, parallel: Parallel, state: TrainingState) -> dict[str, float]:
+def means(step: Callable[[], Scalars], count: int, parallel: Parallel, state: TrainingState) -> dict[str, float]:
+    """Call step() `count` times; the means of the scalars that it returns, over steps and ranks.
+
+    Raises FloatingPointError, on every rank alike, where one of them or a weight of the state is no longer finite.
+    """
+    sums: dict[str, Tensor] = {}
+    for _ in range(count):
+        for name, value in step().items():
+            sums[name] = sums[name] + value if name in sums else value
     weights = torch.stack([p.detach().sum() for p in state.modules.parameters()]).sum()
     values = torch.stack([*(value.to(state.dtype) / count for value in sums.values()), weights])
-    means = dict(zip([*sums, "weights"], parallel.mean(values).tolist(), strict=True))  # the only wait for the device
-    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    found = dict(zip([*sums, "weights"], parallel.mean(values).tolist(), strict=True))  # the only wait for the device
+    bad = [name for name, value in found.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
             f"{', '.join(bad)} not finite at step {state.step}: training diverged. Lower the learning rates "
@@ -89,8 +93,8 @@ def _means(sums: dict[str, Tensor], count: int, parallel: Parallel, state: Train
             f"generator {state.settings.generator.learning_rate:g}, critic {state.settings.critic.learning_rate:g}) or "
             f"encoder.adversarial_weight ({state.settings.encoder.adversarial_weight:g})"
         )
-    del means["weights"]
-    return means
+    del found["weights"]
+    return found
 
 
 @torch.no_grad()

@@ -93,6 +93,36 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
             )
 
 
+class CellsDisplay(AbstractContextManager["CellsDisplay"]):
+    """A table of classifiers as it fills: a line for each that is done, and on a terminal a bar."""
+
+    def __init__(self, console: Console, name: str, cells: int) -> None:
+        self.console, self.cells, self.done = console, cells, 0
+        columns = (TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.task = self.bar.add_task(name, total=1.0)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.bar.stop()
+
+    def ended(self, row: Figures) -> None:
+        """Take in a finished classifier."""
+        self.done += 1
+        what = row.get("diverged") or (
+            f"test {row['test']:.1f} %, validation {row['validation']:.1f} %, best at step {row['step']}"
+        )
+        title = f"{row['method']}, {row['labels']:,} labels, seed {row['seed']}"
+        self.console.print(f"{self.done} of {self.cells}: {title}: {what}", soft_wrap=True)
+
+    def progress(self, share: float) -> None:
+        """The share of all iterations that is done."""
+        self.bar.update(self.task, completed=share)
+
+
 class TrialsDisplay(AbstractContextManager["TrialsDisplay"]):
     """A sweep as it goes: a live table on a terminal, elsewhere a line for each report."""
 

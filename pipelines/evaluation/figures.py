@@ -71,3 +71,26 @@ def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, An
     if near:
         axis.legend(fontsize=7)
     return figure
+
+
+def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Accuracy against the number of labels: a line for each method, its spread over seeds as bars."""
+    figure = new_figure((8, 4.5), "accuracy on test by the number of labelled examples")
+    axis = figure.add_subplot()
+    for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        found = sorted((row for row in rows if row["method"] == method), key=lambda row: row["labels"])
+        labels, test = [row["labels"] for row in found], [row["test"] for row in found]
+        if str(method).startswith("published"):
+            axis.plot(labels, test, "--", marker="x", alpha=0.5, label=method)
+        else:
+            spread = [row.get("spread") or 0.0 for row in found]
+            axis.errorbar(labels, test, spread, marker="o", capsize=3, color=f"C{i}", label=method)
+    axis.set_xscale("log")
+    counts = sorted({row["labels"] for row in rows})
+    axis.set_xticks(counts, [f"{count:,}" for count in counts], fontsize=8)
+    axis.minorticks_off()
+    axis.set_xlabel("labelled examples")
+    axis.set_ylabel("accuracy, %")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure

@@ -39,3 +39,18 @@ TRANSFER = (
     },
 )
 """Yelp, as the paper reports it (table 4), by its own classifier."""
+
+FEW_LABELS = (
+    {"method": "published: supervised", "labels": 28_000, "test": 57.9},
+    {"method": "published: supervised", "labels": 59_000, "test": 62.5},
+    {"method": "published: supervised", "labels": 120_000, "test": 65.9},
+    {"method": "published: + AE", "labels": 28_000, "test": 59.9},
+    {"method": "published: + AE", "labels": 59_000, "test": 64.6},
+    {"method": "published: + AE", "labels": 120_000, "test": 68.5},
+    {"method": "published: + ARAE", "labels": 28_000, "test": 62.5},
+    {"method": "published: + ARAE", "labels": 59_000, "test": 66.8},
+    {"method": "published: + ARAE", "labels": 120_000, "test": 70.9},
+    {"method": "published: DeConv-VAE", "labels": 28_000, "test": 67.2},
+    {"method": "published: CS-LVM", "labels": 28_000, "test": 69.6},
+)
+"""SNLI entailment, accuracy on test with few labelled pairs (paper, table 5), and two later methods at 28,000."""

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from arae_core.tree import flatten, with_settings
 from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
 from pipelines.experiment.presets import PRESETS, preset
-from pipelines.experiment.settings import Experiment, doubts, ignored
+from pipelines.experiment.settings import Classification, Experiment, doubts, ignored
 
 __all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run"]
 
@@ -72,15 +72,29 @@ def shared_options() -> tuple[Option, ...]:
 
 
 def parse(
-    arguments: Sequence[str] | None, description: str, options: Sequence[Option] = (), config: str = "grammar"
+    arguments: Sequence[str] | None,
+    description: str,
+    options: Sequence[Option] = (),
+    config: str = "grammar",
+    *,
+    classification: bool = False,
 ) -> Arguments:
     """Read the command line of a command that trains; `config` is the preset where none is named.
+
+    classification: whether the experiment is to be one of classification.
 
     Raises ValueError for the user's mistakes and SystemExit(0) after --help and --print-config.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     choice = Option("config", str, config, "Preset to start from: " + ", ".join(PRESETS) + ".")
-    experiment = preset(peek(choice, words))
+    name = peek(choice, words)
+    experiment = preset(name)
+    if classification:
+        if not experiment.data.label and (column := peek(Option("data.label"), words)):
+            experiment = with_settings(experiment, {"data.label": column})
+        experiment = Classification.of(experiment)
+    elif isinstance(experiment, Classification):
+        raise ValueError(f"config {name} is for classify.py: its examples have classes, its sentences have none")
     groups: dict[str, Sequence[Option]] = {"command": (choice, *options, *shared_options())}
     for name, option in setting_options(experiment):
         groups[name] = (*groups.get(name, ()), option)

@@ -20,7 +20,7 @@ from arae_core.shapes import ImageShape, Shape, TextShape
 from arae_core.tree import flatten
 from arae_core.vocabulary import Vocabulary
 from pipelines.experiment import sources
-from pipelines.experiment.preparation import LEFT_OUT, SPLITS, Report, Rows, write_images, write_text
+from pipelines.experiment.preparation import LEFT_OUT, SPLITS, Report, Rows, write_images, write_labelled, write_text
 from pipelines.experiment.settings import BUILT_IN, Experiment
 
 FORMAT = 1
@@ -88,19 +88,15 @@ def prepare(experiment: Experiment, storage: Path) -> Corpus:
         raise ValueError(f"storage must be a folder that can be written to, got {str(storage)!r}: {error}") from None
     with partial as temporary:
         digest, read = _open(experiment, Path(temporary) / "cache")
-        fingerprint = _fingerprint(experiment, digest)
-        folder = root / fingerprint
-        if not (folder / "corpus.json").exists():
-            built = Path(temporary) / fingerprint
+        folder = root / _fingerprint(experiment, digest)
+
+        def build(built: Path) -> None:
             write = write_text if experiment.kind == "text" else write_images
             shape, report = write(experiment, read(), built)
             content = {"kind": experiment.kind, "shape": asdict(shape), "report": report}
             (built / "corpus.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            try:
-                built.rename(folder)
-            except OSError:  # somebody else was faster, with the same content
-                if not (folder / "corpus.json").exists():
-                    raise
+
+        _once(folder, "corpus.json", Path(temporary), build)
     corpus = Corpus.load(folder)
     examples = corpus.report["train"]["kept"]
     if experiment.batch_size > examples:
@@ -108,6 +104,42 @@ def prepare(experiment: Experiment, storage: Path) -> Corpus:
             f"batch_size must be <= the {examples} training examples there are, got {experiment.batch_size}"
         )
     return corpus
+
+
+def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> tuple[Path, dict[str, Any]]:
+    """The rows of the experiment's data as labelled examples, in the words of `corpus`: a folder with a LabelledStore
+    for each split, and what is in them: "sentences" of an example; of each split "classes", "left_out", "shortened".
+
+    A row is an example: the texts of all its columns together. Raises ValueError as `prepare` does, for more than two
+    columns, and where a split is missing of which rows would have to be held out that `corpus` has trained on.
+    """
+    root = storage.expanduser().resolve() / "data"
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as temporary:
+        digest, read = _open(experiment, Path(temporary) / "cache")
+        content = json.dumps(["labelled", corpus.fingerprint, _fingerprint(experiment, digest)])
+        folder = root / hashlib.sha256(content.encode()).hexdigest()[:16]
+
+        def build(built: Path) -> None:
+            assert corpus.vocabulary is not None
+            report = write_labelled(experiment, read(), corpus.vocabulary, built)
+            (built / "labelled.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+        _once(folder, "labelled.json", Path(temporary), build)
+    return folder, json.loads((folder / "labelled.json").read_text(encoding="utf-8"))
+
+
+def _once(folder: Path, last: str, scratch: Path, build: Callable[[Path], None]) -> None:
+    """Have build(somewhere) make what becomes `folder`, unless it is there. last: the file that it writes last."""
+    if (folder / last).exists():
+        return
+    built = scratch / folder.name
+    built.mkdir()
+    build(built)
+    try:
+        built.rename(folder)
+    except OSError:  # somebody else was faster, with the same content
+        if not (folder / last).exists():
+            raise
 
 
 def _open(experiment: Experiment, cache: Path) -> tuple[bytes, Callable[[], Rows]]:

@@ -86,7 +86,7 @@ def peek(option: Option, words: Sequence[str]) -> str:
     """The value of one option, before the others can be read: their defaults depend on it."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument(option.flag, default=option.default)
-    return str(parser.parse_known_args(words)[0].config)
+    return str(vars(parser.parse_known_args(words)[0])[option.flag.removeprefix("--")] or "")
 
 
 def read_flags(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from arae_core.checks import at_least, one_of
 from pipelines.experiment import grammar_rules
 from pipelines.experiment.context_free import Grammar
+from pipelines.experiment.grammar_pairs import pairs
 from pipelines.experiment.grammar_rules import NUMBERS, SENTIMENTS, TENSES
 from pipelines.experiment.sources import Sentence
 
@@ -42,7 +43,7 @@ def sample(
 
 def corpus(size: int, seed: int, label: str = "") -> "dict[str, list[str] | list[Sentence]]":
     """`size` draws as "train", "validation" and "test", no sentence in two of them; with `label`, the name of one of
-    the Attributes, each with its value.
+    the Attributes, each with its value. Of label "entailment", pairs made of them: premise, hypothesis, and so on.
 
     Validation and test are a tenth each, 2,000 at most, their sentences distinct: the first ones drawn, hence a fair
     sample. Train is the rest, less what is in those two; a sentence drawn twice is in it twice.
@@ -56,6 +57,11 @@ def corpus(size: int, seed: int, label: str = "") -> "dict[str, list[str] | list
     splits = {"train": train, "validation": held_out[:held], "test": held_out[held:]}
     if not label:
         return {**splits}
+    if label == "entailment":
+        return {
+            split: [Sentence(text, pair.label) for pair in pairs(sentences, seed) for text in pair[:2]]
+            for split, sentences in splits.items()
+        }
     return {
         split: [Sentence(sentence, getattr(attributes(sentence), label)) for sentence in sentences]
         for split, sentences in splits.items()

@@ -25,17 +25,22 @@ OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for
 
 def load_model(model: str, tracking_uri: str, output: Path | None) -> tuple["Model", Path]:
     """The model and its checkpoint's folder, once it is sure that `output` can be written. Raises ValueError."""
-    if output is not None and not os.access(output.parent, os.W_OK):
-        state = "cannot be written to" if output.parent.is_dir() else "does not exist"
-        raise ValueError(f"--output {output}: the folder {output.parent} {state}")
-    if output is not None and output.is_dir():
-        raise ValueError(f"--output {output}: this is a folder; name a file")
+    check_output(output)
     from pipelines.tracking.registry import resolve
 
     folder = resolve(model, tracking_uri)
     from arae_core.sampling import Model
 
     return Model.load(folder), folder
+
+
+def check_output(output: Path | None) -> None:
+    """Raise ValueError where there is to be a file and it could not be written."""
+    if output is not None and not os.access(output.parent, os.W_OK):
+        state = "cannot be written to" if output.parent.is_dir() else "does not exist"
+        raise ValueError(f"--output {output}: the folder {output.parent} {state}")
+    if output is not None and output.is_dir():
+        raise ValueError(f"--output {output}: this is a folder; name a file")
 
 
 def check_draws(seed: int, temperature: float = 0.0) -> None:

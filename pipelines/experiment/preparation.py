@@ -14,9 +14,10 @@ from tokenizers import normalizers, pre_tokenizers
 
 from arae_core import config
 from arae_core.batches import ImageStore, TokenStore
+from arae_core.labelled import LabelledStore
 from arae_core.shapes import ImageShape, TextShape
 from arae_core.vocabulary import Vocabulary
-from pipelines.experiment.settings import Experiment
+from pipelines.experiment.settings import BUILT_IN, Experiment
 from pipelines.experiment.sources import Sentence
 
 Report = dict[str, Any]
@@ -85,6 +86,40 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSh
     vocabulary.save(folder / "vocabulary")
     report["vocabulary"] = len(vocabulary)
     return replace(vocabulary.shape, classes=classes), report
+
+
+def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, folder: Path) -> dict[str, Any]:
+    """Write a LabelledStore of each split into `folder`. rows: the texts of each example one after another, all with
+    its label. Words past `longest` are not read, so that no example is lost for its length; those without a label, with
+    one that is not used or with an empty text are.
+
+    Raises ValueError for fewer than two classes and for splits without examples.
+    """
+    per = 2 if experiment.data.source == "grammar" and experiment.data.label == "entailment" else 1
+    per = per if experiment.data.source in BUILT_IN else len(experiment.data.columns)
+    grouped = {split: [examples[i : i + per] for i in range(0, len(examples), per)] for split, examples in rows.items()}
+    report: dict[str, Any] = {}
+    if per > 1 and set(SPLITS) - set(grouped):
+        missing = " and ".join(split for split in SPLITS if split not in grouped)
+        raise ValueError(f"data.source: {experiment.data.source} has no {missing} split; pairs need all three")
+    grouped = dict(_with_all_splits(grouped, _new_report()))
+    classes = _classes(experiment, [example[0] for example in grouped["train"]])
+    for split, examples in grouped.items():
+        used = [example for example in examples if example[0].label in classes]
+        ids = vocabulary.encode([str(each.text or "") for example in used for each in example])
+        longest = [ids[i * per : i * per + per] for i in range(len(used))]
+        whole = [(example, texts) for example, texts in zip(used, longest, strict=True) if all(texts)]
+        if not whole:
+            raise ValueError(f"data.source: no labelled example of {experiment.data.source} is left for {split}")
+        cut = [[text[: experiment.longest] for text in texts] for _, texts in whole]
+        labels = [classes.index(str(example[0].label)) for example, _ in whole]
+        LabelledStore.from_rows(cut, labels).save(folder / split)
+        report[split] = {
+            "classes": {name: labels.count(y) for y, name in enumerate(classes)},
+            "left_out": len(examples) - len(whole),
+            "shortened": sum(any(len(text) > experiment.longest for text in texts) for _, texts in whole),
+        }
+    return report | {"sentences": per}
 
 
 def _sentences(examples: Sequence[Any]) -> list[Sentence]:

@@ -5,6 +5,7 @@
     snli, yelp, mnist          our better defaults
     paper-snli, paper-yelp, paper-mnist    as published
     snli-ae, snli-aae          baselines of snli
+    grammar-entailment, snli-entailment    pairs of sentences to classify, with few labels
 
 Baselines of any preset by settings alone: `--critic.objective none` is the plain autoencoder, `--generator.kind
 gaussian` the adversarial autoencoder, with a fixed prior.
@@ -12,12 +13,12 @@ gaussian` the adversarial autoencoder, with a fixed prior.
 
 import difflib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Vocabulary
+from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Head, Vocabulary
 from arae_core.tree import with_settings
-from pipelines.experiment.settings import Data, Experiment
+from pipelines.experiment.settings import Classification, Data, Experiment
 
 SNLI = Data(source="stanfordnlp/snli", columns=("premise", "hypothesis"), shortest=3)
 YELP = Data(source="./data/yelp", columns=("text",), label="label")
@@ -246,6 +247,57 @@ def snli_aae() -> Experiment:
     return with_settings(snli(), {"name": "snli-aae", "generator.kind": "gaussian"})
 
 
+def grammar_entailment() -> Classification:
+    """Does one sentence of the built-in grammar follow from another, contradict it, or neither."""
+    base = grammar()
+    values = {f.name: getattr(base, f.name) for f in fields(Experiment)}
+    return Classification(
+        **values
+        | {
+            "name": "grammar-entailment",
+            "iterations": 1000,
+            "evaluate_every": 100,
+            "initialization": "remembering",
+            "encoder": replace(base.encoder, pooling="max"),
+            "data": Data(source="grammar", size=20_000, label="entailment"),
+            "head": Head(hidden=(128,)),
+        }
+    )
+
+
+def snli_entailment() -> Classification:
+    """Does one sentence follow from another, contradict it, or neither: pairs of SNLI of any length, of which words
+    past the thirtieth are not read.
+
+    Against `snli`: smaller parts, for the encoder has to learn from thousands of pairs, not from hundreds of thousands.
+    """
+    base = snli()
+    values = {f.name: getattr(base, f.name) for f in fields(Experiment)}
+    return Classification(
+        **values
+        | {
+            "name": "snli-entailment",
+            "longest": 30,
+            "iterations": 3000,
+            "evaluate_every": 300,
+            "initialization": "remembering",
+            "encoder": Encoder(
+                embedding=128,
+                hidden=(128,),
+                pooling="max",
+                word_dropout=0.1,
+                adversarial_weight=0.1,
+                learning_rate=4e-3,
+            ),
+            "decoder": Decoder(embedding=128, hidden=(128,), learning_rate=4e-3),
+            "code": Code(size=128, noise=0.03),
+            "generator": replace(base.generator, noise_size=32, hidden=(128, 128)),
+            "critic": replace(base.critic, hidden=(128, 128)),
+            "data": replace(SNLI, label="label"),
+        }
+    )
+
+
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "grammar": grammar,
     "grammar-sentiment": grammar_sentiment,
@@ -258,6 +310,8 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "paper-mnist": paper_mnist,
     "snli-ae": snli_ae,
     "snli-aae": snli_aae,
+    "grammar-entailment": grammar_entailment,
+    "snli-entailment": snli_entailment,
 }
 
 

@@ -5,7 +5,7 @@ one dotted name everywhere: `critic.steps`, `data.source`, `workers`.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from arae_core import config
 from arae_core.checks import at_least, one_of, require
@@ -85,6 +85,11 @@ class Experiment(config.Settings):
         self._check_together()
 
     @property
+    def grammar_labels(self) -> tuple[str, ...]:
+        """What data.label may be of the built-in grammar."""
+        return GRAMMAR_ATTRIBUTES
+
+    @property
     def selection(self) -> tuple[str, str]:
         """The figure of an evaluation that chooses between models, and min or max."""
         from arae_core.evaluation.generation import SELECTION
@@ -102,7 +107,7 @@ class Experiment(config.Settings):
         kind = BUILT_IN.get(self.data.source, self.kind)
         require(self.kind == kind, "kind", self.kind, f"{kind} for data.source {self.data.source}")
         if self.data.source == "grammar" and self.data.label:
-            one_of("data.label", self.data.label, GRAMMAR_ATTRIBUTES)
+            one_of("data.label", self.data.label, self.grammar_labels)
         if self.kind == "image":
             require(not self.data.label, "data.label", self.data.label, "empty with kind image")
             require(len(self.data.columns) == 1, "data.columns", self.data.columns, "one column for images")
@@ -122,6 +127,41 @@ class Experiment(config.Settings):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Classification(Experiment):
+    """A classifier of few labelled examples, which has its encoder in common with an autoencoder of all sentences.
+
+    An example is a row of the data: the texts of `data.columns` together, one or two, and the class in `data.label`.
+    """
+
+    head: config.Head = field(default_factory=config.Head)
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Classification":
+        """The same experiment as one of classification, with the default head. Raises ValueError where it has no
+        labels."""
+        if isinstance(experiment, Classification):
+            return experiment
+        return cls(**{f.name: getattr(experiment, f.name) for f in fields(Experiment)})
+
+    @property
+    def without_labels(self) -> Experiment:
+        """What the autoencoder is trained on: every sentence, none with a class."""
+        values = {f.name: getattr(self, f.name) for f in fields(Experiment)}
+        return Experiment(**values | {"data": replace(self.data, label="", classes=())})
+
+    @property
+    def grammar_labels(self) -> tuple[str, ...]:
+        return (*GRAMMAR_ATTRIBUTES, "entailment")
+
+    def _check_together(self) -> None:
+        require(self.kind == "text", "kind", self.kind, "text for classification")
+        require(bool(self.data.label), "data.label", self.data.label, "the column with the class, for classification")
+        require(len(self.data.columns) <= 2, "data.columns", self.data.columns, "one or two, for classification")
+        require(self.workers == 1, "workers", self.workers, "1: each classifier is trained by one worker")
+        super()._check_together()
+
+
 def ignored(experiment: Experiment) -> dict[str, str]:
     """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
     why = config.ignored(experiment)
@@ -129,6 +169,9 @@ def ignored(experiment: Experiment) -> dict[str, str]:
         why["data.distinct"] = why["data.shortest"] = "kind is image"
     if not experiment.data.label:
         why |= dict.fromkeys((*config.OF_CLASSES, "data.classes"), "data.label is empty")
+    if isinstance(experiment, Classification):
+        why |= dict.fromkeys(config.OF_CLASSES, "classify.py trains the autoencoder without classes")
+        why |= dict.fromkeys(("samples", "temperature"), "classify.py draws no samples")
     if experiment.data.source in BUILT_IN:
         why["data.columns"] = f"data.source is {experiment.data.source}"
     if experiment.data.source != "grammar":

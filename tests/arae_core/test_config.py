@@ -17,6 +17,7 @@ WORDS: dict[str, list[Any]] = {
     "kind": ["Text", "audio"],
     "precision": ["half"],
     "initialization": ["xavier"],
+    "encoder.pooling": ["first"],
     "vocabulary.tokenizer": [""],
     "generator.kind": ["flow"],
     "generator.output": ["ball"],

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from arae_core.batches import TextBatch, TokenStore
+from arae_core.state import TrainingState
 from arae_core.text import TextDecoder, TextEncoder, corrupted
 from tests.arae_core.small import TEXT, WORDS, sentences, text_settings
 
@@ -37,10 +38,21 @@ def test_the_code_is_the_last_state_where_the_sizes_agree() -> None:
     torch.testing.assert_close(encoder(batch([ROWS[3]])), last[-1])
 
 
-def test_padding_changes_nothing() -> None:
-    padded = ENCODER(batch(ROWS))
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_the_code_is_the_mean_or_the_greatest_of_the_states(pooling: str) -> None:
+    changes = {"code.size": 11, "code.unit_sphere": False, "encoder.pooling": pooling}
+    encoder = TextEncoder(text_settings(changes), TEXT).double()
+    states, _ = encoder.lstm(encoder.embedding(torch.tensor([[TEXT.start, *ROWS[3]]])))
+    expected = states[0].mean(0) if pooling == "mean" else states[0].max(0).values
+    torch.testing.assert_close(encoder(batch([ROWS[3]]))[0], expected)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_padding_changes_nothing(pooling: str) -> None:
+    encoder = TextEncoder(text_settings({"encoder.pooling": pooling}), TEXT).double()
+    padded = encoder(batch(ROWS))
     for row, together in zip(ROWS, padded, strict=True):
-        torch.testing.assert_close(ENCODER(batch([row]))[0], together)
+        torch.testing.assert_close(encoder(batch([row]))[0], together)
 
 
 def test_what_stands_in_the_padding_changes_nothing() -> None:
@@ -106,3 +118,18 @@ def test_dropped_words_are_unknown_and_the_start_and_the_targets_stay(share: flo
     assert torch.equal(hidden, uniform[:, 1 : plain.source.shape[1]] < share)
     assert torch.equal(dropped.source[:, 1:][~hidden], plain.source[:, 1:][~hidden])
     assert bool((plain.source != TEXT.unknown).all()), "the batch itself is left as it was"
+
+
+def test_forget_gates_start_open() -> None:
+    settings = text_settings({"initialization": "remembering"})
+    plain = TrainingState.new(text_settings(), TEXT).modules.state_dict()
+    hidden = {"encoder": settings.encoder.hidden[0], "decoder": settings.decoder.hidden[0]}
+    for name, value in TrainingState.new(settings, TEXT).modules.state_dict().items():
+        if ".lstm.bias" in name:
+            width = hidden[name.split(".")[0]]
+            assert torch.equal(value[width : 2 * width], torch.full((width,), float("bias_ih" in name)))
+            value = torch.cat([value[:width], value[2 * width :]])
+            expected = torch.cat([plain[name][:width], plain[name][2 * width :]])
+            assert torch.equal(value, expected)
+        else:
+            assert torch.equal(value, plain[name]), name

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ from pipelines.experiment import command_line
 from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, python, run
 from pipelines.experiment.flags import spelled
 from pipelines.experiment.presets import PRESETS, preset
+from pipelines.experiment.settings import Classification
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = (
@@ -30,6 +32,7 @@ COUPLED: dict[str, list[str]] = {
     "device": ["--device", "cpu"],
     "precision": ["--precision", "bfloat16"],
     "initialization": ["--initialization", "released"],
+    "encoder.pooling": ["--encoder.pooling", "max"],
     "vocabulary.tokenizer": ["--vocabulary.tokenizer", "bpe"],
     "generator.kind": ["--generator.kind", "gaussian"],
     "generator.output": ["--generator.output", "tanh"],
@@ -40,7 +43,10 @@ COUPLED: dict[str, list[str]] = {
 
 
 def parsed(*words: str) -> Arguments:
-    return parse(words, "Do it.", OPTIONS)
+    """As train.py reads them, presets of classification as classify.py does."""
+    name = next((b for a, b in itertools.pairwise(words) if a == "--config"), "grammar")
+    classification = isinstance(PRESETS.get(name, PRESETS["grammar"])(), Classification)
+    return parse(words, "Do it.", OPTIONS, classification=classification)
 
 
 def changed(name: str, value: Any) -> list[str]:
@@ -84,7 +90,7 @@ def test_printed_settings_can_be_typed_again(name: str, capsys: pytest.CaptureFi
     lines = [line.partition(" = ") for line in capsys.readouterr().out.splitlines()]
     words = [f"--{key}={value}" for key, _, value in lines if key in flatten(preset(name))]
     assert len(words) == len(flatten(preset(name)))
-    assert parsed(*words).experiment == preset(name)
+    assert parsed("--config", name, *words).experiment == preset(name)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,0 +1,248 @@
+"""Classification with few labels (paper, section 6.3): one encoder learns from all sentences and from a few examples.
+
+Beside the iteration of Algorithm 1 on sentences without labels stands a supervised step: encoder and head <- grad of
+-mean log p(y | codes of the example's sentences). Without those sentences, that step is all there is.
+
+Shapes: B examples of S sentences each (1, or 2 for a pair u, v), D numbers in a code, F features, K classes.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from arae_core.algorithm import Scalars, iteration
+from arae_core.batches import Feed, TokenStore
+from arae_core.checkpoint import export_model, load_checkpoint, save_checkpoint
+from arae_core.config import Head
+from arae_core.labelled import LabelledStore
+from arae_core.losses import classifier_loss
+from arae_core.parallel import Parallel
+from arae_core.shapes import TextShape
+from arae_core.state import TrainingState, make_optimizer
+from arae_core.training import Report, means
+from arae_core.vocabulary import Vocabulary
+
+SUPERVISED = 5
+"""The stream of the labelled batches' order, beside those of `Feed`."""
+
+
+def pair_features(codes: Tensor) -> Tensor:
+    """codes[B, S, D] -> [B, F]: u itself of one sentence, F = D; of two u, v, |u - v| and u * v, F = 4 D.
+
+    Every code is first brought to mean 0 and variance 1: numbers of a code on the unit sphere are too small for an MLP.
+    """
+    codes = F.layer_norm(codes, codes.shape[-1:])
+    if codes.shape[1] == 1:
+        return codes[:, 0]
+    u, v = codes.unbind(1)
+    return torch.cat([u, v, (u - v).abs(), u * v], 1)
+
+
+class ClassifierHead(nn.Module):
+    """Features [B, F] -> logits [B, K]: an MLP with dropout."""
+
+    def __init__(self, settings: Head, code_size: int, sentences: int, classes: int) -> None:
+        """sentences: S. Raises ValueError for more than two."""
+        super().__init__()
+        if sentences not in (1, 2):
+            raise ValueError(f"an example must have 1 or 2 sentences, got {sentences}")
+        self.settings, self.sentences, self.classes = settings, sentences, classes
+        widths = (code_size * (1 if sentences == 1 else 4), *settings.hidden, classes)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+    def forward(self, features: Tensor, state: TrainingState | None = None) -> Tensor:
+        """state: where dropout draws from; without it, none is done."""
+        hidden = features
+        for i, layer in enumerate(self.layers):
+            hidden = layer(self._dropped(hidden.relu() if i else hidden, state))
+        return hidden
+
+    def _dropped(self, hidden: Tensor, state: TrainingState | None) -> Tensor:
+        share = self.settings.dropout
+        if state is None or share == 0:
+            return hidden
+        return hidden * (state.uniform(hidden.shape[0], hidden.shape[1], Parallel()) >= share) / (1 - share)
+
+
+class SentenceClassifier:
+    """An encoder, as part of a whole autoencoder, and a head: what tells the class of an example of S sentences."""
+
+    def __init__(
+        self, state: TrainingState, head: ClassifierHead, classes: Sequence[str], vocabulary: Vocabulary | None = None
+    ) -> None:
+        self.state, self.head, self.classes, self.vocabulary = state, head, tuple(classes), vocabulary
+
+    @classmethod
+    def new(
+        cls,
+        state: TrainingState,
+        settings: Head,
+        sentences: int,
+        classes: Sequence[str],
+        vocabulary: Vocabulary | None = None,
+    ) -> "SentenceClassifier":
+        """One that knows nothing yet; the state's seed decides the head's weights. ValueError for more sentences than
+        two, and for images."""
+        if not isinstance(state.shape, TextShape):
+            raise ValueError("classification is of sentences, this is a model of images")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(state.settings.seed)
+            head = ClassifierHead(settings, state.settings.code.size, sentences, len(classes))
+        return cls(state, head.to(state.device, state.dtype), classes, vocabulary)
+
+    def logits(self, labelled: LabelledStore, rows: NDArray[np.int64], *, training: bool) -> tuple[Tensor, Tensor]:
+        """Of the examples at rows[B]: logits [B, K] and the right classes [B]."""
+        assert isinstance(self.state.shape, TextShape)
+        batch, labels = labelled.batch(rows, self.state.shape, self.state.device)
+        with self.state.autocast():
+            codes = self.state.encoder(batch)
+        features = pair_features(codes.to(self.state.dtype).unflatten(0, (len(rows), -1)))
+        return self.head(features, self.state if training else None), labels
+
+    @torch.no_grad()
+    def predict(self, labelled: LabelledStore, batch_size: int = 256) -> NDArray[np.int64]:
+        """The most probable class of every example, [N]."""
+        self.state.modules.eval()
+        longest = labelled.sentences.lengths.reshape(len(labelled), -1).max(1)
+        order = np.argsort(longest, kind="stable")
+        found = np.zeros(len(labelled), np.int64)
+        for rows in np.array_split(order, -(-len(order) // batch_size)):
+            found[rows] = self.logits(labelled, rows, training=False)[0].argmax(1).cpu().numpy()
+        self.state.modules.train()
+        return found
+
+    def accuracy(self, labelled: LabelledStore) -> float:
+        """Share of the examples whose class is right."""
+        return float((self.predict(labelled) == labelled.labels).mean())
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what the supervised step trains, encoder and head, on the device where they are."""
+        parts = {"encoder": self.state.modules["encoder"], "head": self.head}
+        return {f"{part}.{k}": v.clone() for part, module in parts.items() for k, v in module.state_dict().items()}
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over what `weights` returned."""
+        for part, module in {"encoder": self.state.modules["encoder"], "head": self.head}.items():
+            own = {name.removeprefix(f"{part}."): v for name, v in weights.items() if name.startswith(f"{part}.")}
+            module.load_state_dict(own)
+
+    def classify(self, examples: Sequence[Sequence[str]]) -> list[str]:
+        """The class of each example of S sentences; words past `longest` are not read.
+
+        Raises ValueError for examples of another number of sentences and for empty ones.
+        """
+        assert self.vocabulary is not None
+        if not examples:
+            return []
+        for i, example in enumerate(examples, 1):
+            if len(example) != self.head.sentences:
+                raise ValueError(f"example {i} must have {self.head.sentences} sentences, it has {len(example)}")
+        ids = self.vocabulary.encode([text for example in examples for text in example])
+        rows = [row[: self.state.settings.longest] for row in ids]
+        for i, row in enumerate(rows):
+            if not row:
+                raise ValueError(f"example {i // self.head.sentences + 1} has an empty sentence")
+        labelled = LabelledStore(TokenStore.from_rows(rows), np.zeros(len(examples), np.int64))
+        return [self.classes[y] for y in self.predict(labelled)]
+
+    def save(self, folder: Path) -> Path:
+        """Write it to `folder`, which appears when it is complete. Raises OSError where there is one already."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            whole = save_checkpoint(Path(scratch, "checkpoint"), self.state, self.vocabulary)
+            export_model(whole, Path(scratch, "classifier", "autoencoder"))
+            weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+            save_file(weights, Path(scratch, "classifier", "head.safetensors"))
+            content = {"head": asdict(self.head.settings), "sentences": self.head.sentences, "classes": self.classes}
+            Path(scratch, "classifier", "head.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            Path(scratch, "classifier").rename(folder)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "SentenceClassifier":
+        """What `save` wrote. Raises ValueError for a folder that holds no classifier or a damaged one."""
+        folder = Path(folder)
+        if not (folder / "head.json").is_file():
+            raise ValueError(f"{folder} is not a classifier: it has no head.json; classify.py trains one")
+        state, vocabulary, _ = load_checkpoint(folder / "autoencoder", device)
+        try:
+            content = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+            values: dict[str, Any] = content["head"] | {"hidden": tuple(content["head"]["hidden"])}
+            settings = Head(**values)
+            classifier = cls.new(state, settings, content["sentences"], content["classes"], vocabulary)
+            classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
+        except Exception as error:  # of JSON, safetensors and torch: a dozen types, all of them: not what was written
+            raise ValueError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from None
+        return classifier
+
+
+def train_classifier(
+    classifier: SentenceClassifier, labelled: LabelledStore, store: TokenStore | None, *, until: int, every: int
+) -> Iterator[Report]:
+    """Train to step `until` on the labelled examples and, where there are any, on a store of sentences without labels,
+    yielding at each multiple of `every` and at the end. The supervised step has an optimizer of its own.
+
+    The supervised steps begin after head.start of the iterations to `until`, also where there is nothing before them,
+    and from then on the autoencoder's iterations stay where head.joint says so.
+
+    Raises FloatingPointError where a loss or a weight is no longer finite.
+    """
+    state, settings, parallel = classifier.state, classifier.head.settings, Parallel()
+    feed = None
+    if store is not None:
+        feed = Feed(store, state.shape, state.settings.batch_size, state.settings.seed, device=state.device)
+    parameters = [*state.modules["encoder"].parameters(), *classifier.head.parameters()]
+    optimizer = make_optimizer(settings, parameters)
+
+    begin = round(settings.start * until)
+
+    def step() -> Scalars:
+        if state.step < begin:
+            assert feed is not None
+            return iteration(state, feed, parallel)
+        rows = np.random.default_rng((state.settings.seed, SUPERVISED, state.step)).integers(
+            len(labelled), size=min(settings.batch_size, len(labelled))
+        )
+        scalars = supervise(classifier, optimizer, labelled, rows)
+        if feed is None or not settings.joint:
+            state.step += 1
+            return scalars
+        return scalars | iteration(state, feed, parallel)
+
+    state.modules.train()
+    if store is None:
+        state.step = max(state.step, begin)
+    while state.step < until:
+        first, started = state.step, time.perf_counter()
+        stop = min(until, (first // every + 1) * every, begin if first < begin else until)
+        scalars = means(step, stop - first, parallel, state)
+        scalars["ms_per_iteration"] = 1000 * (time.perf_counter() - started) / (stop - first)
+        yield Report(stop, scalars)
+
+
+def supervise(
+    classifier: SentenceClassifier, optimizer: torch.optim.Optimizer, labelled: LabelledStore, rows: NDArray[np.int64]
+) -> Scalars:
+    """One step of encoder and head on the examples at rows[B]."""
+    logits, labels = classifier.logits(labelled, rows, training=True)
+    loss = classifier_loss(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    if clip := classifier.state.settings.gradient_clip:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    right = (logits.argmax(1) == labels).to(loss.dtype).mean()
+    return {"classification_loss": loss.detach(), "training_accuracy": right}

@@ -1,0 +1,160 @@
+"""Learn classes from few labels: with them alone, with an autoencoder of all sentences, with a regularized one.
+
+    python pipelines/classify.py --config snli-entailment --data.source DIR --labels 3000,6000 --seeds 3
+    python pipelines/classify.py --config yelp --data.source DIR --labels 100,1000,10000
+
+Trains a classifier for each method, number of labels and seed (paper, section 6.3), prints the table, and keeps the
+best one for predict.py. The same command with the same --run-name trains only what is missing.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from pipelines.experiment.command_line import Option, emit_json, parse, python, run
+
+METHODS = ("supervised", "ae", "arae")
+"""The labelled examples alone; with a plain autoencoder of all sentences; with an adversarially regularized one."""
+OPTIONS = (
+    Option("labels", tuple[int, ...], (300, 1000), "Labelled examples, of every class as many; 0: all there are."),
+    Option("methods", tuple[str, ...], METHODS, f"What is trained: {', '.join(METHODS)}."),
+    Option("seeds", int, 1, "Trainings of each, with the seeds from --seed on."),
+    Option("run_name", str, "", "Name of the run, to go on with it later (default: the configuration and the time)."),
+)
+
+
+def classify(arguments: Sequence[str] | None) -> None:
+    asked = parse(arguments, "Learn classes from few labels.", OPTIONS, "grammar-entailment", classification=True)
+    experiment, options = asked.experiment, asked.options
+    from arae_core.tree import flatten
+    from pipelines.experiment.settings import Classification
+
+    assert isinstance(experiment, Classification)
+    check_table(experiment, options.labels, options.methods, options.seeds)
+    from pipelines.engine import closing, cluster, display, few_labels, records, trainer
+    from pipelines.evaluation import figures, published
+    from pipelines.experiment.corpora import check_source, prepare, prepare_labelled
+    from pipelines.experiment.settings import BUILT_IN
+    from pipelines.tracking.runs import Tracker, open_tracking, start_parent
+
+    console = display.make_console()
+    storage = cluster.writable(options.storage)
+    name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if Path(name).name != name:
+        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    if not cluster.attached():
+        few_labels.share_of(cluster.this_machine(), 1, experiment.device)
+    folder = storage / "classifications" / name
+    settings = flatten(experiment)
+    record = records.read_record(folder / "run.json")
+    if record:
+        records.check_same(record["settings"], settings, f"run {name}")
+    check_source(experiment)
+    uri = open_tracking(options.tracking_uri)
+    corpus = prepare(experiment.without_labels, storage)
+    labelled, report = prepare_labelled(experiment, corpus, storage)
+    if record:
+        records.check_same(record, {"data": [corpus.fingerprint, labelled.name]}, f"run {name}")
+        console.print(f"going on with run {name}")
+    console.print(f"without labels: {corpus.report['train']['kept']:,} sentences")
+    for split in ("train", "validation", "test"):
+        console.print(f"labelled, {split}: {described(report[split])}", soft_wrap=True)
+    cells = [
+        few_labels.Cell(method, count, experiment.seed + i)
+        for count in counts_of(options.labels, report)
+        for method in options.methods
+        for i in range(options.seeds)
+    ]
+    mlflow_name = f"arae-{experiment.name}"
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags={"command": "classify"}, resume=bool(record))
+    content = {"settings": settings, "data": [corpus.fingerprint, labelled.name], "run_id": run_id}
+    records.write_record(folder / "run.json", record or content)
+    tracker = Tracker(uri, run_id)
+    classes, per = tuple(report["train"]["classes"]), report["sentences"]
+    plan = few_labels.Plan(
+        settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id
+    )
+    status = "FAILED"
+    try:
+        console.print("starting Ray")
+        with cluster.running() as room, display.CellsDisplay(console, name, len(cells)) as shown:
+            rows = few_labels.train_cells(cells, plan, room, shown.ended, shown.progress)
+        if all("diverged" in row for row in rows):
+            raise trainer.FailedError(rows[0]["diverged"])
+        means = few_labels.summary(rows)
+        real = experiment.data.source not in BUILT_IN and per == 2
+        shown_rows = [*means, *(published.FEW_LABELS if real else ())]
+        console.print(display.rows_table(shown_rows, "accuracy on test, %"))
+        figure = figures.accuracy_figure(shown_rows)
+        figure.savefig(folder / "accuracy.png", dpi=120)
+        tracker.figure("accuracy.png", figure)
+        tracker.artifact("accuracy.json", means)
+        best = few_labels.keep_best(rows, folder)
+        status = "FINISHED"
+    except trainer.FailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        status = "KILLED"
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        raise KeyboardInterrupt(closing.again("classify.py", words, "--run-name", name)) from None
+    finally:
+        tracker.finish(status)
+    console.print(f"\npicture: {folder / 'accuracy.png'}", soft_wrap=True)
+    console.print(f"next: {python()} pipelines/predict.py --model {best} --input FILE", soft_wrap=True)
+    if options.json:
+        emit_json({"rows": rows, "summary": means, "best": str(best), "run_id": run_id, "name": name})
+
+
+def check_table(experiment: object, labels: Sequence[int], methods: Sequence[str], seeds: int) -> None:
+    """Raise ValueError unless there is something to train, all of it possible."""
+    from pipelines.experiment.settings import Experiment
+
+    assert isinstance(experiment, Experiment)
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"--methods must be among {', '.join(METHODS)}, got {method!r}")
+    if not methods or len(set(methods)) != len(methods):
+        raise ValueError(f"--methods must be one or more of {', '.join(METHODS)}, each once, got {','.join(methods)!r}")
+    if not labels or min(labels) < 0 or len(set(labels)) != len(labels):
+        raise ValueError(f"--labels must be different whole numbers >= 0, got {','.join(map(str, labels))!r}")
+    if not 1 <= seeds <= 100:
+        raise ValueError(f"--seeds must be from 1 to 100, got {seeds}")
+    if "arae" in methods and not experiment.adversarial:
+        raise ValueError("critic.objective must not be none for method arae; --methods supervised,ae leaves it out")
+
+
+def described(counts: Mapping[str, Any]) -> str:
+    """What a split holds, in words."""
+    classes = ", ".join(f"{count:,} {name}" for name, count in counts["classes"].items())
+    left_out = f" (left out: {counts['left_out']:,} without a class or a text)" if counts["left_out"] else ""
+    shortened = f"; {counts['shortened']:,} read no further than `longest`" if counts["shortened"] else ""
+    return f"{sum(counts['classes'].values()):,} examples: {classes}{left_out}{shortened}"
+
+
+def counts_of(labels: Sequence[int], report: Mapping[str, Any]) -> list[int]:
+    """The numbers of labels asked for, 0 made to what there is in equal measure of every class.
+
+    Raises ValueError for fewer than there are classes and for more than there are examples of the rarest.
+    """
+    classes = report["train"]["classes"]
+    most = len(classes) * min(classes.values())
+    for count in labels:
+        if count and not len(classes) <= count <= most:
+            raise ValueError(
+                f"--labels must be from {len(classes)} to {most}, as many of each of {', '.join(classes)}; got {count}"
+            )
+    return [count or most for count in labels]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(classify, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""classify and predict as they are typed: the table, going on, what is kept, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arae_core.classification import SentenceClassifier
+from arae_core.labelled import load_labelled
+from arae_core.tree import with_settings
+from pipelines import classify, predict
+from pipelines.engine import few_labels
+from pipelines.engine.few_labels import Cell, summary
+from pipelines.experiment.corpora import prepare, prepare_labelled
+from pipelines.experiment.presets import preset
+from pipelines.experiment.settings import Classification
+from tests.pipelines.engine.conftest import SMALL
+from tests.pipelines.test_model_commands import Typed, result, typed
+from tests.pipelines.test_train import command, spelled
+
+__all__ = ["typed"]
+
+TINY: dict[str, Any] = {
+    **{name: value for name, value in SMALL.items() if name != "samples"},
+    "iterations": 6,
+    "evaluate_every": 3,
+    "head.hidden": (7,),
+    "head.batch_size": 11,
+}
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("storage")
+
+
+def words(storage: Path, *more: object, **changes: Any) -> list[str]:
+    return [*spelled({**TINY, **changes}), "--storage", str(storage), *map(str, more)]
+
+
+def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Path, tmp_path: Path) -> None:
+    asked = ("--labels", "9,30", "--seeds", 2, "--run-name", "first", "--json")
+    status, out, err = typed(classify, *words(storage, *asked))
+    assert status == 0, err
+    found = result(out)
+    rows = {(row["method"], row["labels"], row["seed"]): row for row in found["rows"]}
+    assert set(rows) == {(m, n, s) for m in ("supervised", "ae", "arae") for n in (9, 30) for s in (0, 1)}
+    assert all(row["step"] in (3, 6) and 0 <= row["test"] <= 100 for row in rows.values())
+    for row in found["summary"]:
+        tests = [each["test"] for key, each in rows.items() if key[:2] == (row["method"], row["labels"])]
+        assert row["test"] == pytest.approx(np.mean(tests)) and row["spread"] == pytest.approx(np.std(tests, ddof=1))
+    folder = storage / "classifications" / "first"
+    assert np.asarray(Image.open(folder / "accuracy.png").convert("L")).std() > 10, "something is drawn"
+    assert [path.name for path in (folder / "classifiers").iterdir()] == [Path(found["best"]).name]
+    best = max(found["rows"], key=lambda row: row["validation"])
+    classifier = SentenceClassifier.load(Path(found["best"]))
+    experiment = with_settings(preset("grammar-entailment"), TINY)
+    assert isinstance(experiment, Classification)
+    labelled, _ = prepare_labelled(experiment, prepare(experiment.without_labels, storage), storage)
+    assert 100 * classifier.accuracy(load_labelled(labelled / "test")) == pytest.approx(best["test"])
+
+    (folder / "results" / "arae-30-1.json").unlink()
+    before = {file: file.stat().st_mtime_ns for file in (folder / "results").iterdir()}
+    status, out, _ = typed(classify, *words(storage, *asked))
+    assert status == 0 and "going on with run first" in out
+    assert all(file.stat().st_mtime_ns == old for file, old in before.items()), "what is done is not done again"
+    again = {(row["method"], row["labels"], row["seed"]): row for row in result(out)["rows"]}
+    for key in rows:
+        assert again[key]["test"] == rows[key]["test"], "and what is, comes out the same"
+
+    (tmp_path / "pairs.txt").write_text("a sad man sleeps .\ta man sleeps .\ntwo dogs bark\tthe cat\n")
+    status, out, _ = typed(predict, "--model", found["best"], "--input", "pairs.txt", "--pairs", "--json")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("a sad man sleeps .\ta man sleeps .\t") and len(lines) == 3
+    assert result(out)["classes"] == [line.split("\t")[2] for line in lines[:2]]
+    assert set(result(out)["classes"]) <= {"entailment", "neutral", "contradiction"}
+    for text, message in (
+        ("one sentence\n", "line 1 must hold 2 sentences with a tab between, got 'one sentence'"),
+        ("a\tb\na\t \n", "line 2 must hold 2 sentences"),
+    ):
+        (tmp_path / "pairs.txt").write_text(text)
+        status, _, err = typed(predict, "--model", found["best"], "--input", "pairs.txt")
+        assert status == 2 and message in err and err.count("\n") == 1
+    status, _, err = typed(predict, "--model", folder, "--input", "pairs.txt")
+    assert status == 2 and "is not a classifier" in err
+
+    status, _, err = typed(classify, *words(storage, *asked, **{"head.hidden": (5,)}))
+    assert status == 2 and "run first exists with other settings: head.hidden was [7] and is [5]" in err
+
+
+def test_sentences_with_a_class_of_their_own(typed: Typed, storage: Path) -> None:
+    asked = ("--config", "grammar-sentiment", "--labels", 10, "--methods", "supervised", "--json")
+    status, out, err = typed(classify, *words(storage, *asked))
+    assert status == 0, err
+    (row,) = result(out)["rows"]
+    classifier = SentenceClassifier.load(Path(result(out)["best"]))
+    assert row["labels"] == 10 and classifier.head.sentences == 1 and classifier.classes == ("negative", "positive")
+    assert len(classifier.classify([["a sad man sleeps ."]])) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--methods", "arae,bert"), "--methods must be among supervised, ae, arae, got 'bert'"),
+        (("--methods", "ae,ae"), "each once"),
+        (("--labels", "3,x"), "labels must be an integer, or several with commas between, got '3,x'"),
+        (("--labels", "5,5"), "--labels must be different whole numbers >= 0"),
+        (("--labels", "2"), "--labels must be from 3 to "),
+        (("--labels", "100000"), "as many of each of contradiction, entailment, neutral; got 100000"),
+        (("--seeds", "0"), "--seeds must be from 1 to 100, got 0"),
+        (("--run-name", "a/b"), "--run-name must be a name without slashes"),
+        (("--critic.objective", "none"), "--methods supervised,ae leaves it out"),
+        (("--config", "digits"), "kind must be text for classification, got 'image'"),
+        (("--config", "grammar"), "data.label must be the column with the class, for classification"),
+        (("--config", "grammar", "--data.label", "colour"), "data.label must be one of tense, number, sentiment"),
+        (("--workers", "2"), "workers must be 1: each classifier is trained by one worker, got 2"),
+        (("--head.dropout", "1"), "head.dropout must be"),
+        (("--tracking-uri", "http://127.0.0.1:1"), "no MLflow server answers there"),
+        (("--storage", "/dev/null/here"), "--storage /dev/null/here cannot be written to"),
+    ],
+)
+@pytest.mark.usefixtures("ray_stays_off")
+def test_mistakes_are_told_before_ray_starts(
+    more: tuple[str, ...], message: str, storage: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--storage", str(storage), "--tracking-uri", tracking_uri, "--data.size", "600"]
+    assert classify.main([*shared, *more]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+
+
+def test_a_preset_of_pairs_is_not_for_train(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines import train, tune
+
+    for program in (train, tune):
+        assert program.main(["--config", "snli-entailment"]) == 2
+        assert "config snli-entailment is for classify.py" in capsys.readouterr().err
+
+
+def test_pairs_of_a_file(tmp_path: Path) -> None:
+    """Rows are examples; those without a class or a text are left out and counted; a long one is not."""
+    rows: dict[str, list[tuple[str, str, str | None]]] = {
+        "train": [
+            ("a b", "c", "yes"),
+            ("d", "e " * 9, "no"),
+            ("e", "f e", "no"),
+            ("", "f", "yes"),
+            ("g", "h", None),
+            ("i", "j", "no"),
+        ]
+        * 2,
+        "validation": [("v", "w", "yes")],
+        "test": [("w", "x", "no"), ("x", "y", "maybe")],
+    }
+    for split, examples in rows.items():
+        lines = [json.dumps({"one": one, "two": two, "label": label}) for one, two, label in examples]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    changes = {**TINY, "data.source": str(tmp_path), "data.columns": ("one", "two"), "data.label": "label"}
+    experiment = Classification.of(with_settings(preset("snli-entailment"), changes | {"batch_size": 3, "longest": 5}))
+    experiment = with_settings(experiment, {"data.shortest": 1})
+    corpus = prepare(experiment.without_labels, tmp_path / "storage")
+    folder, report = prepare_labelled(experiment, corpus, tmp_path / "storage")
+    assert report["sentences"] == 2
+    assert report["train"] == {"classes": {"no": 6, "yes": 2}, "left_out": 4, "shortened": 2}
+    assert report["test"] == {"classes": {"no": 1, "yes": 0}, "left_out": 1, "shortened": 0}
+    train = load_labelled(folder / "train")
+    assert corpus.vocabulary is not None
+    assert corpus.vocabulary.decode(train.sentences.rows(range(4))) == ["a b", "c", "d", "e e e e e"]
+    assert prepare_labelled(experiment, corpus, tmp_path / "storage")[0] == folder
+    (tmp_path / "test.jsonl").unlink()
+    with pytest.raises(ValueError, match="has no test split; pairs need all three"):
+        prepare_labelled(experiment, prepare(experiment.without_labels, tmp_path / "storage"), tmp_path / "storage")
+
+
+def test_means_and_spreads() -> None:
+    rows = [{"method": "ae", "labels": 5, "seed": s, "test": t, "validation": 50.0} for s, t in enumerate((1, 2, 6))]
+    rows.append({"method": "ae", "labels": 7, "seed": 0, "test": 4, "validation": 60.0})
+    rows.append({"method": "arae", "labels": 7, "seed": 0, "diverged": "not finite"})
+    first, second = summary(rows)
+    assert (first["test"], first["spread"], first["seeds"]) == (3.0, pytest.approx(np.sqrt(7)), 3)
+    assert (second["test"], second["spread"]) == (4.0, None)
+    assert few_labels.keep_best([rows[-1]], Path("nowhere")) is None
+
+
+def test_methods_differ_in_what_the_autoencoder_is_trained_with() -> None:
+    experiment = preset("snli-entailment")
+    assert isinstance(experiment, Classification)
+    plain = few_labels.settings_of(experiment, "ae", 3)
+    regularized = few_labels.settings_of(experiment, "arae", 3)
+    assert not plain.adversarial and regularized.adversarial
+    assert plain.seed == regularized.seed == 3 and plain.data.label == ""
+    assert Cell("ae", 30, 3).name == "ae-30-3"
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on(storage: Path, tracking_uri: str) -> None:
+    """The driver is killed once a classifier is done; the same command trains the others only."""
+    asked = command("classify.py", storage, tracking_uri, "--labels", "9,30", "--run-name", "killed")
+    asked = [word for i, word in enumerate(asked) if "--samples" not in (word, asked[i - 1])]
+    results = storage / "classifications" / "killed" / "results"
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    process = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not list(results.glob("*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {file: file.stat().st_mtime_ns for file in results.glob("*.json")}
+    out = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    assert all(file.stat().st_mtime_ns == before for file, before in done.items())
+    assert len(result(out)["rows"]) == 6 and len(list(results.glob("*.json"))) == 6
