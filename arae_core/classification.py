@@ -191,11 +191,8 @@ class SentenceClassifier:
 def train_classifier(
     classifier: SentenceClassifier, labelled: LabelledStore, store: TokenStore | None, *, until: int, every: int
 ) -> Iterator[Report]:
-    """Train to step `until` on the labelled examples and, where there are any, on a store of sentences without labels,
-    yielding at each multiple of `every` and at the end. The supervised step has an optimizer of its own.
-
-    The supervised steps begin after head.start of the iterations to `until`, also where there is nothing before them,
-    and from then on the autoencoder's iterations stay where head.joint says so.
+    """Train from `state.step` to step `until` on the labelled examples and, where there is one, on a store of sentences
+    without labels, yielding at each multiple of `every` and at the end. The supervised step has its own optimizer.
 
     Raises FloatingPointError where a loss or a weight is no longer finite.
     """
@@ -206,27 +203,20 @@ def train_classifier(
     parameters = [*state.modules["encoder"].parameters(), *classifier.head.parameters()]
     optimizer = make_optimizer(settings, parameters)
 
-    begin = round(settings.start * until)
-
     def step() -> Scalars:
-        if state.step < begin:
-            assert feed is not None
-            return iteration(state, feed, parallel)
         rows = np.random.default_rng((state.settings.seed, SUPERVISED, state.step)).integers(
             len(labelled), size=min(settings.batch_size, len(labelled))
         )
         scalars = supervise(classifier, optimizer, labelled, rows)
-        if feed is None or not settings.joint:
+        if feed is None:
             state.step += 1
             return scalars
         return scalars | iteration(state, feed, parallel)
 
     state.modules.train()
-    if store is None:
-        state.step = max(state.step, begin)
     while state.step < until:
         first, started = state.step, time.perf_counter()
-        stop = min(until, (first // every + 1) * every, begin if first < begin else until)
+        stop = min(until, (first // every + 1) * every)
         scalars = means(step, stop - first, parallel, state)
         scalars["ms_per_iteration"] = 1000 * (time.perf_counter() - started) / (stop - first)
         yield Report(stop, scalars)

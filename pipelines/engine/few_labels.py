@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from arae_core.config import Head
 from pipelines.engine.cluster import Room, check_fits, use_gpu
 from pipelines.engine.records import read_record, write_record
 from pipelines.engine.trainer import FailedError, Share
@@ -75,15 +76,67 @@ def share_of(room: Room, cells: int, device: str) -> Share:
     return Share(1, 1.0 if room.attached else max(1.0, room.cpus // at_once), gpus)
 
 
-def train_cell(cell: Cell, plan: Plan, cpus: float, device: str, board: Any) -> Row:
-    """Train one classifier, keep it as it was at its best evaluation, and write its row beside it."""
+def steps_of(experiment: Experiment, head: Head, sentences: int) -> tuple[int, int]:
+    """The iteration at which the supervised steps begin, and the last."""
+    from arae_core.training import total_iterations
+
+    end = total_iterations(experiment, sentences)
+    return round(head.start * end), end
+
+
+def train_autoencoder(method: str, seed: int, plan: Plan, cpus: float, device: str, board: Any) -> str | None:
+    """Train the autoencoder that all classifiers of a method and a seed start from, or go on with it: its checkpoint.
+
+    None where they start from nothing: of method supervised, and where head.start is 0.
+    """
+    import torch
+
+    from arae_core.checkpoint import load_checkpoint, save_checkpoint
+    from arae_core.state import TrainingState
+    from arae_core.training import train
+    from pipelines.engine.worker import core_settings
+    from pipelines.experiment.corpora import Corpus
+    from pipelines.tracking.runs import Tracker, start_or_resume_child
+
+    torch.set_num_threads(max(1, int(cpus)))
+    experiment, corpus = classification_of(plan.settings), Corpus.load(Path(plan.corpus))
+    asked, store = settings_of(experiment, method, seed), corpus.store("train")
+    begin, _ = steps_of(asked, experiment.head, len(store))
+    if method == "supervised" or begin == 0:
+        return None
+    name = f"{method}-{seed}"
+    folder = Path(plan.folder, "autoencoders", name)
+    settings = core_settings(asked)
+    if (folder / "manifest.json").is_file():
+        state, _, _ = load_checkpoint(folder, device, settings=settings)
+    else:
+        state = TrainingState.new(settings, corpus.shape, device)
+    params = {**plan.settings, "method": method, "seed": seed}
+    run_id = start_or_resume_child(plan.tracking_uri, plan.experiment, plan.run_id, name, params=params)
+    tracker = Tracker(plan.tracking_uri, run_id)
+    every = experiment.evaluate_every
+    for report in train(state, store, until=begin, every=min(experiment.log_every, every)):
+        tracker.log(report.step, report.scalars)
+        board.pin.remote(name, {"step": report.step, "end": begin})
+        if report.step % every == 0 or report.step == begin:
+            save_checkpoint(folder, state, corpus.vocabulary)
+            tracker.flush()  # only now: what a lost process does again is not in MLflow
+    tracker.finish()
+    return str(folder)
+
+
+def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, device: str, board: Any) -> Row:
+    """Train one classifier, keep it as it was at its best evaluation, and write its row beside it.
+
+    autoencoder: the checkpoint to start from, if any.
+    """
     import torch
 
     from arae_core.batches import TokenStore
+    from arae_core.checkpoint import load_checkpoint
     from arae_core.classification import SentenceClassifier, train_classifier
     from arae_core.labelled import load_labelled
     from arae_core.state import TrainingState
-    from arae_core.training import total_iterations
     from pipelines.engine.worker import core_settings
     from pipelines.experiment.corpora import Corpus
     from pipelines.tracking.runs import Tracker, start_or_resume_child
@@ -105,17 +158,20 @@ def train_cell(cell: Cell, plan: Plan, cpus: float, device: str, board: Any) -> 
         params={**plan.settings, "method": cell.method, "labels": cell.labels, "seed": cell.seed},
     )
     tracker = Tracker(plan.tracking_uri, run_id)
-    state = TrainingState.new(core_settings(asked), corpus.shape, device)
+    if autoencoder is None:
+        state = TrainingState.new(core_settings(asked), corpus.shape, device)
+    else:
+        state, _, _ = load_checkpoint(Path(autoencoder), device, settings=core_settings(asked))
     classifier = SentenceClassifier.new(state, experiment.head, plan.sentences, plan.classes, corpus.vocabulary)
-    end, every = total_iterations(asked, len(store)), experiment.evaluate_every
+    begin, end = steps_of(asked, experiment.head, len(store))
+    state.step, every = begin, experiment.evaluate_every
     best: tuple[float, int, dict[str, Any]] = (-1.0, 0, {})
-    unlabelled = None if cell.method == "supervised" else store
+    unlabelled = store if cell.method != "supervised" and experiment.head.joint else None
     try:
         for report in train_classifier(classifier, some, unlabelled, until=end, every=min(experiment.log_every, every)):
             tracker.log(report.step, report.scalars)
-            board.pin.remote(cell.name, {"step": report.step, "end": end})
-            supervised = "classification_loss" in report.scalars
-            if supervised and (report.step % every == 0 or report.step == end):
+            board.pin.remote(cell.name, {"step": report.step - begin, "end": end - begin})
+            if report.step % every == 0 or report.step == end:
                 accuracy = classifier.accuracy(chosen_on)
                 tracker.log(report.step, {"validation_accuracy": 100 * accuracy})
                 tracker.flush()
@@ -166,9 +222,13 @@ def train_cells(
         ended(row)
     left = [cell for cell in cells if cell not in rows]
     share, board = share_of(room, len(left), experiment.device), open_board()
-    task = ray.remote(train_cell).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=experiment.max_failures)
-    device = "cuda" if share.gpus else "cpu"
-    running = {task.remote(cell, plan, share.cpus, device, board): cell for cell in left}
+    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": experiment.max_failures}
+    first: Any = ray.remote(train_autoencoder).options(**options)
+    then: Any = ray.remote(train_cell).options(**options)
+    where = (share.cpus, "cuda" if share.gpus else "cpu", board)
+    starts = {start: first.remote(*start, plan, *where) for start in dict.fromkeys((c.method, c.seed) for c in left)}
+    running = {then.remote(cell, plan, starts[cell.method, cell.seed], *where): cell for cell in left}
+    before = [f"{method}-{seed}" for method, seed in starts]
     while running:
         ready, _ = ray.wait(list(running), timeout=0.5)
         for reference in ready:
@@ -179,8 +239,9 @@ def train_cells(
                 raise FailedError(f"{cell.name}: {_first_line(error)}; the others' results are kept") from None
             ended(rows[cell])
         notes = ray.get(board.read.remote())
-        done = sum(notes[c.name]["step"] / notes[c.name]["end"] for c in running.values() if c.name in notes)
-        progress((len(rows) + done) / len(cells))
+        under_way = [notes[name] for name in (*(cell.name for cell in running.values()), *before) if name in notes]
+        done = len(rows) + sum(note["step"] / note["end"] for note in under_way)
+        progress(done / (len(cells) + len(before)))
     return [rows[cell] for cell in cells]
 
 
@@ -211,7 +272,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
 
 
 def keep_best(rows: Sequence[Row], folder: Path) -> Path | None:
-    """The classifier with the best validation accuracy, which alone is kept."""
+    """The classifier with the best validation accuracy, which alone is kept of all that lies in the folder."""
     found = [row for row in rows if "validation" in row]
     if not found:
         return None
@@ -220,6 +281,7 @@ def keep_best(rows: Sequence[Row], folder: Path) -> Path | None:
     for other in (folder / "classifiers").iterdir():
         if other.name != name:
             shutil.rmtree(other)
+    shutil.rmtree(folder / "autoencoders", ignore_errors=True)
     return folder / "classifiers" / name
 
 

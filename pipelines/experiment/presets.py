@@ -94,15 +94,30 @@ def snli() -> Experiment:
 def yelp() -> Experiment:
     """Sentences of Yelp reviews with their sentiment, tokenised already (Shen et al. 2017).
 
-    Against `paper_yelp`: the settings of `snli`, one decoder that is told the class, and a tenth of lambda_2, for at 1
-    the code of `grammar_sentiment` kept nothing at all.
+    Against `paper_yelp`: one decoder that is told the class, codes of the greatest states, open forget gates and Adam,
+    with which the autoencoder learns several times as fast; words dropped from the encoder's input, noise that stays,
+    LayerNorm, and less of lambda_2, for at 1 the code of `grammar_sentiment` kept nothing at all.
     """
     base = snli()
     return replace(
         base,
         name="yelp",
+        initialization="remembering",
         vocabulary=Vocabulary(tokenizer="spaces", size=10_000),
-        encoder=replace(base.encoder, adversarial_weight=0.05, attribute_weight=0.1),
+        encoder=Encoder(
+            embedding=128,
+            hidden=(128,),
+            pooling="max",
+            word_dropout=0.1,
+            adversarial_weight=0.05,
+            attribute_weight=0.3,
+            learning_rate=4e-3,
+        ),
+        decoder=Decoder(embedding=128, hidden=(128,), learning_rate=4e-3),
+        code=Code(size=128, noise=0.03),
+        generator=replace(base.generator, noise_size=32, hidden=(128, 128)),
+        critic=replace(base.critic, hidden=(128, 128)),
+        classifier=Classifier(hidden=(128, 128)),
         data=YELP,
     )
 
@@ -255,12 +270,12 @@ def grammar_entailment() -> Classification:
         **values
         | {
             "name": "grammar-entailment",
-            "iterations": 1000,
+            "iterations": 1800,
             "evaluate_every": 100,
             "initialization": "remembering",
             "encoder": replace(base.encoder, pooling="max"),
             "data": Data(source="grammar", size=20_000, label="entailment"),
-            "head": Head(hidden=(128,)),
+            "head": Head(hidden=(128,), start=2 / 3, joint=False),
         }
     )
 
@@ -270,6 +285,7 @@ def snli_entailment() -> Classification:
     past the thirtieth are not read.
 
     Against `snli`: smaller parts, for the encoder has to learn from thousands of pairs, not from hundreds of thousands.
+    The autoencoder learns first and alone, then the encoder is fine-tuned: with both at once it got no better.
     """
     base = snli()
     values = {f.name: getattr(base, f.name) for f in fields(Experiment)}
@@ -278,8 +294,8 @@ def snli_entailment() -> Classification:
         | {
             "name": "snli-entailment",
             "longest": 30,
-            "iterations": 3000,
-            "evaluate_every": 300,
+            "iterations": 4500,
+            "evaluate_every": 250,
             "initialization": "remembering",
             "encoder": Encoder(
                 embedding=128,
@@ -294,6 +310,7 @@ def snli_entailment() -> Classification:
             "generator": replace(base.generator, noise_size=32, hidden=(128, 128)),
             "critic": replace(base.critic, hidden=(128, 128)),
             "data": replace(SNLI, label="label"),
+            "head": Head(dropout=0.3, start=2 / 3, joint=False),
         }
     )
 

@@ -128,22 +128,6 @@ def test_with_sentences_the_autoencoder_learns_as_well_without_them_it_does_not(
         assert ("reconstruction_loss" in reports[0].scalars) == (sentences_without_labels is not None)
 
 
-@pytest.mark.parametrize("joint", [True, False])
-def test_the_supervised_steps_begin_when_they_are_to(joint: bool) -> None:
-    store = store_of("text")
-    assert isinstance(store, TokenStore)
-    made = classifier(head=Head(hidden=(5,), batch_size=7, start=0.6, joint=joint))
-    reports = list(train_classifier(made, labelled(), store, until=10, every=4))
-    assert [report.step for report in reports] == [4, 6, 8, 10]
-    assert ["classification_loss" in report.scalars for report in reports] == [False, False, True, True]
-    assert ["reconstruction_loss" in report.scalars for report in reports] == [True, True, joint, joint]
-
-
-def test_without_sentences_there_is_nothing_before_the_supervised_steps() -> None:
-    made = classifier(head=Head(hidden=(5,), batch_size=7, start=0.6))
-    assert [report.step for report in train_classifier(made, labelled(), None, until=10, every=4)] == [8, 10]
-
-
 def test_the_seed_decides_everything() -> None:
     def trained(seed: int) -> dict[str, Any]:
         made = classifier(head=Head(hidden=(5,), dropout=0.4, batch_size=7), seed=seed)
