@@ -5,12 +5,11 @@ decoder, y an attribute, p_u(y | c) its classifier, m the batch size, k the crit
 examples of this rank, D numbers in a code.
 """
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from arae_core.batches import Batch, Feed, TextBatch, moved
+from arae_core.cross_alignment import align
 from arae_core.losses import (
     classifier_loss,
     critic_loss,
@@ -46,6 +45,8 @@ def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
         scalars |= confuse_generator(state, parallel)
     if state.hides_attribute:
         scalars |= hide(state, feed.confuse(step), parallel)
+    if state.aligns_decoders:
+        scalars |= align(state, feed.confuse(step), parallel)
     state.step += 1
     return scalars
 
@@ -65,7 +66,7 @@ def reconstruct(state: TrainingState, batch: Batch, targets: int, parallel: Para
             code = code + state.noise * state.normal(len(batch), code.shape[1], parallel)
         nll = state.decoder.nll(write, code)
     loss = reconstruction_loss(nll, targets, parallel.world)
-    norm = _update(state, ("encoder", "decoder"), loss, parallel)
+    norm = state.update(("encoder", "decoder"), loss, parallel)
     return {"reconstruction_loss": loss.detach(), "gradient_norm": norm}
 
 
@@ -90,7 +91,7 @@ def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) ->
             penalty = gradient_penalty(state.critic, c, c_fake, mix)
             loss = loss + settings.penalty * penalty
             scalars["gradient_penalty"] = penalty.detach()
-        _update(state, ("critic",), loss, parallel)
+        state.update(("critic",), loss, parallel)
         if settings.objective == "wgan-clip":
             with torch.no_grad():
                 for weight in state.critic.parameters():
@@ -108,7 +109,7 @@ def confuse_encoder(state: TrainingState, batch: Batch, parallel: Parallel) -> S
     with state.autocast():
         code = state.encoder(batch)
     loss = encoder_loss(state.critic(code.to(state.dtype)))
-    _update(state, ("encoder",), state.settings.encoder.adversarial_weight * loss, parallel)
+    state.update(("encoder",), state.settings.encoder.adversarial_weight * loss, parallel)
     return {"encoder_loss": loss.detach()}
 
 
@@ -118,7 +119,7 @@ def confuse_generator(state: TrainingState, parallel: Parallel) -> Scalars:
         return {}
     rows = state.settings.batch_size // parallel.world
     loss = generator_loss(state.critic(state.generator(state.normal(rows, state.generator.noise_size, parallel))))
-    _update(state, ("generator",), loss, parallel)
+    state.update(("generator",), loss, parallel)
     state.update_average()
     return {"generator_loss": loss.detach()}
 
@@ -131,7 +132,7 @@ def classify(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
         code = state.encoder(batch)
     logits = state.modules["classifier"](code.to(state.dtype))
     loss = classifier_loss(logits, labels)
-    _update(state, ("classifier",), loss, parallel)
+    state.update(("classifier",), loss, parallel)
     return {
         "classifier_loss": loss.detach(),
         "classifier_accuracy": (logits.argmax(1) == labels).to(state.dtype).mean(),
@@ -144,7 +145,7 @@ def hide(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
     with state.autocast():
         code = state.encoder(batch)
     loss = hiding_loss(state.modules["classifier"](code.to(state.dtype)), moved(batch.labels, state.device))
-    _update(state, ("encoder",), state.settings.encoder.attribute_weight * loss, parallel)
+    state.update(("encoder",), state.settings.encoder.attribute_weight * loss, parallel)
     return {"hiding_loss": loss.detach()}
 
 
@@ -162,16 +163,3 @@ def _with_words_dropped(state: TrainingState, batch: TextBatch, share: float, pa
     # drawn for the longest sentence there may be: what one rank draws does not depend on the lengths that it has
     uniform = state.uniform(len(batch), state.settings.longest + 1, parallel)
     return corrupted(batch, share, state.shape.unknown, uniform)
-
-
-def _update(state: TrainingState, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> Tensor:
-    """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping."""
-    parameters = [p for part in parts for p in state.modules[part].parameters()]
-    loss.backward(inputs=parameters)
-    parallel.average_gradients(parameters)
-    clip = state.settings.gradient_clip if "encoder" in parts else 0.0
-    norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
-    for part in parts:
-        state.optimizers[part].step()
-        state.optimizers[part].zero_grad()
-    return norm

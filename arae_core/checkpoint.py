@@ -204,7 +204,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 def _load_weights(state: TrainingState, weights: dict[str, Tensor], folder: Path) -> None:
     missing = state.modules.load_state_dict(weights, strict=False)
-    optional = ("average", "critic", "classifier")
+    optional = ("average", "critic", "classifier", "aligner")
     fresh = [name for name in missing.missing_keys if name.split(".")[0] not in optional]
     if fresh or any(name.split(".")[0] not in optional for name in missing.unexpected_keys):
         raise ValueError(f"{folder} has other tensors than its settings say: {(fresh + missing.unexpected_keys)[:3]}")

@@ -18,7 +18,13 @@ OUTPUTS = ("linear", "tanh", "sphere")
 INITIALIZATIONS = ("default", "remembering", "released")
 POOLINGS = ("last", "mean", "max")
 PRECISIONS = ("float32", "bfloat16", "float64")
-OF_CLASSES = ("encoder.attribute_weight", "decoder.conditioning", "decoder.attribute_embedding", "classifier.*")
+OF_CLASSES = (
+    "encoder.attribute_weight",
+    "decoder.conditioning",
+    "decoder.attribute_embedding",
+    "decoder.alignment_weight",
+    "classifier.*",
+)
 """Settings of Algorithm 2 alone."""
 
 
@@ -112,6 +118,9 @@ class Decoder(Trained):
     with one output layer for all, as released). Only with labelled data."""
     attribute_embedding: int = 64
     """Width of that vector."""
+    alignment_weight: float = 0.0
+    """Weight of cross-alignment, a baseline (Shen et al. 2017): the states on its own words as of another class are to
+    look like those on real sentences of that class; 0: none. Only with labelled data and embedding."""
     logits_per_pixel: int = 1
     """1: the logit of a white pixel. 2: one logit for black and one for white, as published (images)."""
     learning_rate: float = 1e-3
@@ -122,6 +131,11 @@ class Decoder(Trained):
         widths("decoder.hidden", self.hidden, 1)
         within("decoder.word_dropout", self.word_dropout, 0.0, 1.0)
         one_of("decoder.conditioning", self.conditioning, CONDITIONINGS)
+        at_least("decoder.alignment_weight", self.alignment_weight, 0.0)
+        if self.alignment_weight and self.conditioning != "embedding":
+            raise ValueError(
+                f"decoder.conditioning must be embedding with a decoder.alignment_weight, got {self.conditioning!r}"
+            )
         at_least("decoder.attribute_embedding", self.attribute_embedding, 1)
         require(self.logits_per_pixel in (1, 2), "decoder.logits_per_pixel", self.logits_per_pixel, "1 or 2")
         one_of("decoder.normalization", self.normalization, NORMALIZATIONS)
@@ -344,7 +358,7 @@ def ignored(settings: Settings) -> dict[str, str]:
         why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"
     if settings.critic.objective != "wgan-clip":
         why["critic.clip"] = f"critic.objective is {settings.critic.objective}"
-    if settings.encoder.attribute_weight == 0:
+    if settings.encoder.attribute_weight == settings.decoder.alignment_weight == 0:
         why["classifier.*"] = "encoder.attribute_weight is 0"
     if settings.decoder.conditioning == "separate":
         why["decoder.attribute_embedding"] = "decoder.conditioning is separate"

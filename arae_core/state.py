@@ -1,6 +1,7 @@
 """TrainingState: everything that a run is at one moment. Saved and loaded, the run goes on bit for bit."""
 
 import copy
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -9,10 +10,14 @@ from torch import Tensor, nn
 
 from arae_core.code_space import Classifier, Critic, make_generator
 from arae_core.config import Settings, Trained
+from arae_core.cross_alignment import SequenceDiscriminators
 from arae_core.image import ImageDecoder, ImageEncoder
 from arae_core.parallel import Parallel
 from arae_core.shapes import Shape, TextShape
 from arae_core.text import SeparateDecoders, TextDecoder, TextEncoder
+
+OPTIMIZER_OF = {"aligner": "classifier"}
+"""Parts that have another one's optimizer settings."""
 
 
 class Encoder(Protocol):
@@ -36,7 +41,8 @@ class TrainingState:
     rows, so that all ranks stay in the same state and any number of ranks computes the same.
 
     Attributes: settings, shape, device, dtype, step; encoder, decoder, generator, critic (also by name in `modules`,
-    where "average" is the generator's moving average, if there is one, and "classifier" is that of labelled data);
+    where "average" is the generator's moving average, if there is one, "classifier" is that of labelled data, and
+    "aligner" the discriminators of cross-alignment);
     optimizers by the same names; draws.
     """
 
@@ -64,6 +70,8 @@ class TrainingState:
                 self.modules["critic"] = self.critic
             if isinstance(shape, TextShape) and shape.classes and settings.encoder.attribute_weight:
                 self.modules["classifier"] = Classifier(settings, len(shape.classes))
+            if isinstance(shape, TextShape) and shape.classes and settings.decoder.alignment_weight:
+                self.modules["aligner"] = SequenceDiscriminators(settings.decoder.hidden[-1], len(shape.classes))
             if settings.initialization == "released":
                 _initialize_as_released(self.modules)
             elif settings.initialization == "remembering":
@@ -72,8 +80,8 @@ class TrainingState:
             self.modules["average"] = copy.deepcopy(self.generator).requires_grad_(False)
         self.modules.to(self.device, self.dtype)
         self.optimizers = {
-            part: make_optimizer(getattr(settings, part), list(self.modules[part].parameters()))
-            for part in ("encoder", "decoder", "generator", "critic", "classifier")
+            part: make_optimizer(getattr(settings, OPTIMIZER_OF.get(part, part)), list(self.modules[part].parameters()))
+            for part in ("encoder", "decoder", "generator", "critic", "classifier", "aligner")
             if part in self.modules and list(self.modules[part].parameters())
         }
         self.draws = torch.Generator(self.device).manual_seed(settings.seed)
@@ -87,6 +95,11 @@ class TrainingState:
     def hides_attribute(self) -> bool:
         """Whether there are steps (2b) and (3b): labelled data, and encoder.attribute_weight is not 0."""
         return "classifier" in self.modules
+
+    @property
+    def aligns_decoders(self) -> bool:
+        """Whether there is cross-alignment: labelled data, and decoder.alignment_weight is not 0."""
+        return "aligner" in self.modules
 
     @property
     def noise(self) -> float:
@@ -113,6 +126,18 @@ class TrainingState:
         if self.settings.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    def update(self, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> Tensor:
+        """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping."""
+        parameters = [p for part in parts for p in self.modules[part].parameters()]
+        loss.backward(inputs=parameters)
+        parallel.average_gradients(parameters)
+        clip = self.settings.gradient_clip if "encoder" in parts else 0.0
+        norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
+        for part in parts:
+            self.optimizers[part].step()
+            self.optimizers[part].zero_grad()
+        return norm
 
     @torch.no_grad()
     def update_average(self) -> None:

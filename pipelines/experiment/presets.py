@@ -5,6 +5,7 @@
     snli, yelp, mnist          our better defaults
     paper-snli, paper-yelp, paper-mnist    as published
     snli-ae, snli-aae          baselines of snli
+    yelp-ae, yelp-aligned      baselines of yelp
     grammar-entailment, snli-entailment    pairs of sentences to classify, with few labels
 
 Baselines of any preset by settings alone: `--critic.objective none` is the plain autoencoder, `--generator.kind
@@ -315,6 +316,16 @@ def snli_entailment() -> Classification:
     )
 
 
+def yelp_ae() -> Experiment:
+    """The plain autoencoder of `yelp`: its decoder is told the class, nothing hides it from the code."""
+    return with_settings(yelp(), {"name": "yelp-ae", "critic.objective": "none", "encoder.attribute_weight": 0.0})
+
+
+def yelp_aligned() -> Experiment:
+    """The Cross-Aligned autoencoder (Shen et al. 2017) with the parts of `yelp`."""
+    return with_settings(yelp_ae(), {"name": "yelp-aligned", "decoder.alignment_weight": 1.0})
+
+
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "grammar": grammar,
     "grammar-sentiment": grammar_sentiment,
@@ -327,6 +338,8 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "paper-mnist": paper_mnist,
     "snli-ae": snli_ae,
     "snli-aae": snli_aae,
+    "yelp-ae": yelp_ae,
+    "yelp-aligned": yelp_aligned,
     "grammar-entailment": grammar_entailment,
     "snli-entailment": snli_entailment,
 }

@@ -23,6 +23,7 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
         "image": ("image", 20, {}),
         "two classes, separate decoders": ("labelled", 20, {"decoder.conditioning": "separate"}),
         "three classes": ("three", 3, {}),
+        "three classes, aligned": ("three", 5, {"decoder.alignment_weight": 0.5, "critic.objective": "none"}),
         "text plain": ("text", 5, {"critic.objective": "none"}),
         "text AAE": ("text", 3, {"generator.kind": "gaussian"}),
         "image, encoder each critic step": ("image", 3, {"encoder.adversarial_each_critic_step": True}),

@@ -1,0 +1,88 @@
+"""The Cross-Aligned autoencoder (Shen et al. 2017), with which the paper compares transfer: no critic of the code, but
+discriminators of what the decoder does.
+
+The decoder's states while it reads real sentences of a class, and while it reads its own words as it says sentences of
+another class again as of that one, are to look alike. Its own words are soft, so that gradients pass through them: the
+mean of the word vectors under a sharpened distribution. Symbols as in `algorithm`; the discriminators are trained
+with the optimizer of `classifier`.
+
+Shapes: B sentences, T tokens with one mark, H units of the decoder, D numbers in a code, K classes.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from arae_core.batches import Batch, TextBatch, moved
+from arae_core.parallel import Parallel
+from arae_core.text import TextDecoder
+
+if TYPE_CHECKING:
+    from arae_core.state import TrainingState
+
+SHARPNESS = 0.1
+"""Temperature of the decoder's own, soft words."""
+WIDTHS, CHANNELS = (1, 2, 3, 4, 5), 64
+"""Tokens that the discriminators' filters span, and filters of each width."""
+
+
+class SequenceDiscriminators(nn.Module):
+    """A convolutional network a class (Kim 2014): are these the decoder's states on real sentences of that class?"""
+
+    def __init__(self, hidden: int, classes: int) -> None:
+        super().__init__()
+        # so much padding that every filter sees nothing but zeros somewhere: then more of them change nothing
+        self.filters = nn.ModuleList(
+            nn.ModuleList(nn.Conv1d(hidden, CHANNELS, width, padding=width) for width in WIDTHS) for _ in range(classes)
+        )
+        self.outputs = nn.ModuleList(nn.Linear(CHANNELS * len(WIDTHS), 1) for _ in range(classes))
+
+    def forward(self, states: Tensor, classes: Tensor) -> Tensor:
+        """Scores [B] of states[B, T, H], each by the network of its class, classes[B]."""
+        across, scores = states.transpose(1, 2), []
+        for filters, output in zip(self.filters, self.outputs, strict=True):
+            assert isinstance(filters, nn.ModuleList)
+            found = [F.leaky_relu(each(across)).amax(2) for each in filters]
+            scores.append(output(torch.cat(found, 1)).squeeze(1))
+        return torch.stack(scores, 1).gather(1, classes[:, None]).squeeze(1)
+
+
+def self_fed(decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, steps: int) -> Tensor:
+    """States [B, steps, H] of the decoder on its own soft words, for code[B, D] and labels[B] (in main memory)."""
+    fed = decoder.conditioned(code, labels)
+    word = decoder.embedding(torch.full((len(code),), start, device=code.device))
+    state: tuple[Tensor, Tensor] | None = None
+    states = []
+    for _ in range(steps):
+        hidden, state = decoder.lstm(torch.cat([word, fed.to(word.dtype)], 1)[:, None], state)
+        states.append(hidden)
+        word = (decoder.output(hidden[:, 0]) / SHARPNESS).softmax(1).to(word.dtype) @ decoder.embedding.weight
+    return torch.cat(states, 1)
+
+
+def align(state: "TrainingState", batch: Batch, parallel: Parallel) -> dict[str, Tensor]:
+    """The discriminators learn to tell the two kinds of states apart, then encoder and decoder to make them alike:
+
+    xi <- grad of -mean log D_y(h) - mean log(1 - D_y'(h~)); phi, psi <- grad of -weight mean log D_y'(h~)
+
+    h: states on the sentences themselves, of class y. h~: states as they are said again as of the next class, y'.
+    """
+    assert isinstance(batch, TextBatch) and batch.labels is not None
+    decoder, discriminators = state.decoder, state.modules["aligner"]
+    assert isinstance(decoder, TextDecoder) and isinstance(discriminators, SequenceDiscriminators)
+    other = (batch.labels + 1) % len(discriminators.outputs)
+    with state.autocast():
+        code = state.encoder(batch)
+        real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))
+        own = self_fed(decoder, code, other, int(batch.source[0, 0]), batch.source.shape[1])
+    there = torch.arange(real.shape[1], device=real.device) < moved(batch.lengths, real.device)[:, None]
+    real, own = (states.to(state.dtype) * there[:, :, None] for states in (real, own))
+    own_class, other_class = moved(batch.labels, real.device), moved(other, real.device)
+    told_apart = F.softplus(-discriminators(real.detach(), own_class)).mean()
+    told_apart = told_apart + F.softplus(discriminators(own.detach(), other_class)).mean()
+    state.update(("aligner",), told_apart, parallel)
+    alike = F.softplus(-discriminators(own, other_class)).mean()
+    state.update(("encoder", "decoder"), state.settings.decoder.alignment_weight * alike, parallel)
+    return {"discriminator_loss": told_apart.detach(), "alignment_loss": alike.detach()}

@@ -1,0 +1,132 @@
+"""The cross-aligned baseline: soft words, discriminators, and its two updates."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from arae_core import cross_alignment
+from arae_core.algorithm import iteration
+from arae_core.batches import Feed, TextBatch
+from arae_core.config import Decoder
+from arae_core.cross_alignment import SequenceDiscriminators, align, self_fed
+from arae_core.parallel import Parallel
+from arae_core.state import TrainingState
+from arae_core.text import TextDecoder
+from tests.arae_core.small import THREE, new_state, settings_of, store_of, weights
+
+CHANGES: dict[str, Any] = {
+    "decoder.alignment_weight": 0.7,
+    "critic.objective": "none",
+    "encoder.attribute_weight": 0.0,
+    "gradient_clip": 0.0,
+    **{f"{part}.optimizer": "sgd" for part in ("encoder", "decoder", "classifier")},
+    **{f"{part}.learning_rate": 0.1 for part in ("encoder", "decoder", "classifier")},
+}
+
+
+def made() -> tuple[TrainingState, TextBatch]:
+    settings = settings_of("three", CHANGES)
+    state = new_state(settings, "three")
+    batch = Feed(store_of("three"), THREE, settings.batch_size, settings.seed).confuse(0)
+    assert isinstance(batch, TextBatch)
+    return state, batch
+
+
+def code_of(count: int) -> Tensor:
+    return torch.randn(count, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_sharp_words_are_the_most_probable_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_alignment, "SHARPNESS", 1e-7)
+    state, _ = made()
+    decoder = state.decoder
+    assert isinstance(decoder, TextDecoder)
+    code, labels = code_of(5), torch.tensor([0, 1, 2, 0, 1])
+    found = self_fed(decoder, code, labels, THREE.start, 6)
+    words, fed = torch.full((5, 1), THREE.start), decoder.conditioned(code, labels)
+    for _ in range(5):
+        hidden, _ = decoder(words, fed)
+        words = torch.cat([words, decoder.output(hidden[:, -1]).argmax(1, keepdim=True)], 1)
+    torch.testing.assert_close(found, decoder(words, fed)[0])
+
+
+def test_soft_words_are_means_of_word_vectors() -> None:
+    state, _ = made()
+    decoder = state.decoder
+    assert isinstance(decoder, TextDecoder)
+    code, labels = code_of(3), torch.tensor([2, 0, 1])
+    found = self_fed(decoder, code, labels, THREE.start, 2)
+    first, _ = decoder(torch.full((3, 1), THREE.start), decoder.conditioned(code, labels))
+    torch.testing.assert_close(found[:, :1], first)
+    chances = (decoder.output(first[:, 0]) / 0.1).softmax(1)
+    word = sum(chances[:, i : i + 1] * decoder.embedding.weight[i] for i in range(THREE.vocabulary))
+    assert isinstance(word, Tensor)
+    _, memory = decoder(torch.full((3, 1), THREE.start), decoder.conditioned(code, labels))
+    second, _ = decoder.lstm(torch.cat([word, decoder.conditioned(code, labels)], 1)[:, None], memory)
+    torch.testing.assert_close(found[:, 1:], second)
+
+
+def test_a_discriminator_a_class_that_padding_does_not_move() -> None:
+    torch.manual_seed(0)
+    both = SequenceDiscriminators(13, 3).double()
+    states, classes = torch.randn(4, 6, 13, dtype=torch.float64), torch.tensor([2, 0, 0, 1])
+    scores = both(states, classes)
+    torch.testing.assert_close(both(F.pad(states, (0, 0, 0, 5)), classes), scores)
+    for i, y in enumerate(classes):
+        torch.testing.assert_close(both(states[i : i + 1], y[None])[0], scores[i])
+    assert not torch.allclose(both(states, (classes + 1) % 3), scores)
+    scores[0].backward()
+    moved = [any(p.grad is not None and p.grad.any() for p in net.parameters()) for net in both.filters]
+    assert moved == [False, False, True]
+
+
+def test_both_updates_are_gradient_descent_on_what_is_written() -> None:
+    state, batch = made()
+    decoder, judges = state.decoder, state.modules["aligner"]
+    assert isinstance(decoder, TextDecoder) and batch.labels is not None
+    there = (torch.arange(batch.source.shape[1]) < batch.lengths[:, None])[:, :, None]
+    other = (batch.labels + 1) % 3
+
+    def states() -> tuple[Tensor, Tensor]:
+        code = state.encoder(batch)
+        real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))
+        return real * there, self_fed(decoder, code, other, THREE.start, batch.source.shape[1]) * there
+
+    real, own = (each.detach() for each in states())
+    right = judges(real, batch.labels).sigmoid().log().mean() + (1 - judges(own, other).sigmoid()).log().mean()
+    names = [name for name, _ in judges.named_parameters()]
+    steps = torch.autograd.grad(-right, list(judges.parameters()))
+    expected = {f"aligner.{n}": p.detach() - 0.1 * g for n, p, g in zip(names, judges.parameters(), steps, strict=True)}
+    before = weights(state)
+
+    scalars = align(state, batch, Parallel())
+    after = weights(state)
+    assert float(scalars["discriminator_loss"]) == pytest.approx(-float(right.detach()), abs=1e-12)
+    for name, value in expected.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-12)
+
+    state.modules.load_state_dict({**before, **expected})  # the discriminators as the second update met them
+    alike = -judges(states()[1], other).sigmoid().log().mean()
+    assert float(scalars["alignment_loss"]) == pytest.approx(float(alike.detach()), abs=1e-12)
+    parts = {n: p for n, p in state.modules.named_parameters() if n.startswith(("encoder.", "decoder."))}
+    gradients = torch.autograd.grad(0.7 * alike, list(parts.values()), allow_unused=True)
+    for (name, parameter), gradient in zip(parts.items(), gradients, strict=True):
+        moved = parameter.detach() - 0.1 * (0 if gradient is None else gradient)
+        torch.testing.assert_close(after[name], moved, rtol=0, atol=1e-12)
+
+
+def test_it_is_a_step_of_the_iteration_where_it_is_asked_for() -> None:
+    for weight in (0.0, 0.7):
+        settings = settings_of("three", CHANGES | {"decoder.alignment_weight": weight})
+        state = new_state(settings, "three")
+        feed = Feed(store_of("three"), THREE, settings.batch_size, settings.seed)
+        scalars = iteration(state, feed, Parallel())
+        assert ("alignment_loss" in scalars) == ("aligner" in state.modules) == (weight > 0)
+
+
+def test_decoders_of_their_own_cannot_be_aligned() -> None:
+    with pytest.raises(ValueError, match=r"decoder\.conditioning must be embedding with a decoder\.alignment_weight"):
+        Decoder(conditioning="separate", alignment_weight=1.0)
