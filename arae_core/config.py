@@ -119,8 +119,8 @@ class Decoder(Trained):
     attribute_embedding: int = 64
     """Width of that vector."""
     alignment_weight: float = 0.0
-    """Weight of cross-alignment, a baseline (Shen et al. 2017): the states on its own words as of another class are to
-    look like those on real sentences of that class; 0: none. Only with labelled data and embedding."""
+    """Weight of cross-alignment (Shen et al. 2017): states on its own words as of another class are to look like those
+    on that class's sentences; 0: none. Only with labelled data and embedding."""
     logits_per_pixel: int = 1
     """1: the logit of a white pixel. 2: one logit for black and one for white, as published (images)."""
     learning_rate: float = 1e-3

@@ -59,12 +59,10 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     subjects = [load_subject(name, options.tracking_uri, storage) for name in models]
     from pipelines.evaluation.tasks import TASKS, Asked, supported
 
-    reasons = {(name, subject.name): supported(name, subject) for name in names for subject in subjects}
-    able = {name: [subject for subject in subjects if not reasons[name, subject.name]] for name in names}
-    if options.on or not any(able.values()):
-        for (name, model), why in reasons.items():
-            if why:
-                raise ValueError(f"--on {name}: {model} cannot: {why}")
+    reasons = {name: supported(name, subjects) for name in names}
+    for name, why in reasons.items():
+        if why and options.on:
+            raise ValueError(f"--on {name}: {why}")
     console = display.make_console()
     folder = storage / "evaluations" / folder_name
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,15 +70,15 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     asked = Asked(options.split, options.samples, options.seed, storage, options.tracking_uri, *files, console.print)
     tables = {}
     for name in names:
-        if not able[name]:
-            console.print(f"{name}: left out, {reasons[name, subjects[0].name]}")
+        if reasons[name]:
+            console.print(f"{name}: left out, {reasons[name]}")
             continue
         console.print(f"[bold]{name}[/], on the {options.split} split")
-        outcome = TASKS[name](able[name], asked)
+        outcome = TASKS[name](subjects, asked)
         tables[name] = outcome.rows
         console.print(display.rows_table(outcome.rows, name))
         console.print("\n".join(outcome.text), markup=False, soft_wrap=True)
-        for subject in able[name]:
+        for subject in subjects:
             tracker = Tracker(options.tracking_uri, subject.run_id)
             tracker.artifact(f"evaluation/{name}-{options.split}.json", outcome.rows)
             if outcome.figure is not None:

@@ -28,6 +28,8 @@ PROBED = 2000
 """Sentences of the split, and draws of noise, whose codes are looked at."""
 SENTENCES, NEIGHBOURS = 50, 100
 """Sentences of which the codes are compared with their neighbours', and neighbours of each (paper, section 6.1)."""
+AVERAGED = 5000
+"""Training sentences of a class, at most, that its mean code is of."""
 SELF_BLEU = 300
 """Samples that are each compared with all others of them."""
 
@@ -181,9 +183,10 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
     """Sentences said again as of the next class: accuracy and BLEU (paper, section 6.2, table 4).
 
     The sentences are the split's, or those of the file with references; beside the models stand a copy of the input and
-    the other systems whose outputs there are. All are judged by the same classifier, the first model's.
+    the other systems whose outputs there are. A model without classes moves codes by the difference of the classes'
+    means. All are judged by the same classifier and count-based language model, of the first labelled model's data.
     """
-    first = subjects[0]
+    first = next(subject for subject in subjects if subject.model.classes)
     classes, given = first.model.classes, _sentences(first, asked)
     classifier = _classifier(first, asked)
     wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
@@ -191,18 +194,44 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
     text = [f"the classifier is right on {100 * right / len(wanted):.1f} % of the real sentences themselves"]
     written = {"copy of the input": given.sentences, **given.outputs}
     for subject in subjects:
-        if subject.model.classes != classes:
+        if subject.model.classes and subject.model.classes != classes:
             raise ValueError(f"{subject.name} knows other classes than {first.name}: evaluate them one by one")
-        written[subject.name] = subject.model.transfer(given.sentences, wanted)
+        if subject.model.classes:
+            written[subject.name] = subject.model.transfer(given.sentences, wanted)
+        else:
+            written[subject.name] = _shifted(subject, first, given, wanted)
         shown = list(zip(wanted, given.sentences, written[subject.name], strict=True))[:6]
         text += [f"{subject.name}, {want}: {source}  ->  {output}" for want, source, output in shown]
+    vocabulary, held = first.model.vocabulary, first.store("validation" if asked.split == "validation" else "test")
+    assert vocabulary is not None
+    scorer = SentenceScorer(first.store("train"), held, len(vocabulary))
     rows: list[dict[str, Any]] = []
     for name, outputs in written.items():
         figures = score_transfer(classifier, given.sentences, outputs, wanted, given.rewritten)
+        scored = scorer.score(vocabulary.encode(outputs))
+        figures |= {name: scored[f"{name}_perplexity"] for name in ("forward", "reverse")}
         rows.append({"model": name} | {key.removeprefix("transfer_"): value for key, value in figures.items()})
     rows += [dict(row) for row in published.TRANSFER if _of_real_text(subjects)]
     shown_figures = ("accuracy", "self_bleu", "bleu", "g2") if given.rewritten else ("accuracy", "self_bleu", "score")
     return Outcome(rows, bars(rows, shown_figures, "transfer, %: higher is better"), text)
+
+
+def _shifted(subject: Subject, labelled: Subject, given: References, wanted: Sequence[str]) -> list[str]:
+    """The sentences by latent arithmetic: each code moved from the mean code of its class to that of the one wanted.
+
+    The means are those of sentences on which `labelled` was trained.
+    """
+    train, classes, vocabulary = labelled.store("train"), labelled.model.classes, labelled.model.vocabulary
+    assert train.labels is not None and vocabulary is not None
+    rows = [np.flatnonzero(train.labels == y)[:AVERAGED] for y in range(len(classes))]
+    means = [subject.model.encode(vocabulary.decode(train.rows(some))).mean(0) for some in rows]
+    written = [""] * len(wanted)
+    for pair in sorted(set(zip(given.own, wanted, strict=True))):
+        places = [i for i, own in enumerate(zip(given.own, wanted, strict=True)) if own == pair]
+        offset = means[classes.index(pair[1])] - means[classes.index(pair[0])]
+        for i, sentence in zip(places, subject.model.shift([given.sentences[i] for i in places], offset), strict=True):
+            written[i] = sentence
+    return written
 
 
 def _classifier(subject: Subject, asked: Asked) -> AttributeClassifier | GrammarClassifier:
@@ -230,10 +259,13 @@ def _of_real_text(subjects: Sequence[Subject]) -> bool:
     return any(subject.experiment.data.source not in BUILT_IN for subject in subjects)
 
 
-def supported(task: str, subject: Subject) -> str | None:
-    """Why the model cannot take part in the task, or None where it can."""
-    if task == "transfer" and not subject.model.classes:
-        return "it has no attribute; train one with --data.label COLUMN, for example --config grammar-sentiment"
+def supported(task: str, subjects: Sequence[Subject]) -> str | None:
+    """Why the models cannot take part in the task, or None where they can."""
+    if task == "transfer" and not any(subject.model.classes for subject in subjects):
+        return (
+            "no model has an attribute; train one with --data.label COLUMN, for example --config grammar-sentiment "
+            "(a model without one can stand beside it)"
+        )
     return None
 
 

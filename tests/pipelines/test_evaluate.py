@@ -19,6 +19,7 @@ from pipelines import evaluate
 from pipelines.engine.worker import Metrics, Task, work
 from pipelines.evaluation import tasks
 from pipelines.evaluation.subjects import load_subject
+from pipelines.evaluation.transfer import GrammarClassifier, score_transfer
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset
 from tests.pipelines.engine.conftest import SMALL
@@ -120,7 +121,26 @@ def test_transfer_and_what_cannot_take_part(typed: Typed, arae: Path, plain: Pat
     assert own["score"] == pytest.approx(math.sqrt(own["accuracy"] * own["self_bleu"]))
     assert "the classifier is right on " in out  # not on all: a word that training lacks is unknown here
     status, _, err = typed(evaluate, "--model", plain, "--on", "transfer", *words)
-    assert status == 2 and "cannot: it has no attribute" in err
+    assert status == 2 and "--on transfer: no model has an attribute" in err
+
+
+def test_a_model_without_classes_moves_codes(typed: Typed, arae: Path, plain: Path, storage: Path) -> None:
+    words = ("--model", f"{plain},{arae}", "--on", "transfer", "--storage", storage, "--run-name", "moved", "--json")
+    status, out, _ = typed(evaluate, *words)
+    assert status == 0
+    moved = table(out, "transfer")[str(plain)]
+    subject, labelled = load_subject(str(plain), "", storage), load_subject(str(arae), "", storage)
+    held, train = labelled.store("validation"), labelled.store("train")
+    assert held.labels is not None and train.labels is not None and labelled.model.vocabulary is not None
+    texts = labelled.model.vocabulary.decode(held.rows(range(len(held))))
+    sides = [labelled.model.vocabulary.decode(train.rows(np.flatnonzero(train.labels == y))) for y in (0, 1)]
+    to_positive = subject.model.offset(*sides)
+    signs = 1 - 2 * held.labels
+    written = [subject.model.shift([text], to_positive * sign)[0] for text, sign in zip(texts, signs, strict=True)]
+    wanted = [labelled.model.classes[1 - y] for y in held.labels]
+    expected = score_transfer(GrammarClassifier("sentiment"), texts, written, wanted)
+    assert moved["self_bleu"] == pytest.approx(expected["transfer_self_bleu"], abs=1.0)
+    assert moved["forward"] > 1 and moved["reverse"] > 1
 
 
 def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, storage: Path, tmp_path: Path) -> None:
@@ -173,7 +193,7 @@ def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
 
 def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> None:
     status, out, _ = typed(evaluate, "--model", plain, "--samples", 40, "--storage", storage, "--json")
-    assert status == 0 and "transfer: left out, it has no attribute" in out
+    assert status == 0 and "transfer: left out, no model has an attribute" in out
     assert set(result(out)["tables"]) == {"perplexity", "latent", "robustness"}
 
 
