@@ -24,7 +24,7 @@ class References:
 
 def read_references(references: Path, outputs: Path | None, classes: Sequence[str], cache: Path) -> References:
     """Columns of `references`: source, label, reference or reference_0, reference_1 and so on. Of `outputs`: system,
-    source and output, a row for each system and sentence.
+    source and output, a row for each system and sentence. Labels are names of classes, or numbers of them from 0 on.
 
     Raises ValueError for files or columns that are missing, classes that the model does not know, and systems that
     wrote nothing for some of the sentences.
@@ -35,6 +35,9 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
         raise ValueError(f"--references {references}: it must have a column reference, or reference_0 and so on")
     sentences, *rewritten = ([str(text) for text in _texts(table, name, references)] for name in ("source", *names))
     own = [str(label) for label in sources.labels(table, "label", str(references))]
+    numbers = {str(y): name for y, name in enumerate(classes)}
+    if not set(own) & set(classes) and set(own) <= set(numbers):
+        own = [numbers[label] for label in own]
     for label in set(own):
         if label not in classes:
             raise ValueError(f"--references {references}: the model knows {', '.join(classes)}, not {label!r}")

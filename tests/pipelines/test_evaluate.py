@@ -158,6 +158,10 @@ def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, stor
     assert set(rows) == {"copy of the input", "perfect", str(arae)}
     assert rows["perfect"]["bleu"] == pytest.approx(100) and 0 < rows["copy of the input"]["bleu"] < 100
     assert rows["perfect"]["g2"] == pytest.approx(math.sqrt(100 * rows["perfect"]["accuracy"]))
+    numbers = (tmp_path / "people.csv").read_text().replace(",negative,", ",0,").replace(",positive,", ",1,")
+    (tmp_path / "numbers.csv").write_text(numbers)
+    status, out, _ = typed(evaluate, *(str(w).replace("people", "numbers") for w in words), "--outputs", "others.csv")
+    assert status == 0 and table(out, "transfer") == rows
     for file, message in (
         ("system,source,output\nhalf,a sad man sleeps .,a man .\n", "half has nothing for 2 of the 3 sentences"),
         ("system,source\nx,y\n", "others.csv must have a column output"),
