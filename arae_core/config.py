@@ -22,6 +22,7 @@ OF_CLASSES = (
     "encoder.attribute_weight",
     "decoder.conditioning",
     "decoder.attribute_embedding",
+    "decoder.contrast",
     "decoder.alignment_weight",
     "classifier.*",
 )
@@ -118,6 +119,9 @@ class Decoder(Trained):
     with one output layer for all, as released). Only with labelled data."""
     attribute_embedding: int = 64
     """Width of that vector."""
+    contrast: float = 0.0
+    """How much words that other classes make probable, too, are avoided where a sentence is said again as of a class;
+    0: not at all. Training does without. Only with labelled data."""
     alignment_weight: float = 0.0
     """Weight of cross-alignment (Shen et al. 2017): states on its own words as of another class are to look like those
     on that class's sentences; 0: none. Only with labelled data and embedding."""
@@ -131,6 +135,7 @@ class Decoder(Trained):
         widths("decoder.hidden", self.hidden, 1)
         within("decoder.word_dropout", self.word_dropout, 0.0, 1.0)
         one_of("decoder.conditioning", self.conditioning, CONDITIONINGS)
+        at_least("decoder.contrast", self.contrast, 0.0)
         at_least("decoder.alignment_weight", self.alignment_weight, 0.0)
         if self.alignment_weight and self.conditioning != "embedding":
             raise ValueError(

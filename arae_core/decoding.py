@@ -4,6 +4,7 @@ Shapes: N codes, D numbers in a code, D' numbers of what a decoder is fed, P pix
 classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,9 @@ from arae_core.image import ImageDecoder
 from arae_core.shapes import TextShape
 from arae_core.text import SeparateDecoders, TextDecoder
 
+Voice = tuple[TextDecoder, Tensor, float]
+"""A decoder, what it is fed, [N, D'], and the weight of what it says in the choice of a word."""
+
 
 @torch.no_grad()
 def decode_sentences(
@@ -26,11 +30,23 @@ def decode_sentences(
     longest: int,
     temperature: float,
     draws: torch.Generator,
+    contrast: float = 0.0,
 ) -> list[list[int]]:
-    """Words for code[N, D], each as of its class in labels[N], where there are classes; see `decode_text`."""
+    """Words for code[N, D], each as of its class in labels[N], where there are classes; see `decode_text`.
+
+    contrast: gamma >= 0; words are chosen by (1 + gamma) log p(w | c, y) - gamma mean_y' log p(w | c, y'), y' the other
+    classes: what any class would say of the code counts less, what tells y apart more.
+    """
     written: list[list[int]] = [[] for _ in range(len(code))]
     for part, rows, fed in decoder.by_class(code, labels):
-        words = decode_text(part, fed, shape, longest, temperature, draws)
+        voices: list[Voice] = [(part, fed, 1.0 + contrast)]
+        if contrast:
+            assert labels is not None
+            classes = len(shape.classes)
+            for other in range(1, classes):
+                own = (labels[rows] + other) % classes
+                voices += [(d, f, -contrast / (classes - 1)) for d, _, f in decoder.by_class(code[rows], own)]
+        words = decode_text(voices, shape, longest, temperature, draws)
         for i, row in zip(rows.tolist(), words, strict=True):
             written[i] = row
     return written
@@ -38,20 +54,25 @@ def decode_sentences(
 
 @torch.no_grad()
 def decode_text(
-    decoder: TextDecoder, code: Tensor, shape: TextShape, longest: int, temperature: float, draws: torch.Generator
+    voices: Sequence[Voice], shape: TextShape, longest: int, temperature: float, draws: torch.Generator
 ) -> list[list[int]]:
-    """Words for what the decoder is fed, code[N, D'], greedy at temperature 0, else drawn; without marks, at most
+    """Words by the weighted sum of what the voices say, greedy at temperature 0, else drawn; without marks, at most
     `longest` words.
 
     A row leaves the batch when it has ended. The pad and start marks are never chosen.
     """
-    words = np.full((len(code), longest), shape.end, np.int64)
-    rows = torch.arange(len(code), device=code.device)
-    word = torch.full((len(code), 1), shape.start, device=code.device)
-    state: tuple[Tensor, Tensor] | None = None
+    fed = [code for _, code, _ in voices]
+    words = np.full((len(fed[0]), longest), shape.end, np.int64)
+    rows = torch.arange(len(fed[0]), device=fed[0].device)
+    word = torch.full((len(rows), 1), shape.start, device=rows.device)
+    states: list[tuple[Tensor, Tensor] | None] = [None] * len(voices)
     for position in range(longest):
-        hidden, state = decoder(word, code, state)
-        logits = decoder.output(hidden[:, 0]).float()
+        said = []
+        for i, (decoder, _, weight) in enumerate(voices):
+            hidden, states[i] = decoder(word, fed[i], states[i])
+            logits = decoder.output(hidden[:, 0]).float()
+            said.append(logits if len(voices) == 1 else weight * logits.log_softmax(1))
+        logits = said[0] if len(voices) == 1 else torch.stack(said).sum(0)
         logits[:, [shape.pad, shape.start]] = -torch.inf
         word = logits.argmax(1, keepdim=True) if temperature == 0 else _drawn(logits, temperature, draws)
         words[rows.cpu().numpy(), position] = word[:, 0].cpu().numpy()
@@ -59,8 +80,8 @@ def decode_text(
         if len(going) == 0:
             break
         if len(going) < len(rows):
-            rows, word, code = rows[going], word[going], code[going]
-            state = (state[0][:, going].contiguous(), state[1][:, going].contiguous())
+            rows, word, fed = rows[going], word[going], [code[going] for code in fed]
+            states = [s and (s[0][:, going].contiguous(), s[1][:, going].contiguous()) for s in states]
     lengths = np.where((words == shape.end).any(1), (words == shape.end).argmax(1), longest)
     return [row[:length].tolist() for row, length in zip(words, lengths, strict=True)]
 

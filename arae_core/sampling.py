@@ -119,16 +119,20 @@ class Model:
         attribute: str | Sequence[str],
         *,
         temperature: float = 0.0,
+        contrast: float | None = None,
         seed: int = 0,
         batch_size: int = 512,
     ) -> list[str]:
         """Each sentence through its code, which does not tell its class, and back as one of class `attribute` (paper,
         section 4): of one class for all, or of a class for each.
 
-        Raises ValueError for an unknown attribute, and where the model has none.
+        contrast: how much what the other classes would say is avoided, see `decode_sentences`; by default the model's
+        own, decoder.contrast. Raises ValueError for an unknown attribute, and where the model has none.
         """
+        contrast = self.settings.decoder.contrast if contrast is None else contrast
+        at_least("contrast", contrast, 0)
         wanted = [attribute] * len(sentences) if isinstance(attribute, str) else attribute
-        written = self._through(sentences, self._labels(wanted), temperature, seed, batch_size)
+        written = self._through(sentences, self._labels(wanted), temperature, seed, batch_size, contrast=contrast)
         assert isinstance(written, list)
         return written
 
@@ -174,6 +178,7 @@ class Model:
         seed: int,
         batch_size: int,
         shift: Tensor | None = None,
+        contrast: float = 0.0,
     ) -> list[str] | Images:
         at_least("temperature", temperature, 0)
         store, order = self._store(examples), np.arange(len(examples))
@@ -192,7 +197,7 @@ class Model:
                 images.append(self._decode_images(code, temperature, draws))
             else:
                 own = None if labels is None else labels[torch.from_numpy(part)]
-                for i, row in zip(part, self._decode_ids(code, temperature, draws, own), strict=True):
+                for i, row in zip(part, self._decode_ids(code, temperature, draws, own, contrast), strict=True):
                     texts[i] = row
         return np.concatenate(images) if self.vocabulary is None else self.vocabulary.decode(texts)
 
@@ -279,14 +284,19 @@ class Model:
         return [(code, draws) for code in codes.split(batch_size)] if count else []
 
     def _decode_ids(
-        self, code: Tensor, temperature: float, draws: torch.Generator, labels: Tensor | None = None
+        self,
+        code: Tensor,
+        temperature: float,
+        draws: torch.Generator,
+        labels: Tensor | None = None,
+        contrast: float = 0.0,
     ) -> list[list[int]]:
         """Words for code[N, D], of the first N of labels."""
         shape, decoder = self.state.shape, self.state.decoder
         assert isinstance(shape, TextShape) and isinstance(decoder, TextDecoder | SeparateDecoders)
         decoder.eval()
         own = None if labels is None else labels[: len(code)]
-        return decode_sentences(decoder, code, own, shape, self.settings.longest, temperature, draws)
+        return decode_sentences(decoder, code, own, shape, self.settings.longest, temperature, draws, contrast)
 
     def _decode_images(self, code: Tensor, temperature: float, draws: torch.Generator) -> Images:
         assert self.image_size is not None and isinstance(self.state.decoder, ImageDecoder)

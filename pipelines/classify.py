@@ -83,7 +83,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running() as room, display.CellsDisplay(console, name, len(cells)) as shown:
-            rows = few_labels.train_cells(cells, plan, room, shown.ended, shown.progress)
+            rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):
             raise trainer.FailedError(rows[0]["diverged"])
         means = few_labels.summary(rows)

@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import SEED
+from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast
 
 NAMES = ("perplexity", "latent", "robustness", "transfer")
 SPLITS = ("validation", "test")
@@ -29,6 +29,7 @@ OPTIONS = (
         "references", Path, None, "File of sentences with people's rewritings, for transfer (source, label, reference)."
     ),
     Option("outputs", Path, None, "File with what other systems wrote for those (system, source, output)."),
+    CONTRAST,
     Option("run_name", str, "", "Name of the folder that tables and pictures go to (default: the time)."),
     SEED,
 )
@@ -42,6 +43,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
             raise ValueError(f"--on must be among {', '.join(NAMES)}, got {name!r}")
     if options.samples < 2:
         raise ValueError(f"--samples must be >= 2, got {options.samples}")
+    check_contrast(options.contrast)
     if options.outputs is not None and options.references is None:
         raise ValueError("--outputs needs --references: it is scored on the same sentences")
     for flag, file in (("--references", options.references), ("--outputs", options.outputs)):
@@ -67,7 +69,8 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     folder = storage / "evaluations" / folder_name
     folder.mkdir(parents=True, exist_ok=True)
     files = (options.references, options.outputs)
-    asked = Asked(options.split, options.samples, options.seed, storage, options.tracking_uri, *files, console.print)
+    where = (storage, options.tracking_uri)
+    asked = Asked(options.split, options.samples, options.seed, *where, *files, options.contrast, console.print)
     tables = {}
     for name in names:
         if reasons[name]:

@@ -16,12 +16,14 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.model_commands import (
+    CONTRAST,
     INPUT,
     MODEL,
     OUTPUT,
     SEED,
     TEMPERATURE,
     check_attribute,
+    check_contrast,
     check_draws,
     check_sentences,
     filled_lines,
@@ -37,6 +39,7 @@ OPTIONS = (
     Option("from_like", Path, None, "Without --to: file of sentences that are as the input is, one a line."),
     Option("to_like", Path, None, "Without --to: file of sentences that are as the output shall be."),
     Option("strength", float, 1.0, "Without --to: multiplies the difference of the mean codes."),
+    CONTRAST,
     INPUT,
     Option("pairs", bool, False, "Put each original and a tab before what became of it."),
     SEED,
@@ -48,6 +51,7 @@ OPTIONS = (
 def transfer(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Say sentences again with another attribute.", OPTIONS)
     check_draws(options.seed, options.temperature)
+    check_contrast(options.contrast)
     by_files = options.from_like is not None or options.to_like is not None
     if bool(options.to) == by_files or (by_files and None in (options.from_like, options.to_like)):
         raise ValueError("name either --to CLASS, or both --from-like FILE and --to-like FILE")
@@ -63,7 +67,7 @@ def transfer(arguments: Sequence[str] | None) -> None:
     _, counts = check_sentences(model, sentences)
     draw = {"temperature": options.temperature, "seed": options.seed}
     if options.to:
-        written = model.transfer(sentences, options.to, **draw)
+        written = model.transfer(sentences, options.to, contrast=options.contrast, **draw)
     else:
         like = [[line for line in side if line.strip()] for side in sides]
         written = model.shift(sentences, options.strength * model.offset(*like), **draw)

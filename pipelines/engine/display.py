@@ -109,6 +109,11 @@ class CellsDisplay(AbstractContextManager["CellsDisplay"]):
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.bar.stop()
 
+    def started(self, method: str, seed: int) -> None:
+        """Say that the classifiers of a method and a seed have what they start from."""
+        if method != "supervised":
+            self.console.print(f"autoencoder of {method}, seed {seed}: ready")
+
     def ended(self, row: Figures) -> None:
         """Take in a finished classifier."""
         self.done += 1

@@ -205,11 +205,18 @@ def result_file(folder: str | Path, cell: Cell) -> Path:
 
 
 def train_cells(
-    cells: Sequence[Cell], plan: Plan, room: Room, ended: Callable[[Row], None], progress: Callable[[float], None]
+    cells: Sequence[Cell],
+    plan: Plan,
+    room: Room,
+    started: Callable[[str, int], None],
+    ended: Callable[[Row], None],
+    progress: Callable[[float], None],
 ) -> list[Row]:
     """Train all that have no result yet, in the cluster that runs, as many at once as fit; a row for each.
 
-    ended: called with each row, those of before included. progress: with the iterations that are done, a share of 1.
+    started: called with method and seed once the autoencoder is there that their classifiers start from. ended: called
+    with each row, those of before included. progress: with the iterations that are done, a share of 1.
+
     Raises FailedError where one cannot be trained; the others' results stay.
     """
     import ray
@@ -229,15 +236,20 @@ def train_cells(
     starts = {start: first.remote(*start, plan, *where) for start in dict.fromkeys((c.method, c.seed) for c in left)}
     running = {then.remote(cell, plan, starts[cell.method, cell.seed], *where): cell for cell in left}
     before = [f"{method}-{seed}" for method, seed in starts]
+    learning = {reference: start for start, reference in starts.items()}
     while running:
-        ready, _ = ray.wait(list(running), timeout=0.5)
+        ready, _ = ray.wait([*running, *learning], timeout=0.5)
         for reference in ready:
-            cell = running.pop(reference)
             try:
-                rows[cell] = ray.get(reference)
+                value = ray.get(reference)
             except ray.exceptions.RayError as error:
-                raise FailedError(f"{cell.name}: {_first_line(error)}; the others' results are kept") from None
-            ended(rows[cell])
+                what = running[reference].name if reference in running else "-".join(map(str, learning[reference]))
+                raise FailedError(f"{what}: {_first_line(error)}; the others' results are kept") from None
+            if reference in learning:
+                started(*learning.pop(reference))
+            else:
+                rows[running.pop(reference)] = value
+                ended(value)
         notes = ray.get(board.read.remote())
         under_way = [notes[name] for name in (*(cell.name for cell in running.values()), *before) if name in notes]
         done = len(rows) + sum(note["step"] / note["end"] for note in under_way)

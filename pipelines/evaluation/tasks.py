@@ -39,7 +39,7 @@ class Asked:
     """What was asked of all tasks alike.
 
     samples: sentences that each model writes for the perplexities. references, outputs: files to score transfer with,
-    see `read_references`.
+    see `read_references`. contrast: of transfer, by default each model's own.
     """
 
     split: str = "validation"
@@ -49,6 +49,7 @@ class Asked:
     tracking_uri: str = ""
     references: Path | None = None
     outputs: Path | None = None
+    contrast: float | None = None
     say: Say = print
 
 
@@ -197,7 +198,7 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
         if subject.model.classes and subject.model.classes != classes:
             raise ValueError(f"{subject.name} knows other classes than {first.name}: evaluate them one by one")
         if subject.model.classes:
-            written[subject.name] = subject.model.transfer(given.sentences, wanted)
+            written[subject.name] = subject.model.transfer(given.sentences, wanted, contrast=asked.contrast)
         else:
             written[subject.name] = _shifted(subject, first, given, wanted)
         shown = list(zip(wanted, given.sentences, written[subject.name], strict=True))[:6]

@@ -116,7 +116,7 @@ def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> t
     root = storage.expanduser().resolve() / "data"
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as temporary:
         digest, read = _open(experiment, Path(temporary) / "cache")
-        content = json.dumps(["labelled", corpus.fingerprint, _fingerprint(experiment, digest)])
+        content = json.dumps(["labelled", FORMAT, corpus.fingerprint, _fingerprint(experiment, digest)])
         folder = root / hashlib.sha256(content.encode()).hexdigest()[:16]
 
         def build(built: Path) -> None:

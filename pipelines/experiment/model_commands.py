@@ -20,6 +20,9 @@ MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or 
 INPUT = Option("input", Path, None, "UTF-8 file, one sentence (or image) a line; stdin where left out.")
 SEED = Option("seed", int, 0, "Of every random draw.")
 TEMPERATURE = Option("temperature", float, 0.0, "0: the most probable word or pixel each time; 1: drawn as learnt.")
+CONTRAST = Option(
+    "contrast", float, None, "How much words that other classes make probable are avoided (default: the model's own)."
+)
 OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for a model of images.")
 
 
@@ -49,6 +52,12 @@ def check_draws(seed: int, temperature: float = 0.0) -> None:
         raise ValueError(f"--seed must be in [0, 2**32), got {seed}")
     if not 0 <= temperature < math.inf:
         raise ValueError(f"--temperature must be >= 0, got {temperature}")
+
+
+def check_contrast(contrast: float | None) -> None:
+    """Raise ValueError for a contrast that cannot be decoded with."""
+    if contrast is not None and not 0 <= contrast < math.inf:
+        raise ValueError(f"--contrast must be >= 0, got {contrast}")
 
 
 def check_attribute(flag: str, model: "Model", attribute: str) -> None:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from arae_core.batches import TokenStore
 from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.decoding import decode_text
+from arae_core.decoding import decode_sentences, decode_text
 from arae_core.sampling import Model
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
-from arae_core.text import TextDecoder
+from arae_core.text import SeparateDecoders, TextDecoder
 from arae_core.training import train
 from arae_core.vocabulary import Vocabulary
-from tests.arae_core.small import TEXT, image_settings, new_state, text_settings, trained, weights
+from tests.arae_core.small import TEXT, THREE, image_settings, new_state, text_settings, trained, weights
 
 
 def sharp_decoder() -> TextDecoder:
@@ -40,7 +40,7 @@ def codes(count: int) -> Tensor:
 
 
 def decode(code: Tensor, longest: int = 7, temperature: float = 0.0, seed: int = 1) -> list[list[int]]:
-    return decode_text(DECODER, code, TEXT, longest, temperature, torch.Generator().manual_seed(seed))
+    return decode_text([(DECODER, code, 1.0)], TEXT, longest, temperature, torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def test_marks_ends_and_length(temperature: float) -> None:
         with torch.no_grad():
             for mark, bias in (biases | {TEXT.end: end}).items():
                 decoder.output.bias[mark] = bias
-        rows = decode_text(decoder, codes(13), TEXT, 5, temperature, torch.Generator().manual_seed(1))
+        rows = decode_text([(decoder, codes(13), 1.0)], TEXT, 5, temperature, torch.Generator().manual_seed(1))
         assert {len(row) for row in rows} == lengths
         assert not {TEXT.pad, TEXT.start, TEXT.end} & {word for row in rows for word in row}
 
@@ -115,7 +115,7 @@ def test_a_mark_of_no_chance_is_drawn_at_neither_end_of_the_vocabulary(
     shape = TextShape(vocabulary=17, pad=pad, start=start, end=5)
     for point in (0.0, 1 - 2**-24):
         monkeypatch.setattr(torch, "rand", lambda *size, point=point, **_: torch.full(size, point))
-        rows = decode_text(DECODER, codes(997), shape, 7, 9.0, torch.Generator())
+        rows = decode_text([(DECODER, codes(997), 1.0)], shape, 7, 9.0, torch.Generator())
         assert not {pad, start} & {word for row in rows for word in row}, point
 
 
@@ -317,3 +317,53 @@ def test_the_likeliest_class_is_that_of_the_exact_sum(polar: Model) -> None:
                 chance = decoder.output(hidden[0]).log_softmax(1)
             nats.append(-sum(float(chance[i, word]) for i, word in enumerate([*row, state.shape.end])))
         assert polar.most_probable_class([text]) == [polar.classes[nats.index(min(nats))]]
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "separate"])
+@pytest.mark.parametrize("contrast", [0.0, 0.4, 3.0])
+def test_contrast_weighs_the_class_asked_for_against_the_others(conditioning: str, contrast: float) -> None:
+    """Against the words chosen one by one, every class's decoder run over the whole prefix again."""
+    state = new_state(text_settings({"decoder.conditioning": conditioning}), "three")
+    decoder, code, labels = state.decoder, codes(23), torch.arange(23) % 3
+    assert isinstance(decoder, TextDecoder | SeparateDecoders)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.mul_(4)
+
+    def nats(prefix: list[int], one: Tensor, y: int) -> Tensor:
+        ((part, _, fed),) = decoder.by_class(one[None], torch.tensor([y]))
+        hidden, _ = part(torch.tensor([[TEXT.start, *prefix]]), fed)
+        chances: Tensor = part.output(hidden[0, -1:])[0].log_softmax(0)
+        return chances
+
+    expected = []
+    with torch.no_grad():
+        for one, y in zip(code, labels.tolist(), strict=True):
+            row: list[int] = []
+            while len(row) < 7:
+                others = (nats(row, one, (y + 1) % 3) + nats(row, one, (y + 2) % 3)) / 2
+                score = (1 + contrast) * nats(row, one, y) - contrast * others
+                score[[TEXT.pad, TEXT.start]] = -torch.inf
+                if (word := int(score.argmax())) == TEXT.end:
+                    break
+                row.append(word)
+            expected.append(row)
+    draws = torch.Generator()
+    found = decode_sentences(decoder, code, labels, THREE, 7, 0.0, draws, contrast)
+    assert found == expected
+    plain = decode_sentences(decoder, code, labels, THREE, 7, 0.0, draws)
+    assert (found == plain) == (contrast == 0)
+
+
+def test_the_contrast_of_transfer_is_the_models_own_unless_said(polar: Model) -> None:
+    texts = ["the bad dog", "a good cat", "the good house"]
+    plain = polar.transfer(texts, "up")
+    assert plain == polar.transfer(texts, "up", contrast=0.0)
+    settings = polar.settings
+    try:
+        polar.state.settings = replace(settings, decoder=replace(settings.decoder, contrast=50.0))
+        assert polar.transfer(texts, "up") == polar.transfer(texts, "up", contrast=50.0) != plain
+    finally:
+        polar.state.settings = settings
+    with pytest.raises(ValueError, match="contrast must be >= 0"):
+        polar.transfer(texts, "up", contrast=-1)

@@ -49,6 +49,7 @@ def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Pat
     asked = ("--labels", "9,30", "--seeds", 2, "--run-name", "first", "--json")
     status, out, err = typed(classify, *words(storage, *asked))
     assert status == 0, err
+    assert "autoencoder of arae, seed 1: ready" in out
     found = result(out)
     rows = {(row["method"], row["labels"], row["seed"]): row for row in found["rows"]}
     assert set(rows) == {(m, n, s) for m in ("supervised", "ae", "arae") for n in (9, 30) for s in (0, 1)}
@@ -198,6 +199,14 @@ def test_methods_differ_in_what_the_autoencoder_is_trained_with() -> None:
     assert not plain.adversarial and regularized.adversarial
     assert plain.seed == regularized.seed == 3 and plain.data.label == ""
     assert Cell("ae", 30, 3).name == "ae-30-3"
+
+
+def test_an_autoencoder_that_diverges_is_told(typed: Typed, storage: Path) -> None:
+    rates: dict[str, Any] = {f"{part}.learning_rate": 1e300 for part in ("encoder", "decoder")}
+    rates |= {f"{part}.optimizer": "sgd" for part in ("encoder", "decoder")}
+    asked = ("--labels", 9, "--methods", "ae", "--max-failures", 0, "--gradient-clip", 0)
+    status, _, err = typed(classify, *words(storage, *asked, **rates))
+    assert status == 1 and err.startswith("error: ae-0: ") and "not finite" in err and "Lower the learning rates" in err
 
 
 @pytest.mark.slow

@@ -33,6 +33,14 @@ def test_a_line_out_for_each_line_in(typed: Typed, labelled_checkpoint: Path) ->
     assert Path("out.txt").read_text().splitlines()[0] == f"{LINES[0]}\t{first}"
 
 
+def test_contrast(typed: Typed, labelled_checkpoint: Path) -> None:
+    status, out, _ = typed(
+        transfer, "--model", labelled_checkpoint, "--to", "human", "--input", "in.txt", "--contrast", 9
+    )
+    expected = Model.load(labelled_checkpoint).transfer([LINES[0], LINES[2]], "human", contrast=9.0)
+    assert (status, out.splitlines()[::2]) == (0, expected)
+
+
 def test_by_the_difference_of_two_files(typed: Typed, text_checkpoint: Path) -> None:
     """No labels in training: the mean code of one file minus the mean code of the other."""
     model = Model.load(text_checkpoint)
@@ -53,6 +61,7 @@ def test_generate_of_one_class(typed: Typed, labelled_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--to", "human", "--contrast", "-1"), "--contrast must be >= 0, got -1.0"),
         (("--to", "robot"), "--to must be one of animal, human, got 'robot'"),
         ((), "name either --to CLASS, or both --from-like FILE and --to-like FILE"),
         (("--to", "human", "--from-like", "dogs.txt", "--to-like", "men.txt"), "name either --to CLASS, or both"),
