@@ -18,15 +18,6 @@ OUTPUTS = ("linear", "tanh", "sphere")
 INITIALIZATIONS = ("default", "remembering", "released")
 POOLINGS = ("last", "mean", "max")
 PRECISIONS = ("float32", "bfloat16", "float64")
-OF_CLASSES = (
-    "encoder.attribute_weight",
-    "decoder.conditioning",
-    "decoder.attribute_embedding",
-    "decoder.contrast",
-    "decoder.alignment_weight",
-    "classifier.*",
-)
-"""Settings of Algorithm 2 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,48 +321,3 @@ class Settings:
     def adversarial(self) -> bool:
         """Whether there are steps (2) and (3) at all."""
         return self.critic.objective != "none"
-
-
-def ignored(settings: Settings) -> dict[str, str]:
-    """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
-    why: dict[str, str] = {}
-    if settings.kind == "image":
-        for name in (
-            "vocabulary.*",
-            "longest",
-            "encoder.embedding",
-            "encoder.pooling",
-            "encoder.word_dropout",
-            "decoder.embedding",
-            "decoder.word_dropout",
-            *OF_CLASSES,
-        ):
-            why[name] = "kind is image"
-    else:
-        for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):
-            why[name] = "kind is text"
-        if settings.vocabulary.tokenizer not in ("words", "spaces", "bpe"):
-            why["vocabulary.size"] = why["vocabulary.lowercase"] = "vocabulary.tokenizer is a pretrained one"
-    if settings.iterations:
-        why["epochs"] = f"iterations is {settings.iterations}"
-    if not settings.adversarial:
-        for name in ("generator.*", "critic.*", "encoder.adversarial_weight", "encoder.adversarial_each_critic_step"):
-            why[name] = "critic.objective is none"
-    elif settings.generator.kind == "gaussian":
-        why["generator.*"] = "generator.kind is gaussian"
-    if settings.critic.objective != "wgan-gp":
-        why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"
-    if settings.critic.objective != "wgan-clip":
-        why["critic.clip"] = f"critic.objective is {settings.critic.objective}"
-    if settings.encoder.attribute_weight == settings.decoder.alignment_weight == 0:
-        why["classifier.*"] = "encoder.attribute_weight is 0"
-    if settings.decoder.conditioning == "separate":
-        why["decoder.attribute_embedding"] = "decoder.conditioning is separate"
-    if settings.code.noise == 0:
-        why["code.noise_decay"] = "code.noise is 0"
-    for part in ("encoder", "decoder", "generator", "critic", "classifier"):
-        if getattr(settings, part).optimizer != "adam":
-            why[f"{part}.beta1"] = why[f"{part}.beta2"] = f"{part}.optimizer is {getattr(settings, part).optimizer}"
-    for name in ("generator.kind", "critic.objective"):  # these are what makes the others irrelevant
-        why.pop(name, None)
-    return why

@@ -37,6 +37,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     assert isinstance(experiment, Classification)
     check_table(experiment, options.labels, options.methods, options.seeds)
     from pipelines.engine import closing, cluster, display, few_labels, records, trainer
+    from pipelines.engine.cells import Cell, Plan
     from pipelines.evaluation import figures, published
     from pipelines.experiment.corpora import check_source, prepare, prepare_labelled
     from pipelines.experiment.settings import BUILT_IN
@@ -65,7 +66,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     for split in ("train", "validation", "test"):
         console.print(f"labelled, {split}: {described(report[split])}", soft_wrap=True)
     cells = [
-        few_labels.Cell(method, count, experiment.seed + i)
+        Cell(method, count, experiment.seed + i)
         for count in counts_of(options.labels, report)
         for method in options.methods
         for i in range(options.seeds)
@@ -76,9 +77,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     records.write_record(folder / "run.json", record or content)
     tracker = Tracker(uri, run_id)
     classes, per = tuple(report["train"]["classes"]), report["sentences"]
-    plan = few_labels.Plan(
-        settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id
-    )
+    plan = Plan(settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id)
     status = "FAILED"
     try:
         console.print("starting Ray")

@@ -15,15 +15,11 @@ gaussian` the adversarial autoencoder, with a fixed prior.
 import difflib
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
 
 from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Head, Vocabulary
 from arae_core.tree import with_settings
+from pipelines.experiment.published_presets import BINARIZED_MNIST, SNLI, YELP, paper_mnist, paper_snli, paper_yelp
 from pipelines.experiment.settings import Classification, Data, Experiment
-
-SNLI = Data(source="stanfordnlp/snli", columns=("premise", "hypothesis"), shortest=3)
-YELP = Data(source="./data/yelp", columns=("text",), label="label")
-BINARIZED_MNIST = Data(source="ylecun/mnist", columns=("image",))
 
 
 def grammar() -> Experiment:
@@ -138,115 +134,6 @@ def mnist() -> Experiment:
         code=Code(size=100),
         generator=Generator(noise_size=32, hidden=(256, 256), average=0.99, learning_rate=2e-4),
         critic=Critic(hidden=(256, 256), learning_rate=2e-4),
-        data=BINARIZED_MNIST,
-        evaluate_every=1000,
-        log_every=100,
-    )
-
-
-def paper_snli() -> Experiment:
-    """SNLI as published: sizes, optimizers and rates of the last release (2018). Where the sources differ:
-
-    - Paper and first release (2017): weights clipped at 0.01, generator 5e-5, critic 1e-5, beta1 0.9, noise 0.2 with
-      decay 0.995, the critic's gradient scaled to 0.01 of the reconstruction's, more adversarial rounds an iteration
-      from epochs 2, 4 and 6 on. Last release: gradient penalty 1, both rates 1e-4, beta1 0.5, noise 0.05 with decay
-      0.9995, lambda 0.1, one round. Longest sentence: 30 words in the first release, 15 in the paper and the last.
-    - The releases average the scores inside the critic, so that their penalty is of the mean's gradient and shrinks
-      with the batch. Here it is of each sample's gradient, as in the penalty's own paper, and the critic goes without
-      the releases' BatchNorm, which mixes samples.
-    - The releases pack SNLI's own tokenisation, with repetitions, the development set in training and the test set for
-      selection. Here the sentences are those of `snli`, so that the two can be compared.
-    """
-    adam: dict[str, Any] = {"learning_rate": 1e-4, "beta1": 0.5}
-    sgd: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1.0}
-    return Experiment(
-        name="paper-snli",
-        batch_size=64,
-        epochs=15,
-        longest=15,
-        gradient_clip=1.0,
-        initialization="released",
-        vocabulary=Vocabulary(size=11_000),
-        encoder=Encoder(embedding=300, hidden=(300,), adversarial_weight=0.1, **sgd),
-        decoder=Decoder(embedding=300, hidden=(300,), **sgd),
-        code=Code(size=300, noise=0.05, noise_decay=0.9995),
-        generator=Generator(noise_size=100, hidden=(300, 300), normalization="batch", output="linear", **adam),
-        critic=Critic(objective="wgan-gp", steps=5, penalty=1.0, hidden=(300, 300), normalization="none", **adam),
-        data=SNLI,
-        evaluate_every=1000,
-        log_every=100,
-    )
-
-
-def paper_yelp() -> Experiment:
-    """Transfer of sentiment as published: the last release's Yelp settings (2018). Where we differ:
-
-    - As in `paper_snli`: scores of each sample, no BatchNorm in the critic; the classifier keeps its own.
-    - The encoder's adversarial steps see both classes in equal measure; the released script fed them one class only.
-    - lambda_2 is the released 1; the paper's other row has 10 (`--encoder.attribute_weight 10`).
-    """
-    base = paper_snli()
-    return replace(
-        base,
-        name="paper-yelp",
-        epochs=25,
-        longest=25,
-        vocabulary=Vocabulary(tokenizer="spaces", size=30_000),
-        encoder=replace(base.encoder, embedding=128, hidden=(128,), adversarial_weight=0.01, attribute_weight=1.0),
-        decoder=replace(base.decoder, embedding=128, hidden=(128,), conditioning="separate"),
-        code=replace(base.code, size=128, noise=0.1),
-        generator=replace(base.generator, noise_size=32, hidden=(128, 128)),
-        critic=replace(base.critic, penalty=0.1, hidden=(128, 128)),
-        classifier=Classifier(hidden=(128, 128), normalization="batch", learning_rate=1e-4, beta1=0.5),
-        data=YELP,
-    )
-
-
-def paper_mnist() -> Experiment:
-    """Binarized MNIST as published, in Lua (2017; there is no later release). Where we differ:
-
-    - The release cuts grey values at one half, as happens here to the default `data.source`; the fixed binarized MNIST
-      that papers compare on has every pixel drawn once, and is had by naming its folder.
-    - The release's 100 epochs are of 100 iterations each.
-    """
-    return Experiment(
-        name="paper-mnist",
-        kind="image",
-        batch_size=100,
-        iterations=10_000,
-        gradient_clip=0.0,
-        initialization="released",
-        encoder=Encoder(
-            hidden=(800, 400),
-            normalization="batch",
-            adversarial_weight=0.2,
-            adversarial_each_critic_step=True,
-            learning_rate=5e-4,
-        ),
-        decoder=Decoder(
-            hidden=(400, 800, 1000),
-            normalization="batch",
-            logits_per_pixel=2,
-            learning_rate=5e-4,
-        ),
-        code=Code(size=100, noise=0.4, noise_decay=0.99),
-        generator=Generator(
-            noise_size=32,
-            hidden=(64, 100, 150),
-            normalization="batch",
-            output="tanh",
-            learning_rate=5e-4,
-            beta1=0.9,
-        ),
-        critic=Critic(
-            objective="wgan-clip",
-            steps=10,
-            clip=0.05,
-            hidden=(100, 60, 20),
-            normalization="batch",
-            learning_rate=5e-5,
-            beta1=0.9,
-        ),
         data=BINARIZED_MNIST,
         evaluate_every=1000,
         log_every=100,

@@ -7,7 +7,7 @@ one dotted name everywhere: `critic.steps`, `data.source`, `workers`.
 import re
 from dataclasses import dataclass, field, fields, replace
 
-from arae_core import config
+from arae_core import config, relevance
 from arae_core.checks import at_least, one_of, require
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -164,13 +164,13 @@ class Classification(Experiment):
 
 def ignored(experiment: Experiment) -> dict[str, str]:
     """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
-    why = config.ignored(experiment)
+    why = relevance.ignored(experiment)
     if experiment.kind == "image":
         why["data.distinct"] = why["data.shortest"] = "kind is image"
     if not experiment.data.label:
-        why |= dict.fromkeys((*config.OF_CLASSES, "data.classes"), "data.label is empty")
+        why |= dict.fromkeys((*relevance.OF_CLASSES, "data.classes"), "data.label is empty")
     if isinstance(experiment, Classification):
-        why |= dict.fromkeys(config.OF_CLASSES, "classify.py trains the autoencoder without classes")
+        why |= dict.fromkeys(relevance.OF_CLASSES, "classify.py trains the autoencoder without classes")
         why |= dict.fromkeys(("samples", "temperature"), "classify.py draws no samples")
     if experiment.data.source in BUILT_IN:
         why["data.columns"] = f"data.source is {experiment.data.source}"

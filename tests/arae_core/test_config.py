@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arae_core.config import Critic, Encoder, Generator, Settings, ignored
+from arae_core.config import Critic, Encoder, Generator, Settings
+from arae_core.relevance import ignored
 from arae_core.tree import flatten, with_settings
 
 PARTS = ("encoder", "decoder", "generator", "critic", "classifier")

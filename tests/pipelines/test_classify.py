@@ -17,7 +17,8 @@ from arae_core.labelled import load_labelled
 from arae_core.tree import with_settings
 from pipelines import classify, predict
 from pipelines.engine import few_labels
-from pipelines.engine.few_labels import Cell, summary
+from pipelines.engine.cells import Cell, settings_of
+from pipelines.engine.few_labels import summary
 from pipelines.experiment.corpora import prepare, prepare_labelled
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Classification
@@ -194,8 +195,8 @@ def test_means_and_spreads() -> None:
 def test_methods_differ_in_what_the_autoencoder_is_trained_with() -> None:
     experiment = preset("snli-entailment")
     assert isinstance(experiment, Classification)
-    plain = few_labels.settings_of(experiment, "ae", 3)
-    regularized = few_labels.settings_of(experiment, "arae", 3)
+    plain = settings_of(experiment, "ae", 3)
+    regularized = settings_of(experiment, "arae", 3)
     assert not plain.adversarial and regularized.adversarial
     assert plain.seed == regularized.seed == 3 and plain.data.label == ""
     assert Cell("ae", 30, 3).name == "ae-30-3"
