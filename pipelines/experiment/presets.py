@@ -110,7 +110,7 @@ def yelp() -> Experiment:
             attribute_weight=0.3,
             learning_rate=4e-3,
         ),
-        decoder=Decoder(embedding=128, hidden=(128,), learning_rate=4e-3),
+        decoder=Decoder(embedding=128, hidden=(128,), contrast=0.1, learning_rate=4e-3),
         code=Code(size=128, noise=0.03),
         generator=replace(base.generator, noise_size=32, hidden=(128, 128)),
         critic=replace(base.critic, hidden=(128, 128)),
