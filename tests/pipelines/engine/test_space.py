@@ -28,13 +28,18 @@ SPACES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__ini
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_bound_of_every_space_is_valid_for_every_preset(space: str, name: str) -> None:
     experiment = preset(name)
-    objectives = "critic.objective" in importlib.import_module(f"tune_spaces.{space}").SPACE
+    names = importlib.import_module(f"tune_spaces.{space}").SPACE
+    objectives = "critic.objective" in names
     if (
         objectives and experiment.critic.normalization == "batch"
     ):  # with which there is no gradient penalty, and the error says so
         with pytest.raises(ValueError, match=f"space {space}: critic.normalization must be layer or none"):
             load_space(space, experiment)
         experiment = with_settings(experiment, {"critic.normalization": "layer"})
+    if "decoder.conditioning" in names and experiment.decoder.alignment_weight:  # of one decoder alone, and so said
+        with pytest.raises(ValueError, match=rf"space {space}: decoder\.conditioning must be embedding"):
+            load_space(space, experiment)
+        experiment = with_settings(experiment, {"decoder.alignment_weight": 0.0})
     loaded = load_space(space, experiment)
     own = own_values(loaded, experiment)
     assert with_settings(experiment, own) == experiment
