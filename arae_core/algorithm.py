@@ -1,8 +1,8 @@
 """The paper's Algorithms 1 and 2, one function a step. Each updates its parameters and returns named scalars (tensors).
 
 Symbols: x data, c = enc_phi(x) the code, z noise, c~ = g_theta(z) a generated code, f_w the critic, p_psi(x | c) the
-decoder, y an attribute, p_u(y | c) its classifier, m the batch size, k the critic's steps. Shapes: B = m / ranks
-examples of this rank, D numbers in a code.
+decoder, y an attribute, p_u(y | c) its classifier, m the batch size, k the critic's steps. Shapes: B examples, this
+rank's share of m, D numbers in a code.
 """
 
 import torch
@@ -63,9 +63,9 @@ def reconstruct(state: TrainingState, batch: Batch, targets: int, parallel: Para
     with state.autocast():
         code = state.encoder(read)
         if state.noise > 0:
-            code = code + state.noise * state.normal(len(batch), code.shape[1], parallel)
+            code = code + state.noise * state.normal(state.settings.batch_size, code.shape[1], parallel)
         nll = state.decoder.nll(write, code)
-    loss = reconstruction_loss(nll, targets, parallel.world)
+    loss = reconstruction_loss(nll, targets, parallel.share(state.settings.batch_size))
     norm = state.update(("encoder", "decoder"), loss, parallel)
     return {"reconstruction_loss": loss.detach(), "gradient_norm": norm}
 
@@ -76,13 +76,13 @@ def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) ->
     batch: k batches in one. The step holds phi and theta still, so the codes of all k come from one encoder pass and
     one generator pass.
     """
-    settings = state.settings.critic
+    settings, m = state.settings.critic, state.settings.batch_size
     with torch.no_grad():
         with state.autocast():
             real = state.encoder.encode_mixed(batch, k)
         real = real.to(state.dtype)
-        fake = state.generator(state.normal(len(batch), state.generator.noise_size, parallel))
-        mixes = state.uniform(len(batch), 1, parallel)
+        fake = state.generator(state.normal(m, state.generator.noise_size, parallel, k))
+        mixes = state.uniform(m, 1, parallel, k)
     scalars: Scalars = {}
     for c, c_fake, mix in zip(real.chunk(k), fake.chunk(k), mixes.chunk(k), strict=True):
         loss = critic_loss(state.critic(c), state.critic(c_fake))
@@ -117,8 +117,8 @@ def confuse_generator(state: TrainingState, parallel: Parallel) -> Scalars:
     """(3) for theta: theta <- grad of -mean f(c~). A fixed prior (AAE) has nothing to learn."""
     if not list(state.generator.parameters()):
         return {}
-    rows = state.settings.batch_size // parallel.world
-    loss = generator_loss(state.critic(state.generator(state.normal(rows, state.generator.noise_size, parallel))))
+    noise = state.normal(state.settings.batch_size, state.generator.noise_size, parallel)
+    loss = generator_loss(state.critic(state.generator(noise)))
     state.update(("generator",), loss, parallel)
     state.update_average()
     return {"generator_loss": loss.detach()}
@@ -161,5 +161,5 @@ def _with_words_dropped(state: TrainingState, batch: TextBatch, share: float, pa
         return batch
     assert isinstance(state.shape, TextShape)
     # drawn for the longest sentence there may be: what one rank draws does not depend on the lengths that it has
-    uniform = state.uniform(len(batch), state.settings.longest + 1, parallel)
+    uniform = state.uniform(state.settings.batch_size, state.settings.longest + 1, parallel)
     return corrupted(batch, share, state.shape.unknown, uniform)

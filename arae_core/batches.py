@@ -215,9 +215,9 @@ class Feed:
         world: int = 1,
         device: torch.device | str = "cpu",
     ):
-        """Raises ValueError for a batch larger than the data or not divisible by the ranks."""
-        if batch_size % world:
-            raise ValueError(f"batch_size must be divisible by the {world} workers, got {batch_size}")
+        """Raises ValueError for a batch larger than the data or smaller than the number of ranks."""
+        if batch_size < world:
+            raise ValueError(f"batch_size must be >= the {world} workers, got {batch_size}")
         if isinstance(shape, TextShape) != isinstance(store, TokenStore):
             raise ValueError(f"the model is for {type(shape).__name__}, the examples are a {type(store).__name__}")
         self.store, self.shape, self.batch_size, self.seed = store, shape, batch_size, seed
@@ -230,7 +230,7 @@ class Feed:
         self._grouped(self.RECONSTRUCT, 0)
 
     def reconstruct(self, step: int) -> tuple[Batch, int]:
-        """Step (1)'s batch, B = batch_size / W, and how many tokens or pixels the batches of all ranks predict."""
+        """Step (1)'s batch, and how many tokens or pixels the batches of all ranks predict."""
         indices = self._grouped(self.RECONSTRUCT, step)
         if isinstance(self.store, TokenStore):
             targets = int((self.store.offsets[indices + 1] - self.store.offsets[indices] + 1).sum())
@@ -247,15 +247,15 @@ class Feed:
         return self._make(self._grouped(self.CLASSIFY, step))
 
     def criticise(self, step: int, k: int) -> Batch:
-        """Step (2)'s k batches in one, B = k * batch_size / W; consecutive blocks of batch_size / W are the batches.
+        """Step (2)'s k batches in one; consecutive blocks of B / k examples are this rank's rows of the batches.
 
         Their examples are drawn uniformly: a batch of one length would show the critic a difference that is none.
         """
         rng = np.random.default_rng((self.seed, self.CRITICISE, step))
         if self._shares:
             columns = [members[rng.integers(len(members), size=(k, width))] for members, width in self._shares]
-            return self._make(np.concatenate(columns, 1).flatten())
-        return self._make(rng.integers(len(self.store), size=k * self.batch_size))
+            return self._make(np.concatenate(columns, 1))
+        return self._make(rng.integers(len(self.store), size=(k, self.batch_size)))
 
     def _grouped(self, stream: int, step: int) -> NDArray[np.int64]:
         epoch, position = divmod(step, self.batches_per_epoch)
@@ -267,8 +267,8 @@ class Feed:
         return order
 
     def _make(self, indices: NDArray[np.int64]) -> Batch:
-        mine = indices[self.rank :: self.world]
-        return make_batch(self.store, mine, self.shape, self.device)
+        """This rank's part of the batch of indices[batch_size], or of several, indices[k, batch_size]."""
+        return make_batch(self.store, indices[..., self.rank :: self.world].flatten(), self.shape, self.device)
 
 
 def make_batch(store: Store, indices: NDArray[np.int64], shape: Shape, device: torch.device) -> Batch:

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def reconstruction_loss(nll: Tensor, targets: int, world: int) -> Tensor:
-    """Step (1): -1/n sum log p(x | c), n = `targets` tokens or pixels in the whole batch of all `world` ranks.
+def reconstruction_loss(nll: Tensor, targets: int, share: float) -> Tensor:
+    """Step (1): -1/n sum log p(x | c), n = `targets` tokens or pixels in the whole batch of all ranks.
 
-    nll: scalar, nats summed over this rank's targets. The mean over ranks of what is returned is the batch's loss.
+    nll: scalar, nats summed over this rank's targets. share: how much of the batch is this rank's. The mean over ranks
+    of what is returned, each with its share, is the batch's loss.
     """
-    return nll * (world / targets)
+    return nll * (1 / (share * targets))
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:

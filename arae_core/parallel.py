@@ -26,25 +26,30 @@ class Parallel:
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
 
-    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the ranks. All ranks must pass the same parameters."""
+    def share(self, rows: int) -> float:
+        """How much of a batch of so many rows is this rank's."""
+        return len(range(self.rank, rows, self.world)) / rows
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter], share: float) -> None:
+        """Replace every gradient by its mean over the ranks, each with its share of the batch. All ranks must pass the
+        same parameters."""
         if self.world == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([g.flatten() for g in gradients])
+        flat *= share
         dist.all_reduce(flat)
-        flat /= self.world
         for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of `values` over the ranks."""
+    def mean(self, values: Tensor, share: float) -> Tensor:
+        """The mean of `values` over the ranks, each with its share of the batch."""
         if self.world == 1:
             return values
-        values = values.clone()
+        values = values * share
         dist.all_reduce(values)
-        return values / self.world
+        return values
 
-    def mine(self, values: Tensor) -> Tensor:
-        """This rank's rows of a tensor that every rank has drawn for the whole batch."""
-        return values[self.rank :: self.world]
+    def mine(self, values: Tensor, batches: int = 1) -> Tensor:
+        """This rank's rows of a tensor that every rank has drawn for the whole batch, or for so many in one."""
+        return values.unflatten(0, (batches, -1))[:, self.rank :: self.world].flatten(0, 1)

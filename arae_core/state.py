@@ -111,15 +111,15 @@ class TrainingState:
         """Where samples' codes come from: the generator or its moving average."""
         return self.modules["average"] if "average" in self.modules else self.generator
 
-    def normal(self, rows: int, columns: int, parallel: Parallel) -> Tensor:
-        """This rank's [rows, columns] of N(0, 1)."""
-        drawn = torch.randn(rows * parallel.world, columns, generator=self.draws, device=self.device, dtype=self.dtype)
-        return parallel.mine(drawn)
+    def normal(self, rows: int, columns: int, parallel: Parallel, batches: int = 1) -> Tensor:
+        """This rank's rows of N(0, 1) for `batches` batches, which have [rows, columns] each over all ranks."""
+        drawn = torch.randn(rows * batches, columns, generator=self.draws, device=self.device, dtype=self.dtype)
+        return parallel.mine(drawn, batches)
 
-    def uniform(self, rows: int, columns: int, parallel: Parallel) -> Tensor:
-        """This rank's [rows, columns] of U(0, 1)."""
-        drawn = torch.rand(rows * parallel.world, columns, generator=self.draws, device=self.device, dtype=self.dtype)
-        return parallel.mine(drawn)
+    def uniform(self, rows: int, columns: int, parallel: Parallel, batches: int = 1) -> Tensor:
+        """This rank's rows of U(0, 1) for `batches` batches, which have [rows, columns] each over all ranks."""
+        drawn = torch.rand(rows * batches, columns, generator=self.draws, device=self.device, dtype=self.dtype)
+        return parallel.mine(drawn, batches)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The autoencoder's arithmetic; the critic, its penalty and all normalisation stay outside."""
@@ -131,7 +131,7 @@ class TrainingState:
         """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping."""
         parameters = [p for part in parts for p in self.modules[part].parameters()]
         loss.backward(inputs=parameters)
-        parallel.average_gradients(parameters)
+        parallel.average_gradients(parameters, parallel.share(self.settings.batch_size))
         clip = self.settings.gradient_clip if "encoder" in parts else 0.0
         norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
         for part in parts:

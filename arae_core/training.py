@@ -83,8 +83,10 @@ def means(step: Callable[[], Scalars], count: int, parallel: Parallel, state: Tr
         for name, value in step().items():
             sums[name] = sums[name] + value if name in sums else value
     weights = torch.stack([p.detach().sum() for p in state.modules.parameters()]).sum()
+    share = parallel.share(state.settings.batch_size)
     values = torch.stack([*(value.to(state.dtype) / count for value in sums.values()), weights])
-    found = dict(zip([*sums, "weights"], parallel.mean(values).tolist(), strict=True))  # the only wait for the device
+    over_ranks = parallel.mean(values, share).tolist()  # the only wait for the device
+    found = dict(zip([*sums, "weights"], over_ranks, strict=True))
     bad = [name for name, value in found.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(

@@ -55,7 +55,7 @@ class Experiment(config.Settings):
     name: str
     """Short name, part of the registered model's: arae-NAME."""
     workers: int = 1
-    """Processes that train together; each takes batch_size / workers examples of a batch."""
+    """Processes that train together; each takes its share of the examples of a batch."""
     device: str = "auto"
     """auto (cuda where there is one for every worker), cpu or cuda."""
     evaluate_every: int = 500
@@ -98,12 +98,8 @@ class Experiment(config.Settings):
 
     def _check_together(self) -> None:
         """What no single setting can say."""
-        if left := self.batch_size % self.workers:
-            near = [size for size in (self.batch_size - left, self.batch_size - left + self.workers) if size > 0]
-            raise ValueError(
-                f"batch_size must be divisible by workers ({self.workers}), got {self.batch_size}: "
-                f"{' and '.join(map(str, near))} {'are' if len(near) > 1 else 'is'} nearest"
-            )
+        if self.batch_size < self.workers:
+            raise ValueError(f"batch_size must be >= workers ({self.workers}), got {self.batch_size}")
         kind = BUILT_IN.get(self.data.source, self.kind)
         require(self.kind == kind, "kind", self.kind, f"{kind} for data.source {self.data.source}")
         if self.data.source == "grammar" and self.data.label:

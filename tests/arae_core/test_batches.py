@@ -178,8 +178,8 @@ def test_image_batches_count_pixels() -> None:
 def test_a_feed_that_cannot_be_is_refused(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Feed(*arguments)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="batch_size must be divisible by the 4 workers, got 6"):
-        feed(world=4)
+    with pytest.raises(ValueError, match="batch_size must be >= the 7 workers, got 6"):
+        feed(world=7)
 
 
 LABELS = [0 if sum(row) % 11 < 6 else 1 if sum(row) % 11 < 10 else 2 for row in ROWS]

@@ -76,7 +76,7 @@ def test_penalty_trains_the_critic_and_only_the_critic() -> None:
 def test_reconstruction_loss_is_a_mean_over_tokens_not_over_ranks() -> None:
     """Ranks with 2, 3 and 11 tokens: the mean over ranks of their losses is the mean over all 16 tokens."""
     nats = [torch.arange(1.0, 1 + n, dtype=torch.float64) for n in (2, 3, 11)]
-    losses = [reconstruction_loss(rank.sum(), 16, 3) for rank in nats]
+    losses = [reconstruction_loss(rank.sum(), 16, 1 / 3) for rank in nats]
     assert torch.stack(losses).mean().item() == pytest.approx(torch.cat(nats).mean().item(), rel=1e-12)
     assert reconstruction_loss(nats[2].sum(), 11, 1).item() == pytest.approx(6.0)
 

@@ -28,7 +28,17 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
         "text AAE": ("text", 3, {"generator.kind": "gaussian"}),
         "image, encoder each critic step": ("image", 3, {"encoder.adversarial_each_critic_step": True}),
     },
-    3: {"text of 9": ("text", 20, {"batch_size": 9}), "image of 9": ("image", 3, {"batch_size": 9})},
+    3: {
+        "text of 9": ("text", 20, {"batch_size": 9}),
+        "image of 9": ("image", 3, {"batch_size": 9}),
+        "text of 7, uneven": ("text", 20, {"batch_size": 7, "encoder.word_dropout": 0.3}),
+        "classes of 11, uneven": ("labelled", 5, {"batch_size": 11}),
+        "image of 5, uneven, encoder each critic step": (
+            "image",
+            3,
+            {"batch_size": 5, "encoder.adversarial_each_critic_step": True},
+        ),
+    },
 }
 """World -> name -> kind, iterations and settings."""
 RATES = {"batch_size": 6} | {f"{part}.learning_rate": 1e300 for part in ("encoder", "decoder", "generator", "critic")}
@@ -104,9 +114,9 @@ def test_divergence_is_raised_on_every_rank_alike(world: int, results: dict[int,
 def test_one_process_needs_no_group() -> None:
     alone, parameter = Parallel.from_process_group(), nn.Parameter(torch.zeros(3))
     parameter.grad = torch.tensor([1.0, 2.0, 3.0])
-    alone.average_gradients([parameter])
+    alone.average_gradients([parameter], 1.0)
     assert alone == Parallel(0, 1)
-    assert parameter.grad.tolist() == [1, 2, 3] == alone.mean(parameter.grad).tolist()
+    assert parameter.grad.tolist() == [1, 2, 3] == alone.mean(parameter.grad, 1.0).tolist()
 
 
 def test_ranks_share_the_rows_out_without_loss() -> None:
@@ -114,6 +124,13 @@ def test_ranks_share_the_rows_out_without_loss() -> None:
     shares = [Parallel(rank, 3).mine(values) for rank in range(3)]
     assert [len(share) for share in shares] == [2, 2, 2]
     assert sorted(torch.cat(shares)[:, 0].tolist()) == values[:, 0].tolist()
+    assert [Parallel(rank, 4).share(6) for rank in range(4)] == pytest.approx([1 / 3, 1 / 3, 1 / 6, 1 / 6])
+
+
+def test_of_several_batches_a_rank_has_the_same_rows_each() -> None:
+    two = torch.arange(10)  # of five rows
+    assert Parallel(0, 2).mine(two, 2).tolist() == [0, 2, 4, 5, 7, 9]
+    assert Parallel(1, 2).mine(two, 2).tolist() == [1, 3, 6, 8]
 
 
 def assert_moved(after: dict[str, torch.Tensor], before: dict[str, torch.Tensor]) -> None:

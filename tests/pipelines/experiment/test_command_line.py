@@ -155,7 +155,7 @@ def test_defaults_of_options() -> None:
         (["--encoder.hidden", "3;3"], "encoder.hidden must be an integer, or several with commas between, got '3;3'"),
         (["--critic.steps", "0"], "critic.steps must be >= 1, got 0"),
         (["--critic.objective", "gan"], "critic.objective must be one of wgan-gp, wgan-clip, none, got 'gan'"),
-        (["--workers", "3"], "batch_size must be divisible by workers (3), got 64: 63 and 66 are nearest"),
+        (["--workers", "65"], "batch_size must be >= workers (65), got 64"),
         (["--config", "snly"], "did you mean snli?"),
         (["--trials", "many"], "trials must be an integer, got 'many'"),
         (["--scheduler", "ash"], "scheduler must be one of asha, pbt, got 'ash'"),
