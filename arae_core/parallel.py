@@ -52,4 +52,5 @@ class Parallel:
 
     def mine(self, values: Tensor, batches: int = 1) -> Tensor:
         """This rank's rows of a tensor that every rank has drawn for the whole batch, or for so many in one."""
-        return values.unflatten(0, (batches, -1))[:, self.rank :: self.world].flatten(0, 1)
+        mine: Tensor = values.unflatten(0, (batches, -1))[:, self.rank :: self.world]
+        return mine.flatten(0, 1)

@@ -81,8 +81,10 @@ def classify(arguments: Sequence[str] | None) -> None:
     status = "FAILED"
     try:
         console.print("starting Ray")
-        with cluster.running() as room, display.CellsDisplay(console, name, len(cells)) as shown:
-            rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
+        with cluster.running() as room:
+            cluster.check_shared(storage, uri)
+            with display.CellsDisplay(console, name, len(cells)) as shown:
+                rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):
             raise trainer.FailedError(rows[0]["diverged"])
         means = few_labels.summary(rows)

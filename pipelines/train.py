@@ -36,11 +36,11 @@ def train(arguments: Sequence[str] | None) -> None:
     if Path(name).name != name:
         raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
     if not cluster.attached():
-        trainer.share_of(cluster.this_machine(), experiment.workers, experiment.device)
+        trainer.share_of(cluster.this_machine(), experiment)
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = records.read_record(file)
     if record:
-        records.check_same(record["settings"], settings, f"run {name}")
+        records.check_same(record["settings"], settings, f"run {name}", free=records.HOW)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
@@ -60,8 +60,10 @@ def train(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running() as room:
-            share = trainer.share_of(room, experiment.workers, experiment.device)
-            workers = f"{share.workers} worker" + ("s" if share.workers > 1 else "")
+            cluster.check_shared(storage, uri)
+            share = trainer.share_of(room, experiment)
+            workers = f"{share.fewest} to {share.workers}" if share.fewest else str(share.workers)
+            workers += " worker" + ("s" if share.workers > 1 else "")
             console.print(f"run {name}: {workers} on {room}, checkpoints in {file.parent}", soft_wrap=True)
             with display.TrainingDisplay(console, name) as shown:
                 outcome = trainer.fit(task, share, name, file.parent.parent, shown.show)

@@ -47,6 +47,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         with cluster.running(drivers=sweep.drivers, dashboard=sweep.needs_dashboard) as room:
             from pipelines.engine.search import run_sweep
 
+            cluster.check_shared(sweep.folder, uri)
             console.print(
                 f"sweep {sweep.name}: {sweep.options['trials']} trials of {sweep.iterations} iterations, "
                 f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself",

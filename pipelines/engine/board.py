@@ -17,7 +17,10 @@ class Board:
 
 
 def open_board() -> Any:
-    """A board that every worker may be given; it takes no CPU from them."""
+    """A board that every worker may be given; it takes no CPU from them, and stays with the driver: other nodes go."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return ray.remote(num_cpus=0)(Board).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(num_cpus=0)(Board)
+    return board.options(scheduling_strategy=here).remote()

@@ -45,22 +45,27 @@ def register_once(
     The version is written into the run's record, so that a finished run that is started again registers nothing twice.
     """
     from pipelines.tracking.promotion import crown, register
+    from pipelines.tracking.store import patiently
 
     record = read_record(record_file)
     assert record is not None
     name, metric = f"arae-{experiment.name}", experiment.selection[0]
-    version = record.get("model_version") or register(
-        uri,
-        checkpoint,
-        experiment.name,
-        run_id,
-        metric=metric,
-        value=float(metrics[metric]),
-        data_fingerprint=fingerprint,
-        samples=experiment.samples,
-    )
+
+    def new_version() -> int:
+        return register(
+            uri,
+            checkpoint,
+            experiment.name,
+            run_id,
+            metric=metric,
+            value=float(metrics[metric]),
+            data_fingerprint=fingerprint,
+            samples=experiment.samples,
+        )
+
+    version = record.get("model_version") or patiently(uri, new_version)
     write_record(record_file, record | {"model_version": version})
-    alias, why = crown(uri, name, version)
+    alias, why = patiently(uri, lambda: crown(uri, name, version))
     console.print(f"registered {name} version {version} as {alias}: {why}")
     return Registered(name, version, alias)
 
@@ -126,7 +131,8 @@ def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:
 
     def close(row: dict[str, Any]) -> None:
         if "run_id" in row:
-            tracker = Tracker(uri, row["run_id"])
+            # what a trial could not send before it was stopped lies in its last checkpoint
+            tracker = Tracker(uri, row["run_id"], row.get("unsent", ()))
             tracker.tag({"state": str(row["state"]), **({"diverged": row["diverged"]} if "diverged" in row else {})})
             tracker.finish("FAILED" if row["state"] in ("failed", "diverged") else "FINISHED")
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SECONDS_TO_ANSWER = 120.0
+"""A node's first task may have to wait for its packages."""
 DRIVER = "trial_driver"
 """Custom resource that a multi-worker trial's driver takes: a driver that took a CPU would starve its own workers."""
 
@@ -24,6 +26,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning from every worker without a GPU
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # ray.train.report() waits for this poll: 2 s a call by default
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # how soon a training hears that a node is about to go; 5 by default
     "TUNE_GLOBAL_CHECKPOINT_S": "2",  # how much of a killed sweep is forgotten; 10 s or more by default
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # which every two seconds would set off
     # Threads that wait for one another by spinning take 30 times as long on a machine that does anything else besides.
@@ -31,6 +34,10 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # which shows its tables at any verbosity
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # curves are in MLflow
 }
+
+
+WORKERS = ("OMP_WAIT_POLICY", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+"""Those of them that the processes of a cluster which others have started must be given."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,10 @@ def running(room: Room | None = None, *, drivers: int = 0, dashboard: bool = Fal
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if attached():
+            environment: dict[str, Any] = {"env_vars": {name: os.environ[name] for name in WORKERS}}
             if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # no job, which would bring its files along
-                options["runtime_env"] = {"working_dir": str(REPOSITORY)}
-            ray.init(**options)
+                environment["working_dir"] = str(REPOSITORY)
+            ray.init(runtime_env=environment, **options)
         else:
             room = room or this_machine()
             # Ray's sockets lie in here, and their paths may have 107 characters at most: not below a long TMPDIR.
@@ -144,7 +152,49 @@ def _room(nodes: list[dict[str, Any]], joined: bool) -> Room:
     return Room(sum(cpus), sum(gpus), max(cpus, default=0), max(gpus, default=0), joined)
 
 
-def check_fits(room: Room, workers: int, cpus: float = 1, gpus: float = 0) -> int:
+def check_shared(storage: Path, tracking_uri: str) -> None:
+    """Raise ValueError unless every node of the cluster that runs sees the storage of this one, and where the tracking
+    store is a database in a file, that file, too."""
+    if not attached():
+        return
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from pipelines.tracking.store import sqlite_file
+
+    here = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    others = [n for n in nodes if n["Alive"] and n["NodeID"] != here and n["Resources"].get("CPU", 0) >= 1]
+    with tempfile.NamedTemporaryFile(dir=storage, prefix=".seen-by-all-") as probe:
+        files = [probe.name, *(str(file) for file in (sqlite_file(tracking_uri),) if file)]
+        sees: Any = ray.remote(num_cpus=0, max_retries=0)(_missing)
+        asked = {
+            sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(files): n
+            for n in others
+        }
+        for answer, node in asked.items():
+            try:
+                missing = ray.get(answer, timeout=SECONDS_TO_ANSWER)
+            except ray.exceptions.RayError:  # gone since, or busy: whether it fits is Ray's to find out
+                continue
+            if probe.name in missing:
+                raise ValueError(
+                    f"--storage {storage} is not the same folder on the node {node['NodeManagerAddress']}: all nodes "
+                    "must see one, at the same path; name a folder that they share ($ARAE_STORAGE)"
+                )
+            if missing:
+                raise ValueError(
+                    f"--tracking-uri {tracking_uri}: the node {node['NodeManagerAddress']} does not see that file; "
+                    "start an MLflow server and name its http://HOST:PORT ($MLFLOW_TRACKING_URI)"
+                )
+
+
+def _missing(files: list[str]) -> list[str]:
+    """Those of the files that are not here."""
+    return [file for file in files if not os.path.exists(file)]
+
+
+def check_fits(room: Room, workers: int, cpus: float = 1, gpus: float = 0, name: str = "workers") -> int:
     """How many groups of `workers` workers (of so many CPUs and GPUs each) fit at once; at least one.
 
     Raises ValueError, saying what fits, where not even one does.
@@ -153,7 +203,7 @@ def check_fits(room: Room, workers: int, cpus: float = 1, gpus: float = 0) -> in
     if fit < workers:
         each = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
         raise ValueError(
-            f"workers must be <= {fit} here, got {workers}: a worker takes {each} and "
+            f"{name} must be <= {fit} here, got {workers}: a worker takes {each} and "
             f"{'the cluster' if room.attached else 'this machine'} has {room}"
         )
     return fit // workers

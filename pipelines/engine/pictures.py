@@ -25,10 +25,10 @@ PANELS = (
 
 def read_curves(tracking_uri: str, run_id: str) -> Curves:
     """The curves of PANELS that a run in MLflow has."""
-    from pipelines.tracking.store import connect
+    from pipelines.tracking.store import connect, patiently
 
     client = connect(tracking_uri)
-    known = client.get_run(run_id).data.metrics
+    known = patiently(tracking_uri, lambda: client.get_run(run_id).data.metrics)
     curves = {}
     for name in (name for _, names in PANELS for name in names if name in known):
         points = sorted({point.step: float(point.value) for point in client.get_metric_history(run_id, name)}.items())

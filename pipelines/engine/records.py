@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+HOW = frozenset({"workers", "min_workers", "max_failures"})
+"""Settings of how a training runs and not of what comes out: it may go on with others."""
 
 
 def read_record(file: Path) -> Record | None:
@@ -25,10 +27,13 @@ def write_record(file: Path, record: Mapping[str, Any]) -> None:
     os.replace(partial, file)
 
 
-def check_same(stored: Mapping[str, Any], asked: Mapping[str, Any], title: str) -> None:
-    """Raise ValueError, naming the first differences, unless the stored settings are those asked for."""
+def check_same(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], title: str, free: frozenset[str] = frozenset()
+) -> None:
+    """Raise ValueError, naming the first differences, unless the stored settings but the `free` ones are those asked
+    for."""
     asked = json.loads(json.dumps(asked))  # tuples are lists in the file
-    different = [name for name in asked if stored.get(name) != asked[name]]
+    different = [name for name in asked if name not in free and stored.get(name) != asked[name]]
     if different:
         shown = ", ".join(f"{name} was {stored.get(name)!r} and is {asked[name]!r}" for name in different[:3])
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""

@@ -23,6 +23,8 @@ Row = dict[str, Any]
 """A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name. What a sweep found
 leaves out those that the others made irrelevant."""
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what `ray job stop` sends."""
 OF_TUNE = {
     *("timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s", "pid"),
     *("time_total_s", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore"),
@@ -54,14 +56,16 @@ class Watch(Callback):
     """The metric and min or max, where old checkpoints may be deleted while the sweep runs."""
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Notice Ctrl-C: Tune's own handler, in place by now, ends the sweep and saves its state without a word."""
+        """Notice Ctrl-C and the job's end (SIGTERM): Tune's own handler of the first, in place by now, ends the sweep
+        and saves its state without a word."""
         stop: Any = signal.getsignal(signal.SIGINT)
 
-        def pressed(number: int, frame: Any) -> None:
+        def told(number: int, frame: Any) -> None:
             Watch.interrupted = True
-            stop(number, frame)
+            stop(signal.SIGINT, frame)
 
-        signal.signal(signal.SIGINT, pressed)
+        for number in STOPPING:
+            signal.signal(number, told)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         now = {other.trial_id: _row(other, other.last_result or {}) for other in trials}
@@ -71,11 +75,11 @@ class Watch(Callback):
             prune(Path(trial.storage.trial_fs_path), *Watch.selection, newest=3)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        row = _row(trial, trial.last_result or {})
+        row = _row(trial, trial.last_result or {}) | _unsent(trial)
         Watch.ended(row | {"state": _ending(row)})  # Tune still calls it running
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        Watch.ended(_row(trial, trial.last_result or {}) | {"state": "failed"})
+        Watch.ended(_row(trial, trial.last_result or {}) | _unsent(trial) | {"state": "failed"})
 
 
 class SparingScheduler(ASHAScheduler):
@@ -112,11 +116,12 @@ def run_sweep(
     Watch.reported, Watch.ended, Watch.interrupted = reported, ended, False
     # PBT may want any checkpoint that a donor ever had
     Watch.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in STOPPING}
     try:
         results: Any = tuner.fit()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if Watch.interrupted:
         raise KeyboardInterrupt
     for result in results:
@@ -228,6 +233,14 @@ def _row(trial: Any, result: dict[str, Any]) -> Row:
     row: Row = _figures(result) | trial.config | {"trial": trial.trial_id}
     running = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
     return row | {"state": running.get(trial.status) or _ending(row)}
+
+
+def _unsent(trial: Any) -> Row:
+    """The points of its curves that a trial of Ray Tune had not sent when it wrote its last checkpoint."""
+    try:
+        return {"unsent": _training(Path(trial.checkpoint.path))["unsent"]}
+    except (AttributeError, OSError, ValueError, KeyError):  # it has none
+        return {}
 
 
 def _figures(metrics: dict[str, Any]) -> Row:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from arae_core.tree import flatten
 from pipelines.engine import cluster
 from pipelines.engine.cluster import Room
-from pipelines.engine.records import Record, read_record, write_record
+from pipelines.engine.records import HOW, Record, check_same, read_record, write_record
 from pipelines.engine.space import Space, load_space
 from pipelines.engine.trainer import Share
 from pipelines.engine.trial import Plan
@@ -91,27 +91,19 @@ def record_file(folder: Path) -> Path:
 
 
 def open_sweep(asked: Arguments, storage: Path) -> Sweep:
-    """The sweep asked for: a new one, or with --resume the one of that name as it was. Checks all that can be checked.
+    """The sweep asked for: a new one, or the one of that name as it was. Checks all that can be checked.
 
-    Raises ValueError for what does not fit together, an unknown sweep, and a name that is taken.
+    Raises ValueError for what does not fit together, an unknown sweep to resume, and a name that a sweep with other
+    settings has.
     """
-    from pipelines.experiment.corpora import Corpus, check_source, prepare
+    from pipelines.experiment.corpora import check_source, prepare
     from pipelines.tracking.runs import open_tracking, start_parent
 
     options = asked.options
     if options.resume:
-        folder, record = _recorded(options.resume, storage)
         if asked.given:
             raise ValueError(f"--resume goes on with everything as it was: leave out --{next(iter(asked.given))}")
-        experiment = experiment_of(record["settings"])
-        corpus_folder = storage / "data" / record["data_fingerprint"]
-        corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
-        space = {name: tuple(domain) for name, domain in record["space"].items()}
-        uri = open_tracking(record["tracking_uri"])
-        start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=True)
-        sweep = Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"])
-        _check(sweep.experiment, sweep.options)
-        return sweep
+        return _reopened(*_recorded(options.resume, storage), storage)
     experiment = asked.experiment
     space = load_space(options.space, experiment)
     names = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
@@ -121,17 +113,33 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
     folder = storage / "sweeps" / name
     if Path(name).name != name:
         raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
-    if folder.exists():
-        raise ValueError(f"--run-name {name}: there is such a sweep already; --resume {name} goes on with it")
+    settings = flatten(experiment)
+    record = read_record(record_file(folder))
+    if record is not None:  # the same command again, as a job that is submitted again
+        check_same(record["settings"] | record["options"], settings | chosen, f"sweep {name}", free=HOW)
+        return _reopened(folder, record, storage)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
-    settings = flatten(experiment)
     tags = {"data_fingerprint": corpus.fingerprint, "command": "tune"}
     run_id = start_parent(uri, f"arae-{experiment.name}", name, params=settings | chosen, tags=tags)
     record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
     write_record(record_file(folder), {**record, "tracking_uri": uri, "run_id": run_id})
     return Sweep(folder, experiment, space, chosen, corpus, uri, run_id)
+
+
+def _reopened(folder: Path, record: Record, storage: Path) -> Sweep:
+    from pipelines.experiment.corpora import Corpus, prepare
+    from pipelines.tracking.runs import open_tracking, start_parent
+
+    experiment = experiment_of(record["settings"])
+    _check(experiment, record["options"])
+    uri = open_tracking(record["tracking_uri"])
+    corpus_folder = storage / "data" / record["data_fingerprint"]
+    corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
+    space = {name: tuple(domain) for name, domain in record["space"].items()}
+    start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=True)
+    return Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"])
 
 
 def _recorded(name: str, storage: Path) -> tuple[Path, Record]:
@@ -146,6 +154,10 @@ def _recorded(name: str, storage: Path) -> tuple[Path, Record]:
 def _check(experiment: Experiment, options: Record) -> None:
     if options["trials"] < 1:
         raise ValueError(f"--trials must be >= 1, got {options['trials']}")
+    if experiment.min_workers:
+        raise ValueError(
+            f"min_workers must be 0 in a sweep, got {experiment.min_workers}: its trials start when they fit"
+        )
     if options["scheduler"] == "pbt":
         for flag, wrong, why in (
             ("--trials", options["trials"] < 2, "be >= 2 with --scheduler pbt: trials learn from each other"),

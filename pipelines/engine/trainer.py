@@ -10,6 +10,10 @@ from typing import Any
 
 from pipelines.engine.cluster import Room, attached, check_fits, use_gpu
 from pipelines.engine.worker import Metrics, Task, experiment_of, work
+from pipelines.experiment.settings import Experiment
+
+RESIZE_SECONDS = 30.0
+"""How often a training with fewer workers than it may have looks for room for more."""
 
 
 class FailedError(Exception):
@@ -35,13 +39,16 @@ class Share:
     workers: int
     cpus: float
     gpus: float
+    fewest: int = 0
+    """Workers that the training starts with where there is no room for all; 0: it waits for all of them."""
 
 
-def share_of(room: Room, workers: int, device: str) -> Share:
+def share_of(room: Room, experiment: Experiment) -> Share:
     """All of a private cluster, evenly; of one that others use, too, a CPU each. ValueError where that does not fit."""
-    gpus = 1.0 if use_gpu(device, room) else 0.0
-    check_fits(room, workers, 1, gpus)
-    return Share(workers, 1.0 if room.attached else max(1.0, room.cpus // workers), gpus)
+    workers, fewest = experiment.workers, experiment.min_workers
+    gpus = 1.0 if use_gpu(experiment.device, room) else 0.0
+    check_fits(room, fewest or workers, 1, gpus, name="min_workers" if fewest else "workers")
+    return Share(workers, 1.0 if room.attached else max(1.0, room.cpus // workers), gpus, fewest)
 
 
 def make_trainer(
@@ -58,8 +65,9 @@ def make_trainer(
 
     in_trial: Ray Tune copies every checkpoint and decides what to keep; here none may go while it is being copied.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import ScalingConfig  # which ray.train's is, but not for a type checker
 
     class Undisturbed(TorchTrainer):
         """Without Ray's cleaner after dead controllers: on a busy machine it takes a slow one for dead and ends its
@@ -75,10 +83,16 @@ def make_trainer(
     metric, mode = experiment.selection
     keep = CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=metric, checkpoint_score_order=mode)
     resources = {"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {})
+    workers = (share.fewest, share.workers) if share.fewest and not in_trial else share.workers
     return trainer(
         train_worker,
         train_loop_config={"task": task, "threads": int(share.cpus), "board": board},
-        scaling_config=ScalingConfig(num_workers=share.workers, use_gpu=share.gpus > 0, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=share.gpus > 0,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=name,
             storage_path=str(storage),
@@ -103,6 +117,9 @@ def train_worker(config: dict[str, Any]) -> Any:
     def report(metrics: Metrics, folder: Path | None) -> None:
         ray.train.report(metrics, ray.train.Checkpoint.from_directory(str(folder)) if folder else None)
 
+    def leaving() -> bool:
+        return ray.train.get_preemption_info() is not None
+
     def progress(figures: Metrics) -> None:
         if board is not None:
             board.pin.remote(task.trial, figures)
@@ -111,7 +128,8 @@ def train_worker(config: dict[str, Any]) -> Any:
         last = ray.train.get_checkpoint()  # of this very run, after a restart: newer than what it was started from
         if last is not None:
             task = replace(task, resume=stack.enter_context(last.as_directory()))
-        return work(task, Parallel.from_process_group(), report, device=str(get_device()), progress=progress)
+        where, device = Parallel.from_process_group(), str(get_device())
+        return work(task, where, report, device=device, progress=progress, leaving=leaving)
 
 
 def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metrics], None]) -> Outcome:
@@ -137,11 +155,11 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
     # Not in the main thread, where Ray would take Ctrl-C for itself: it is noticed here, and Ray shut down behind it.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    with _ctrl_c() as pressed:
-        while thread.is_alive() and not pressed.is_set():
+    with _told_to_stop() as told:
+        while thread.is_alive() and not told.is_set():
             thread.join(0.3)
             show(ray.get(board.read.remote()).get(task.trial, {}))
-    if pressed.is_set():
+    if told.is_set():
         raise KeyboardInterrupt
     error = ended.get("error")
     if isinstance(error, TrainingFailedError):
@@ -159,14 +177,16 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """Whether Ctrl-C was pressed meanwhile. As an exception it would break up Ray's calls in any place."""
-    pressed = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Whether Ctrl-C was pressed or the job stopped (SIGTERM) meanwhile. As an exception it would break up Ray's calls
+    in any place."""
+    told = threading.Event()
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield pressed
+        yield told
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def reason(error: Any) -> str:

@@ -29,6 +29,11 @@ def ignore(figures: Metrics) -> None:
     """A Progress for when nobody watches."""
 
 
+def never() -> bool:
+    """Whether to leave, for where nobody says."""
+    return False
+
+
 @dataclass(frozen=True)
 class Task:
     """What one worker has to do. Plain values: it is pickled on its way there."""
@@ -59,12 +64,20 @@ def core_settings(experiment: Experiment) -> Settings:
 
 
 def work(
-    task: Task, parallel: "Parallel", report: Report, *, device: str = "cpu", progress: Progress = ignore
+    task: Task,
+    parallel: "Parallel",
+    report: Report,
+    *,
+    device: str = "cpu",
+    progress: Progress = ignore,
+    leaving: Callable[[], bool] = never,
 ) -> Metrics:
     """Train to the end and return the last metrics reported.
 
     report: called by every rank alike after each evaluation; rank 0 passes metrics and a checkpoint folder that is
-    gone afterwards, the others {} and None. progress: called by rank 0 with the newest figures.
+    gone afterwards, the others {} and None. progress: called by rank 0 with the newest figures. leaving: called by
+    every rank alike every `log_every` iterations; whether a machine is about to go. Then a checkpoint is reported at
+    once, without an evaluation.
 
     A loss that is not finite ends the training: metrics with "diverged" (what happened) and the worst score are
     reported without a checkpoint, so that the last good one stays. A run that is complete already reports once.
@@ -101,6 +114,12 @@ def work(
         values["run_id"] = task.run_id
         report(values if first else {}, checkpoint)
 
+    def keep(folder: str) -> Path:
+        kept = {"metrics": evaluation, "lineage": lineage, "unsent": tracker.unsent()}
+        return save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, kept, about)
+
+    left = False
+
     if state.step >= end:  # killed between its last checkpoint and its end, or cloned from a donor that was done
         with tempfile.TemporaryDirectory() as folder:
             copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, extra, about) if first else None
@@ -113,6 +132,11 @@ def work(
                     tracker.log(point.step, point.scalars)
                     progress({**point.scalars, "step": point.step, "end": end, "evaluation": evaluation})
                 scalars = point.scalars
+                if point.step < until and not left and leaving():
+                    left = True  # until another process goes on from here
+                    with tempfile.TemporaryDirectory() as folder:
+                        send({"step": point.step, "end": end}, keep(folder) if first else None)
+                    tracker.flush()
         except FloatingPointError as error:  # on every rank alike
             name, mode = experiment.selection
             evaluation = {"step": until, "end": end, name: WORST[mode], "diverged": str(error)}
@@ -123,16 +147,15 @@ def work(
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if scorer:
-                checkpoint = Path(folder, "checkpoint")
                 scores, samples = scorer.score(state)
                 evaluation = {**scalars, **scores, "step": state.step, "end": end}
                 tracker.log(state.step, scores)
                 tracker.artifact(f"samples/{state.step:07d}.txt", samples)
-                kept = {"metrics": evaluation, "lineage": lineage, "unsent": tracker.unsent()}
-                save_checkpoint(checkpoint, state, vocabulary, kept, about)
+                checkpoint = keep(folder)
                 tracker.flush()  # only now: what a lost worker does again is not in MLflow. Tune may stop us in report
                 progress(evaluation | {"evaluation": evaluation})
             send(evaluation, checkpoint)
+    tracker.settle()
     return evaluation
 
 

@@ -56,6 +56,9 @@ class Experiment(config.Settings):
     """Short name, part of the registered model's: arae-NAME."""
     workers: int = 1
     """Processes that train together; each takes its share of the examples of a batch."""
+    min_workers: int = 0
+    """Start with as few where there is no room for all, and use what comes, up to `workers`; 0: wait for all of them.
+    Not in sweeps."""
     device: str = "auto"
     """auto (cuda where there is one for every worker), cpu or cuda."""
     evaluate_every: int = 500
@@ -77,6 +80,8 @@ class Experiment(config.Settings):
             "letters, digits, '.', '_' and '-'",
         )
         at_least("workers", self.workers, 1)
+        allowed = f"from 0 to workers ({self.workers})"
+        require(0 <= self.min_workers <= self.workers, "min_workers", self.min_workers, allowed)
         one_of("device", self.device, DEVICES)
         at_least("evaluate_every", self.evaluate_every, 1)
         at_least("log_every", self.log_every, 1)

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tracking.store import connect, first_line, open_tracking, sqlite_file
+from pipelines.tracking import store
+from pipelines.tracking.store import connect, first_line, open_tracking, patiently, sqlite_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,12 +56,14 @@ def start_or_resume_child(
     tags: Mapping[str, str] | None = None,
 ) -> str:
     """The run of one trial, found by its tag and reopened after a restart, else started; its run id."""
-    experiment_id = _experiment_id(uri, experiment)
     condition = f"tags.`{PARENT}` = '{parent_run_id}' and tags.{TRIAL} = '{_quoted(trial_id)}'"
-    found = _find(uri, experiment_id, condition)
-    return found or _start(
-        uri, experiment_id, trial_id, params, {**(tags or {}), PARENT: parent_run_id, TRIAL: trial_id}
-    )
+    tags = {**(tags or {}), PARENT: parent_run_id, TRIAL: trial_id}
+
+    def find_or_start() -> str:
+        experiment_id = _experiment_id(uri, experiment)
+        return _find(uri, experiment_id, condition) or _start(uri, experiment_id, trial_id, params, tags)
+
+    return patiently(uri, find_or_start)
 
 
 def _experiment_id(uri: str, name: str) -> str:
@@ -163,6 +166,14 @@ class Tracker:
                 return
             del self._points[: len(chunk)]
 
+    def settle(self) -> None:
+        """Send all buffered points; where the server is away, wait for it, for up to `store.PATIENCE` seconds."""
+        end = time.monotonic() + store.PATIENCE
+        self.flush()
+        while self._points and sqlite_file(self.tracking_uri) is None and time.monotonic() < end:
+            time.sleep(1)
+            self.flush()
+
     def artifact(self, name: str, content: Path | str | Mapping[str, Any] | Sequence[Any]) -> None:
         """Keep a text (str), JSON (mapping or list), file or folder (Path) under `name`, such as samples/100.txt."""
         with tempfile.TemporaryDirectory() as scratch:
@@ -191,8 +202,11 @@ class Tracker:
             self._send("set_tag", name, value)
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Send what is left and end the run: FINISHED, FAILED or KILLED."""
-        self.flush()
+        """Send what is left and end the run: FINISHED, FAILED or KILLED. One that is killed waits for nobody."""
+        if status == "KILLED":
+            self.flush()
+        else:
+            self.settle()
         if self._points:
             print(f"warning: {len(self._points)} points of the curves were not sent to MLflow", file=sys.stderr)
         self._send("set_terminated", status)

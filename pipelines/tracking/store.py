@@ -3,11 +3,13 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ ENVIRONMENT = {  # a tracker that hangs must not hold up the training; whoever k
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+PATIENCE = 120.0
+"""Seconds that a server may be away where going on without it would lose something."""
+T = TypeVar("T")
 
 
 @cache
@@ -31,6 +36,30 @@ def connect(uri: str) -> "MlflowClient":
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(uri, registry_uri=uri)
+
+
+def patiently(uri: str, call: Callable[[], T]) -> T:
+    """call(), for up to PATIENCE seconds again and again while the server behind `uri` is away, as in a restart.
+
+    Whatever a database in a file cannot do is raised at once.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    end, told = time.monotonic() + PATIENCE, False
+    while True:
+        try:
+            return call()
+        except (MlflowException, RequestException, ConnectionError) as error:
+            codes = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # a refused connection is the first
+            away = not isinstance(error, MlflowException) or error.error_code in codes
+            if not away or sqlite_file(uri) is not None or time.monotonic() > end:
+                raise
+            if not told:
+                why = first_line(error)
+                print(f"warning: MLflow at {uri} fails ({why}); trying again for {PATIENCE:g} s", file=sys.stderr)
+            told = True
+        time.sleep(1)
 
 
 def open_tracking(uri: str, *, create: bool = True) -> str:

@@ -13,6 +13,7 @@ from arae_core.parallel import Parallel
 from pipelines.engine.cluster import Room
 from pipelines.engine.trainer import Outcome, Share, fit, share_of
 from pipelines.engine.worker import Metrics, Task, work
+from pipelines.experiment.settings import Experiment
 from tests.pipelines.engine.conftest import last_checkpoint, step_of, weights, workers_of
 
 Make = Callable[..., Task]
@@ -87,9 +88,16 @@ def test_a_killed_worker_of_two_changes_nothing(make_task: Make, room: Room, tmp
     assert weights(last_checkpoint(tmp_path / "disturbed")) == weights(last_checkpoint(tmp_path / "left alone"))
 
 
+def asked(workers: int, device: str, least: int = 0) -> Experiment:
+    return Experiment(name="any", workers=workers, min_workers=least, device=device)
+
+
 def test_shares() -> None:
-    assert share_of(Room(8, 0, 8, 0, attached=False), 3, "auto") == Share(3, 2.0, 0.0)
-    assert share_of(Room(8, 2, 8, 2, attached=True), 2, "auto") == Share(2, 1.0, 1.0)
-    assert share_of(Room(8, 2, 8, 2, attached=False), 2, "cpu") == Share(2, 4.0, 0.0)
+    assert share_of(Room(8, 0, 8, 0, attached=False), asked(3, "auto")) == Share(3, 2.0, 0.0)
+    assert share_of(Room(8, 2, 8, 2, attached=True), asked(2, "auto")) == Share(2, 1.0, 1.0)
+    assert share_of(Room(8, 2, 8, 2, attached=False), asked(2, "cpu")) == Share(2, 4.0, 0.0)
+    assert share_of(Room(2, 0, 2, 0, attached=True), asked(5, "auto", least=2)) == Share(5, 1.0, 0.0, fewest=2)
+    with pytest.raises(ValueError, match="min_workers must be <= 2 here, got 3"):
+        share_of(Room(2, 0, 2, 0, attached=True), asked(5, "auto", least=3))
     with pytest.raises(ValueError, match="workers must be <= 2 here, got 3"):
-        share_of(Room(8, 2, 8, 2, attached=False), 3, "cuda")
+        share_of(Room(8, 2, 8, 2, attached=False), asked(3, "cuda"))

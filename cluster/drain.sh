@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Drain the Ray node of this machine: announce that it goes in $ARAE_DRAIN_SECONDS (30), and wait until nothing runs on
+# it any more, at most so long. With a number: the node that this process of `ray start --block` has started.
+#
+# Trainings with a worker on the node write a checkpoint at once and go on elsewhere from there.
+set -uo pipefail
+seconds=${ARAE_DRAIN_SECONDS:-30}
+
+children() { # of the process $1, by /proc: slim images have no pgrep
+    local stat line
+    for stat in /proc/[0-9]*/stat; do
+        line=$(cat "$stat" 2>/dev/null) || continue
+        set -- "$1" ${line##*) } # after the name in parentheses: the state, then the parent
+        [ "$3" = "$1" ] && basename "$(dirname "$stat")"
+    done
+}
+
+raylet=
+for process in $([ $# -gt 0 ] && children "$1" || ls /proc | grep '^[0-9]*$'); do
+    [ "$(cat "/proc/$process/comm" 2>/dev/null)" = raylet ] && raylet=$process
+done
+if [ -z "$raylet" ]; then
+    echo "drain: no Ray node runs here" >&2
+    exit 1
+fi
+flag() { tr '\0' '\n' < "/proc/$raylet/cmdline" | sed -n "s/^--$1=//p"; }
+
+ray drain-node --address "$(flag gcs-address)" --node-id "$(flag node_id)" \
+    --reason DRAIN_NODE_REASON_PREEMPTION --reason-message "the machine goes" \
+    --deadline-remaining-seconds "$seconds" || exit 1
+
+for ((waited = 0; waited < seconds; waited++)); do
+    busy=0
+    for process in $(children "$raylet"); do
+        case $(tr '\0' ' ' < "/proc/$process/cmdline" 2>/dev/null) in
+            ray::IDLE* | ray::Dashboard* | ray::RuntimeEnv* | "") ;;
+            ray::*) busy=1 ;;
+        esac
+    done
+    [ "$busy" = 0 ] && break
+    sleep 1
+done
