@@ -86,6 +86,8 @@ def running(room: Room | None = None, *, drivers: int = 0, dashboard: bool = Fal
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # a process for each training that looks out for nodes about to go
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", str(int(attached())))
     import ray
 
     folder: str | None = None

@@ -86,7 +86,7 @@ def make_trainer(
     workers = (share.fewest, share.workers) if share.fewest and not in_trial else share.workers
     return trainer(
         train_worker,
-        train_loop_config={"task": task, "threads": int(share.cpus), "board": board},
+        train_loop_config={"task": task, "threads": int(share.cpus), "board": board, "alone": not attached()},
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=share.gpus > 0,
@@ -118,7 +118,7 @@ def train_worker(config: dict[str, Any]) -> Any:
         ray.train.report(metrics, ray.train.Checkpoint.from_directory(str(folder)) if folder else None)
 
     def leaving() -> bool:
-        return ray.train.get_preemption_info() is not None
+        return not config["alone"] and ray.train.get_preemption_info() is not None
 
     def progress(figures: Metrics) -> None:
         if board is not None:
@@ -138,19 +138,29 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
     Raises FailedError, with the worker's own error, where restarts did not help.
     """
     import ray
+    from ray.exceptions import RayActorError
     from ray.train import TrainingFailedError
 
     from pipelines.engine.board import open_board
 
     board = open_board()
-    trainer = make_trainer(task, share, name, storage, board=board)
     ended: dict[str, Any] = {}
 
     def run() -> None:
-        try:
-            ended["result"] = trainer.fit()
-        except BaseException as error:
-            ended["error"] = error
+        # Ray restarts lost workers, but the controller that does so is lost for good: under the same name, another one
+        # goes on from the last checkpoint.
+        for left in reversed(range(experiment_of(task.settings).max_failures + 1)):
+            try:
+                ended["result"] = make_trainer(task, share, name, storage, board=board).fit()
+                return
+            except RayActorError as error:
+                if not left:
+                    ended["error"] = FailedError(f"the training's controller was lost again and again: {error}")
+                    return
+                free_room()
+            except BaseException as error:
+                ended["error"] = error
+                return
 
     # Not in the main thread, where Ray would take Ctrl-C for itself: it is noticed here, and Ray shut down behind it.
     thread = threading.Thread(target=run, daemon=True)
@@ -174,6 +184,17 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
         return Outcome(last, None, str(last.get("diverged", "")))
     checkpoint, metrics = (min if mode == "min" else max)(scored, key=lambda pair: float(pair[1][metric]))
     return Outcome(metrics, Path(checkpoint.path), str(last.get("diverged", "")))
+
+
+def free_room() -> None:
+    """Take from a private cluster what a lost controller had reserved there. In others Ray has a process for that."""
+    from ray import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
+
+    if not attached():
+        for name, group in placement_group_table().items():
+            if group["state"] != "REMOVED":
+                remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
 
 
 @contextmanager

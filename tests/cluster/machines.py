@@ -166,14 +166,15 @@ class Cluster:
             command, env=self.environment | address, cwd=ROOT, capture_output=True, text=True, timeout=120
         )
         assert run.returncode == 0, run.stdout + run.stderr
-        return Job(self, submission)
+        return Job(self, submission, words[words.index("--run-name") + 1] if "--run-name" in words else "")
 
 
 class Job:
     """A job of the cluster, by its submission id."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        self.cluster, self.name = cluster, name
+    def __init__(self, cluster: Cluster, name: str, run: str) -> None:
+        """run: the --run-name of the command."""
+        self.cluster, self.name, self.run = cluster, name, run
 
     @property
     def status(self) -> str:
@@ -193,7 +194,7 @@ class Job:
     def driver(self) -> int:
         """The process of its command."""
         for pid, line in self.cluster.head.below():
-            if "pipelines/" in line and "--run-name" in line and "python" in line.split()[0]:
+            if "pipelines/" in line and f"--run-name {self.run}" in line and "python" in line.split()[0]:
                 return pid
         raise AssertionError("no driver runs")
 
@@ -236,8 +237,10 @@ class Postgres:
         words += ["-A", "scram-sha-256", f"--pwfile={secret}"]
         subprocess.run(words, check=True, capture_output=True, cwd=folder)
         self.process = subprocess.Popen(
-            [*self.user, str(self.bin / "postgres"), "-D", str(folder / "data"), "-k", str(folder)]
-            + ["-p", str(self.port), "-h", "127.0.0.1"],
+            [
+                *(*self.user, str(self.bin / "postgres"), "-D", str(folder / "data"), "-k", str(folder)),
+                *("-p", str(self.port), "-h", "127.0.0.1"),
+            ],
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

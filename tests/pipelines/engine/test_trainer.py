@@ -14,7 +14,7 @@ from pipelines.engine.cluster import Room
 from pipelines.engine.trainer import Outcome, Share, fit, share_of
 from pipelines.engine.worker import Metrics, Task, work
 from pipelines.experiment.settings import Experiment
-from tests.pipelines.engine.conftest import last_checkpoint, step_of, weights, workers_of
+from tests.pipelines.engine.conftest import descendants, last_checkpoint, step_of, weights
 
 Make = Callable[..., Task]
 ONE = Share(workers=1, cpus=1, gpus=0)
@@ -33,24 +33,25 @@ def alone(task: Task, folder: Path) -> Path:
     return folder / "kept"
 
 
-def run(task: Task, share: Share, storage: Path, name: str = "run", kill: bool = False) -> Outcome:
-    """Train with Ray; with `kill`, SIGKILL a worker once the first evaluation's checkpoint is committed."""
+def run(task: Task, share: Share, storage: Path, name: str = "run", kill: str = "") -> Outcome:
+    """Train with Ray; SIGKILL the last process named like `kill` once the first checkpoint is committed."""
     killed: list[int] = []
 
     def show(figures: Metrics) -> None:
         if kill and not killed and figures.get("step", 0) > figures.get("evaluation", {}).get("step", 10**9):
-            killed.extend(workers_of()[-1:])
+            killed.extend([pid for pid, line in descendants(os.getpid()) if kill in line][-1:])
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
     outcome = fit(task, share, name, storage, show)
-    assert bool(killed) == kill
+    assert bool(killed) == bool(kill)
     return outcome
 
 
-def test_a_killed_worker_changes_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
+@pytest.mark.parametrize("process", ["RayTrainWorker", "TrainController"])
+def test_a_killed_process_changes_nothing(process: str, make_task: Make, room: Room, tmp_path: Path) -> None:
     task = make_task(**{"iterations": 600, "evaluate_every": 100, "log_every": 10})
-    outcome = run(task, ONE, tmp_path, kill=True)
+    outcome = run(task, ONE, tmp_path, kill=process)
     lasting = last_checkpoint(tmp_path / "run")
     assert step_of(lasting) == 600
     assert weights(lasting) == weights(alone(replace(task, run_id=make_task("alone").run_id), tmp_path))
@@ -84,7 +85,7 @@ def test_a_killed_worker_of_two_changes_nothing(make_task: Make, room: Room, tmp
     two = Share(workers=2, cpus=1, gpus=0)
     long = {"iterations": 600, "evaluate_every": 100, "log_every": 10}
     run(make_task("left", **long), two, tmp_path, "left alone")
-    run(make_task("disturbed", **long), two, tmp_path, "disturbed", kill=True)
+    run(make_task("disturbed", **long), two, tmp_path, "disturbed", kill="RayTrainWorker")
     assert weights(last_checkpoint(tmp_path / "disturbed")) == weights(last_checkpoint(tmp_path / "left alone"))
 
 
