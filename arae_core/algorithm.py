@@ -30,7 +30,8 @@ Scalars = dict[str, Tensor]
 def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
     """One iteration on the batches of `state.step`, which it advances: Algorithm 1, of labelled data Algorithm 2."""
     step, k = state.step, state.settings.critic.steps
-    scalars = reconstruct(state, *feed.reconstruct(step), parallel)
+    summed = state.settings.encoder.updates == "summed"
+    scalars = {} if summed else reconstruct(state, *feed.reconstruct(step), parallel)
     if state.hides_attribute:
         scalars |= classify(state, feed.classify(step), parallel)
     if state.settings.adversarial:
@@ -47,6 +48,8 @@ def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
         scalars |= hide(state, feed.confuse(step), parallel)
     if state.aligns_decoders:
         scalars |= align(state, feed.confuse(step), parallel)
+    if summed:
+        scalars |= reconstruct(state, *feed.reconstruct(step), parallel)
     state.step += 1
     return scalars
 
@@ -109,7 +112,7 @@ def confuse_encoder(state: TrainingState, batch: Batch, parallel: Parallel) -> S
     with state.autocast():
         code = state.encoder(batch)
     loss = encoder_loss(state.critic(code.to(state.dtype)))
-    state.update(("encoder",), state.settings.encoder.adversarial_weight * loss, parallel)
+    state.add(("encoder",), state.settings.encoder.adversarial_weight * loss, parallel)
     return {"encoder_loss": loss.detach()}
 
 
@@ -145,7 +148,7 @@ def hide(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
     with state.autocast():
         code = state.encoder(batch)
     loss = hiding_loss(state.modules["classifier"](code.to(state.dtype)), moved(batch.labels, state.device))
-    state.update(("encoder",), state.settings.encoder.attribute_weight * loss, parallel)
+    state.add(("encoder",), state.settings.encoder.attribute_weight * loss, parallel)
     return {"hiding_loss": loss.detach()}
 
 

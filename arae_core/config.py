@@ -17,6 +17,7 @@ OPTIMIZERS = ("adam", "sgd")
 OUTPUTS = ("linear", "tanh", "sphere")
 INITIALIZATIONS = ("default", "remembering", "released")
 POOLINGS = ("last", "mean", "max")
+UPDATES = ("each", "summed")
 PRECISIONS = ("float32", "bfloat16", "float64")
 
 
@@ -76,6 +77,10 @@ class Encoder(Trained):
     """lambda_1: multiplies the critic's gradient into the encoder in step (3)."""
     adversarial_each_critic_step: bool = False
     """Take the encoder's part of step (3) after every one of the k critic steps, as the released image code does."""
+    updates: str = "each"
+    """each: every step of an iteration that trains the encoder updates it, as published. summed: step (1) comes last and
+    updates it once, by the sum of all their gradients: under Adam, to which a gradient's size is nothing, only so do
+    lambda_1 and lambda_2 count."""
     attribute_weight: float = 1.0
     """lambda_2: multiplies the attribute classifier's gradient into the encoder in step (3b); 0: neither (2b) nor (3b).
     Only with labelled data."""
@@ -86,6 +91,7 @@ class Encoder(Trained):
         at_least("encoder.embedding", self.embedding, 1)
         widths("encoder.hidden", self.hidden, 1)
         one_of("encoder.pooling", self.pooling, POOLINGS)
+        one_of("encoder.updates", self.updates, UPDATES)
         within("encoder.word_dropout", self.word_dropout, 0.0, 1.0)
         at_least("encoder.adversarial_weight", self.adversarial_weight, 0.0)
         at_least("encoder.attribute_weight", self.attribute_weight, 0.0)

@@ -84,5 +84,5 @@ def align(state: "TrainingState", batch: Batch, parallel: Parallel) -> dict[str,
     told_apart = told_apart + F.softplus(discriminators(own.detach(), other_class)).mean()
     state.update(("aligner",), told_apart, parallel)
     alike = F.softplus(-discriminators(own, other_class)).mean()
-    state.update(("encoder", "decoder"), state.settings.decoder.alignment_weight * alike, parallel)
+    state.add(("encoder", "decoder"), state.settings.decoder.alignment_weight * alike, parallel)
     return {"discriminator_loss": told_apart.detach(), "alignment_loss": alike.detach()}

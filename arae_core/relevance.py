@@ -40,6 +40,8 @@ def ignored(settings: Settings) -> dict[str, str]:
             why[name] = "critic.objective is none"
     elif settings.generator.kind == "gaussian":
         why["generator.*"] = "generator.kind is gaussian"
+    if not settings.adversarial and settings.encoder.attribute_weight == settings.decoder.alignment_weight == 0:
+        why["encoder.updates"] = "step (1) alone trains the encoder"
     if settings.critic.objective != "wgan-gp":
         why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"
     if settings.critic.objective != "wgan-clip":

@@ -139,6 +139,14 @@ class TrainingState:
             self.optimizers[part].zero_grad()
         return norm
 
+    def add(self, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> None:
+        """What a step beside (1) asks of the autoencoder's parts: an update of its own or, where `encoder.updates` says
+        summed, a gradient that waits for step (1)."""
+        if self.settings.encoder.updates == "each":
+            self.update(parts, loss, parallel)
+        else:
+            loss.backward(inputs=[p for part in parts for p in self.modules[part].parameters()])
+
     @torch.no_grad()
     def update_average(self) -> None:
         """Move the generator's average towards its weights; buffers are copied."""

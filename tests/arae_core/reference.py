@@ -33,7 +33,9 @@ class Reference:
         s = self.settings
         sigma = s.code.noise * s.code.noise_decay ** (step // 100)
         batch = self.feed.reconstruct(step)[0]
-        self.reconstruct(rows_of(batch), sigma, labels_of(batch))
+        self.held: dict[str, Tensor] = {}
+        if s.encoder.updates == "each":
+            self.reconstruct(rows_of(batch), sigma, labels_of(batch))
         hides = bool(labels_of(batch)) and s.encoder.attribute_weight > 0
         if hides:
             batch = self.feed.classify(step)
@@ -43,6 +45,9 @@ class Reference:
         if hides:
             batch = self.feed.confuse(step)
             self.hide(rows_of(batch), labels_of(batch))
+        if s.encoder.updates == "summed":
+            batch = self.feed.reconstruct(step)[0]
+            self.reconstruct(rows_of(batch), sigma, labels_of(batch))
 
     def adversarial(self, step: int) -> None:
         s, k = self.settings, self.settings.critic.steps
@@ -234,6 +239,11 @@ class Reference:
         # unused: the decoder of a class that the batch has none of
         gradients = {n: torch.zeros_like(self.p[n]) if g is None else g for n, g in zip(names, found, strict=True)}
         self.p = {name: value.detach() for name, value in self.p.items()}
+        if "encoder" in parts and self.settings.encoder.updates == "summed":
+            gradients = {n: g + self.held.get(n, 0) for n, g in gradients.items()}
+            if "decoder" not in parts:  # not step (1), which takes them all
+                self.held = gradients
+                return
         clip = self.settings.gradient_clip
         norm = sum_of((g * g).sum() for g in gradients.values()).sqrt()
         scale = min(1.0, clip / (float(norm) + 1e-6)) if clip and "encoder" in parts else 1.0

@@ -49,6 +49,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text AAE": ("text", {"generator.kind": "gaussian"}),
     "text AAE, unbounded": ("text", {"generator.kind": "gaussian", "code.unit_sphere": False}),
     "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
+    "text, summed updates": ("text", {"encoder.updates": "summed", "encoder.word_dropout": 0.3}),
+    "text, summed over critic steps": (
+        "text",
+        {"encoder.updates": "summed", "encoder.adversarial_each_critic_step": True, "encoder.adversarial_weight": 0.3},
+    ),
+    "two classes, summed updates": ("labelled", {"encoder.updates": "summed", "encoder.attribute_weight": 0.4}),
     "two classes": ("labelled", {"encoder.attribute_weight": 0.7, "encoder.word_dropout": 0.3}),
     "two classes, separate decoders": ("labelled", {"decoder.conditioning": "separate", "decoder.word_dropout": 0.3}),
     "three classes": ("three", {"classifier.normalization": "layer", "classifier.optimizer": "sgd"}),

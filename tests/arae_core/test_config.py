@@ -19,6 +19,7 @@ WORDS: dict[str, list[Any]] = {
     "precision": ["half"],
     "initialization": ["xavier"],
     "encoder.pooling": ["first"],
+    "encoder.updates": ["once"],
     "vocabulary.tokenizer": [""],
     "generator.kind": ["flow"],
     "generator.output": ["ball"],

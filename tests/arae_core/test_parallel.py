@@ -30,6 +30,7 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
     },
     3: {
         "text of 9": ("text", 20, {"batch_size": 9}),
+        "summed updates": ("labelled", 5, {"batch_size": 7, "encoder.updates": "summed"}),
         "image of 9": ("image", 3, {"batch_size": 9}),
         "text of 7, uneven": ("text", 20, {"batch_size": 7, "encoder.word_dropout": 0.3}),
         "classes of 11, uneven": ("labelled", 5, {"batch_size": 11}),

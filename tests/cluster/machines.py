@@ -98,8 +98,10 @@ class Cluster:
         self.nodes: list[Program] = []
         wait_until("the head answers", lambda: self.alive() == 1, program=self.head)
 
-    def _start(self, name: str, *words: list[str], cpus: int) -> Program:
-        command = [str(ROOT / "cluster" / "node.sh"), *(word for some in words for word in some)]
+    def _start(self, name: str, *words: list[str], cpus: int, hidden: Path | None = None) -> Program:
+        mount = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
+        command = ["unshare", "--mount", "sh", "-c", mount, "sh"] if hidden else []
+        command += [str(ROOT / "cluster" / "node.sh"), *(word for some in words for word in some)]
         temporary = self.folder / name  # else all nodes would unpack jobs into one folder, and clear it for each other
         temporary.mkdir()
         command += [
@@ -116,11 +118,11 @@ class Cluster:
         command += ["--dashboard-agent-listen-port", str(free_port()), "--metrics-export-port", str(free_port())]
         return Program(name, command, self.environment, self.folder)
 
-    def add(self, cpus: int = 2) -> Program:
-        """One more node, once the head knows of it."""
+    def add(self, cpus: int = 2, hidden: Path | None = None) -> Program:
+        """One more node, once the head knows of it. hidden: a folder in whose place it has one of its own."""
         self.started += 1
         before = self.alive()
-        node = self._start(f"node{self.started}", ["--address", f"127.0.0.1:{self.port}"], cpus=cpus)
+        node = self._start(f"node{self.started}", ["--address", f"127.0.0.1:{self.port}"], cpus=cpus, hidden=hidden)
         self.nodes.append(node)
         wait_until("the node has joined", lambda: self.alive() > before, program=node)
         return node

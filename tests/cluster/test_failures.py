@@ -132,3 +132,62 @@ def test_a_node_that_goes_lets_the_training_save_first(
     assert weights(last_checkpoint(folder)) == undisturbed
     assert [step for step, _ in tracking.history(result["run_id"], "generation_perplexity")] == STEPS
     assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 301, 10))
+
+
+SWEEP = [
+    *("--trials", "6", "--scheduler", "none", "--batch-size", "16", "--iterations", "200"),
+    *("--evaluate-every", "50", "--log-every", "10"),
+]
+
+
+def swept(cluster: Cluster, name: str) -> Job:
+    return cluster.submit("pipelines/tune.py", *SMALL, *SWEEP, "--run-name", name)
+
+
+def lose_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
+    trials = [pid for node in cluster.nodes for pid, line in node.below() if "run_trial" in line]
+    os.kill(trials[-1], signal.SIGKILL)
+    return job
+
+
+def lose_the_node_of_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
+    cluster.lose(next(node for node in cluster.nodes if any("run_trial" in line for _, line in node.below())))
+    cluster.add()
+    return job
+
+
+def lose_the_driver_of_the_sweep(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
+    os.kill(job.driver, signal.SIGKILL)
+    wait_until("the job has failed", lambda: job.status == "FAILED")
+    return swept(cluster, job.run)
+
+
+def stop_the_sweep(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
+    job.stop()
+    wait_until("the job has stopped", lambda: job.status == "STOPPED")
+    return swept(cluster, job.run)
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [lose_a_trial, lose_the_node_of_a_trial, lose_the_driver_of_the_sweep, lose_mlflow, stop_the_sweep],
+)
+def test_a_sweep_goes_on(
+    disturb: Callable[[Cluster, Job, Tracking], Job], cluster: Cluster, tracking: Tracking
+) -> None:
+    name = f"sweep-{disturb.__name__.replace('_', '-')}"
+    job = swept(cluster, name)
+    wait_until("a trial is done and another under way", lambda: "step 200/200" in job.logs, 240)
+    started, before = time.monotonic(), job.logs.count("\ntrial ")
+    again = disturb(cluster, job, tracking)
+    before = before if again is job else 0
+    wait_until("the sweep goes on", lambda: again.logs.count("\ntrial ") > before or again.status == "FAILED", 240)
+    note(f"tune.py: {disturb.__name__.replace('_', ' ')}", time.monotonic() - started)
+    trials = again.wait(400)["trials"]
+    assert [trial["state"] for trial in trials] == ["done"] * 6
+    assert len({trial["trial"] for trial in trials}) == len({trial["run_id"] for trial in trials}) == 6
+    assert again.logs.count("step 200/200") + (job.logs.count("step 200/200") if again is not job else 0) <= 7
+    for trial in trials:
+        curve = [step for step, _ in tracking.history(trial["run_id"], "generation_perplexity")]
+        assert curve == [50, 100, 150, 200], trial["trial"]
+        assert [step for step, _ in tracking.history(trial["run_id"], "distance")] == list(range(10, 201, 10))

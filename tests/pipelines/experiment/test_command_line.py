@@ -33,6 +33,7 @@ COUPLED: dict[str, list[str]] = {
     "precision": ["--precision", "bfloat16"],
     "initialization": ["--initialization", "released"],
     "encoder.pooling": ["--encoder.pooling", "max"],
+    "encoder.updates": ["--encoder.updates", "summed"],
     "vocabulary.tokenizer": ["--vocabulary.tokenizer", "bpe"],
     "generator.kind": ["--generator.kind", "gaussian"],
     "generator.output": ["--generator.output", "tanh"],
