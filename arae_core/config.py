@@ -78,9 +78,8 @@ class Encoder(Trained):
     adversarial_each_critic_step: bool = False
     """Take the encoder's part of step (3) after every one of the k critic steps, as the released image code does."""
     updates: str = "each"
-    """each: every step of an iteration that trains the encoder updates it, as published. summed: step (1) comes last and
-    updates it once, by the sum of all their gradients: under Adam, to which a gradient's size is nothing, only so do
-    lambda_1 and lambda_2 count."""
+    """each: steps (1), (3) and (3b) update the encoder, one after the other, as published. summed: once, by the sum of
+    their gradients; under Adam only so do lambda_1 and lambda_2 count."""
     attribute_weight: float = 1.0
     """lambda_2: multiplies the attribute classifier's gradient into the encoder in step (3b); 0: neither (2b) nor (3b).
     Only with labelled data."""

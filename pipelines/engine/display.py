@@ -1,7 +1,11 @@
 """What the terminal shows: a progress bar, a live table of trials, tables at the end. Elsewhere: plain lines."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from heapq import nsmallest
+from itertools import islice
 from typing import Any, Self
 
 from rich.console import Console
@@ -35,6 +39,8 @@ AT_EVALUATION = (
     "validation_accuracy",
 )
 """Figures of an evaluation, the most telling first."""
+MOST = 20
+"""Trials in a table: more are not read, and drawing all of hundreds in every report would take ever longer."""
 
 
 def make_console() -> Console:
@@ -148,7 +154,14 @@ class TrialsDisplay(AbstractContextManager["TrialsDisplay"]):
     def show(self, rows: Sequence[Figures], news: Figures) -> None:
         """rows: one a trial, as `leaderboard` takes them. news: the row of the trial that has just reported."""
         if self.live:
-            self.live.update(leaderboard(rows, self.metric, "trials"), refresh=True)
+            most = min(MOST, max(5, self.console.height - 9))  # what does not fit is cut, with the last line
+            shown = foremost(rows, self.metric, most)
+            table = leaderboard(shown, self.metric, "trials")
+            if len(rows) > len(shown):
+                left = Counter(str(row["state"]) for row in rows) - Counter(str(row["state"]) for row in shown)
+                states = ", ".join(f"{count} {state}" for state, count in left.items())
+                table.caption = f"and {len(rows) - len(shown)} more: {states}"
+            self.live.update(table, refresh=True)
         else:
             what = news.get("diverged") or listed(
                 news, (self.metric, *SHORT, *(name for name in AT_EVALUATION if name != self.metric))
@@ -156,14 +169,30 @@ class TrialsDisplay(AbstractContextManager["TrialsDisplay"]):
             self.console.print(f"trial {short(news)}, step {news['step']}/{news['end']}: {what}", soft_wrap=True)
 
 
+def foremost(rows: Sequence[Figures], metric: str, most: int) -> Sequence[Figures]:
+    """All rows where there are at most `most`; else running trials, up to half of them, and the best of the others."""
+    from arae_core.evaluation.generation import SELECTION
+
+    if len(rows) <= most:
+        return rows
+    sign = 1 if dict(SELECTION.values())[metric] == "min" else -1
+    running = list(islice((row for row in rows if row["state"] == "running"), most // 2))
+    taken = {row["trial"] for row in running}
+    others = (row for row in rows if row["trial"] not in taken)
+    return running + nsmallest(most - len(running), others, key=lambda row: sign * row.get(metric, sign * math.inf))
+
+
 def leaderboard(rows: Sequence[Figures], metric: str, title: str) -> Table:
-    """Trials as a table. A row has "trial", "state", "step", "end" and an evaluation's figures by name."""
-    figures = [name for name in AT_EVALUATION if name != metric and any(name in row for row in rows)]
+    """The first trials as a table. A row has "trial", "state", "step", "end" and an evaluation's figures by name."""
+    shown = rows[:MOST]
+    figures = [name for name in AT_EVALUATION if name != metric and any(name in row for row in shown)]
     figures = [metric, *figures][:7]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    if len(rows) > MOST:
+        table.caption = f"and {len(rows) - MOST} more in leaderboard.json"
     for column in ("trial", "state", "step", *(name.replace("_", " ") for name in figures)):
         table.add_column(column)
-    for row in rows:
+    for row in shown:
         step = f"{row['step']}/{row['end']}" if "step" in row else ""
         table.add_row(short(row), str(row["state"]), step, *(number(row.get(name)) for name in figures))
     return table

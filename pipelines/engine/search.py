@@ -54,6 +54,8 @@ class Watch(Callback):
     interrupted: bool
     selection: tuple[str, str] | None
     """The metric and min or max, where old checkpoints may be deleted while the sweep runs."""
+    rows: dict[str, Row] = {}
+    """Each trial's, kept: of hundreds of trials, one report changes one row."""
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Notice Ctrl-C and the job's end (SIGTERM): Tune's own handler of the first, in place by now, ends the sweep
@@ -68,9 +70,12 @@ class Watch(Callback):
             signal.signal(number, told)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        now = {other.trial_id: _row(other, other.last_result or {}) for other in trials}
-        now[trial.trial_id] = _row(trial, result)
-        Watch.reported(list(now.values()), now[trial.trial_id])
+        Watch.rows[trial.trial_id] = _row(trial, result)
+        for other in trials:
+            if other.trial_id not in Watch.rows:  # `last_result` would wait for a trial that is only starting
+                Watch.rows[other.trial_id] = _row(other, other.run_metadata.last_result or {})
+            Watch.rows[other.trial_id]["state"] = _state(other, Watch.rows[other.trial_id])
+        Watch.reported([Watch.rows[other.trial_id] for other in trials], Watch.rows[trial.trial_id])
         if Watch.selection:
             prune(Path(trial.storage.trial_fs_path), *Watch.selection, newest=3)
 
@@ -113,7 +118,7 @@ def run_sweep(
         tuner = tune.Tuner.restore(str(sweep.folder), trainable=trainable, resume_errored=True)
     else:
         tuner = make_tuner(sweep, trainable, sweep.at_once(room))
-    Watch.reported, Watch.ended, Watch.interrupted = reported, ended, False
+    Watch.reported, Watch.ended, Watch.interrupted, Watch.rows = reported, ended, False, {}
     # PBT may want any checkpoint that a donor ever had
     Watch.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
     before = {number: signal.getsignal(number) for number in STOPPING}
@@ -231,8 +236,12 @@ def settings_of(checkpoint: Path) -> Row:
 def _row(trial: Any, result: dict[str, Any]) -> Row:
     """A trial of Ray Tune as it is now."""
     row: Row = _figures(result) | trial.config | {"trial": trial.trial_id}
+    return row | {"state": _state(trial, row)}
+
+
+def _state(trial: Any, row: Row) -> str:
     running = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
-    return row | {"state": running.get(trial.status) or _ending(row)}
+    return running.get(trial.status) or _ending(row)
 
 
 def _unsent(trial: Any) -> Row:

@@ -187,14 +187,14 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
 
 
 def free_room() -> None:
-    """Take from a private cluster what a lost controller had reserved there. In others Ray has a process for that."""
-    from ray import PlacementGroupID
+    """Give back what a lost controller of this driver had reserved: nobody else does, or not for long."""
+    import ray
     from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
-    if not attached():
-        for name, group in placement_group_table().items():
-            if group["state"] != "REMOVED":
-                remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
+    job = ray.get_runtime_context().get_job_id()
+    for name, group in placement_group_table().items():
+        if group["state"] != "REMOVED" and name.endswith(job):  # a group's number ends with that of its driver
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(name)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.cluster.machines import Cluster, Postgres, Tracking
 SMALL = [
     *("--data.size", "3000", "--samples", "100", "--precision", "float64"),
     *("--encoder.hidden", "32", "--decoder.hidden", "32", "--code.size", "32", "--generator.hidden", "32"),
-    *("--critic.hidden", "32", "--json"),
+    *("--critic.hidden", "32", "--critic.steps", "1", "--json"),
 ]
 """Of the built-in grammar, with parts so small that an iteration takes a few milliseconds."""
 

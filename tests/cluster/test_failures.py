@@ -16,8 +16,8 @@ from tests.cluster.machines import Cluster, Job, Tracking, wait_until
 from tests.pipelines.engine.conftest import last_checkpoint, step_of, weights
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-LENGTH = ["--batch-size", "16", "--iterations", "300", "--evaluate-every", "50", "--log-every", "10", "--workers", "3"]
-STEPS = [50, 100, 150, 200, 250, 300]
+LENGTH = ["--batch-size", "16", "--iterations", "240", "--evaluate-every", "40", "--log-every", "10", "--workers", "3"]
+STEPS = [40, 80, 120, 160, 200, 240]
 RECOVERY = os.environ.get("ARAE_TEST_RECOVERY", "")
 """File that takes the times, a JSON object."""
 
@@ -96,7 +96,7 @@ def test_a_training_goes_on(
 ) -> None:
     name = disturb.__name__.replace("_", "-")
     job = submitted(cluster, name)
-    job.wait_for("step 100/300")
+    job.wait_for("step 80/240")
     time.sleep(1)
     started, before = time.monotonic(), last_step(job)
     job = disturb(cluster, job, tracking)
@@ -105,14 +105,14 @@ def test_a_training_goes_on(
     result = job.wait()
     assert weights(last_checkpoint(shared / "trainings" / name)) == undisturbed
     assert [step for step, _ in tracking.history(result["run_id"], "generation_perplexity")] == STEPS
-    assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 301, 10))
+    assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 241, 10))
 
 
 def test_a_node_that_goes_lets_the_training_save_first(
     cluster: Cluster, tracking: Tracking, shared: Path, undisturbed: dict[str, str]
 ) -> None:
     job = submitted(cluster, "leaving")
-    job.wait_for("step 100/300")
+    job.wait_for("step 80/240")
     node = next(node for node in cluster.nodes if any("RayTrainWorker" in line for _, line in node.below()))
     cluster.nodes.remove(node)
     started, before = time.monotonic(), last_step(job)
@@ -121,7 +121,7 @@ def test_a_node_that_goes_lets_the_training_save_first(
     cluster.add()
     between = wait_until(
         "a checkpoint between evaluations",
-        lambda: [step for step in map(step_of, (m.parent for m in folder.glob("*/manifest.json"))) if step % 50],
+        lambda: [step for step in map(step_of, (m.parent for m in folder.glob("*/manifest.json"))) if step % 40],
         60,
     )
     note("train.py: SIGTERM to a node, until the checkpoint is there", time.monotonic() - started)
@@ -131,7 +131,7 @@ def test_a_node_that_goes_lets_the_training_save_first(
     assert all(step % 10 == 0 for step in between)
     assert weights(last_checkpoint(folder)) == undisturbed
     assert [step for step, _ in tracking.history(result["run_id"], "generation_perplexity")] == STEPS
-    assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 301, 10))
+    assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 241, 10))
 
 
 SWEEP = [

@@ -12,6 +12,7 @@ from pipelines.engine.display import (
     TrainingDisplay,
     TrialsDisplay,
     drawn,
+    foremost,
     leaderboard,
     listed,
     metrics_table,
@@ -80,6 +81,53 @@ def test_tables() -> None:
     assert text.index("00000") < text.index("00001") < text.index("00002")
     assert "critic.steps" in text and "10/20" in text and "33.33" in text
     assert listed(EVALUATION, ["reconstruction_loss", "missing"]) == "loss 1.25"
+
+
+def many(count: int) -> list[dict[str, Any]]:
+    """Trials of a long sweep: all done but the last two, the later the better."""
+    rows = [
+        {**EVALUATION, "trial": f"ab_{i:05d}", "state": "done", "generation_perplexity": 999.0 - i}
+        for i in range(count)
+    ]
+    return [*rows[:-2], *({**row, "state": "running"} for row in rows[-2:])]
+
+
+def test_a_long_leaderboard_says_how_many_more_there_are() -> None:
+    screen, out = console(False)
+    screen.print(leaderboard(many(200), "generation_perplexity", "sweep"))
+    lines = out.getvalue().splitlines()
+    assert sum("10/20" in line for line in lines) == 20
+    assert lines[-1].strip() == "and 180 more in leaderboard.json"
+    screen, out = console(False)
+    screen.print(leaderboard(many(20), "generation_perplexity", "sweep"))
+    assert out.getvalue().count("10/20") == 20 and "more" not in out.getvalue()
+
+
+def test_of_many_trials_those_that_run_and_the_best_are_shown() -> None:
+    rows = many(200)
+    assert foremost(rows[:7], "generation_perplexity", 7) == rows[:7]
+    assert [row["trial"][-3:] for row in foremost(rows, "generation_perplexity", 5)] == [
+        "198",
+        "199",
+        "197",
+        "196",
+        "195",
+    ]
+    assert [row["trial"][-3:] for row in foremost(rows, "generation_perplexity", 2)] == ["198", "199"]
+    waiting = {"trial": "ab_00200", "state": "waiting"}
+    scores = [{"trial": str(i), "state": "stopped", "transfer_score": float(i)} for i in range(9)]
+    assert [row["trial"] for row in foremost([waiting, *scores], "transfer_score", 3)] == ["8", "7", "6"]
+    assert foremost([waiting, *scores[:2]], "transfer_score", 3)[0] == waiting
+
+
+def test_a_live_table_of_many_trials_fits_its_terminal() -> None:
+    screen, out = console(True)
+    with TrialsDisplay(screen, "generation_perplexity") as display:
+        rows = many(200)
+        display.show([*rows, {"trial": "ab_00200", "state": "waiting"}], rows[-1])
+    text = out.getvalue()
+    assert text.partition(" more: ")[0].count("10/20") == screen.height - 9  # it is drawn once more at the end
+    assert f"and {201 - screen.height + 9} more: {201 - screen.height + 8} done, 1 waiting" in text
 
 
 def test_images_in_half_blocks() -> None:

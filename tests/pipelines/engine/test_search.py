@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,6 +153,45 @@ def test_trials_of_two_workers(make_sweep: Make, room: Room, scheduler: str) -> 
     lineages = [load_checkpoint(row["checkpoint"])[2]["lineage"] for row in found.rows]
     assert any(len({entry[0] for entry in lineage}) > 1 for lineage in lineages) == (scheduler == "pbt")
     assert not list((sweep.folder / "workers").iterdir())
+
+
+def test_a_report_makes_one_row_and_looks_at_the_states_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.engine import search
+
+    class Trial:
+        def __init__(self, number: int) -> None:
+            self.trial_id, self.status, self.config = f"ab_{number:05d}", "PENDING", {"critic.steps": number}
+            self.run_metadata = SimpleNamespace(last_result={})
+
+        @property
+        def last_result(self) -> None:
+            raise AssertionError("waits for the trial's process")
+
+    made: list[str] = []
+    shown: list[list[tuple[Any, ...]]] = []
+    original = search._row
+
+    def row(trial: Any, result: dict[str, Any]) -> Row:
+        made.append(trial.trial_id[-1])
+        return original(trial, result)
+
+    def reported(rows: list[Row], news: Row) -> None:
+        assert news in rows
+        shown.append([(row["state"], row.get("step")) for row in rows])
+
+    monkeypatch.setattr(search, "_row", row)
+    for name, value in {"rows": {}, "reported": reported, "selection": None}.items():
+        monkeypatch.setattr(Watch, name, value, raising=False)
+    trials = [Trial(i) for i in range(3)]
+    trials[1].status = "RUNNING"
+    Watch().on_trial_result(0, trials, trials[1], {"step": 6, "end": 6})
+    trials[1].status, trials[2].status = "TERMINATED", "RUNNING"
+    Watch().on_trial_result(1, trials, trials[2], {"step": 2, "end": 6})
+    assert shown == [
+        [("waiting", None), ("running", 6), ("waiting", None)],
+        [("waiting", None), ("done", 6), ("running", 2)],
+    ]
+    assert made == ["1", "0", "2", "2"]
 
 
 def test_pruning_keeps_the_best_and_the_newest(tmp_path: Path) -> None:
