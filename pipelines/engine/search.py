@@ -31,6 +31,8 @@ OF_TUNE = {
     *("experiment_tag", "should_checkpoint"),
 }
 """What Ray Tune adds to every report."""
+STATES = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
+"""Of trials that have not ended well, as Ray Tune calls them and as we do."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,10 @@ class Watch(Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         Watch.rows[trial.trial_id] = _row(trial, result)
         for other in trials:
-            if other.trial_id not in Watch.rows:  # `last_result` would wait for a trial that is only starting
-                Watch.rows[other.trial_id] = _row(other, other.run_metadata.last_result or {})
-            Watch.rows[other.trial_id]["state"] = _state(other, Watch.rows[other.trial_id])
+            row = Watch.rows.get(other.trial_id)
+            if row is None:  # `last_result` would wait for a trial that is only starting
+                row = Watch.rows[other.trial_id] = _row(other, other.run_metadata.last_result or {})
+            row["state"] = _state(other, row)
         Watch.reported([Watch.rows[other.trial_id] for other in trials], Watch.rows[trial.trial_id])
         if Watch.selection:
             prune(Path(trial.storage.trial_fs_path), *Watch.selection, newest=3)
@@ -240,8 +243,7 @@ def _row(trial: Any, result: dict[str, Any]) -> Row:
 
 
 def _state(trial: Any, row: Row) -> str:
-    running = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
-    return running.get(trial.status) or _ending(row)
+    return STATES.get(trial.status) or _ending(row)
 
 
 def _unsent(trial: Any) -> Row:

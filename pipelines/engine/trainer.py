@@ -1,5 +1,6 @@
 """Ray Train around the worker: N processes, restarts from the last checkpoint, resuming by name."""
 
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -144,6 +145,7 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
     from pipelines.engine.board import open_board
 
     board = open_board()
+    drop_unfinished(storage / name)
     ended: dict[str, Any] = {}
 
     def run() -> None:
@@ -173,7 +175,8 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
         raise KeyboardInterrupt
     error = ended.get("error")
     if isinstance(error, TrainingFailedError):
-        raise FailedError(f"training failed for good: {reason(error)}") from error
+        why = reason(error)
+        raise FailedError(f"training failed for good: {why}{storage_advice(why, storage / name)}") from error
     if error is not None:
         raise error
     result = ended["result"]
@@ -184,6 +187,23 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
         return Outcome(last, None, str(last.get("diverged", "")))
     checkpoint, metrics = (min if mode == "min" else max)(scored, key=lambda pair: float(pair[1][metric]))
     return Outcome(metrics, Path(checkpoint.path), str(last.get("diverged", "")))
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Delete the checkpoints of a run that were being written when its process or its disk ended: Ray Train knows of
+    them no more, and would leave them there."""
+    known = folder / "checkpoint_manager_snapshot.json"
+    text = known.read_text(encoding="utf-8") if known.exists() else ""
+    for checkpoint in folder.glob("checkpoint_*/"):
+        if checkpoint.name not in text:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def storage_advice(why: str, folder: Path) -> str:
+    """What to do about a disk that is full or may not be written to, if that is what it was."""
+    if not any(sign in why for sign in ("No space left", "Read-only file system", "Disk quota", "Permission denied")):
+        return ""
+    return f". What {folder} held before is kept: make room there or make it writable, then the same command goes on"
 
 
 def free_room() -> None:

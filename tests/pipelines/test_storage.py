@@ -1,0 +1,74 @@
+"""A disk that fills up or turns read-only in the middle of a training, each a file system of the test's own."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.test_train import ROOT
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode != 0,
+    reason="only root may mount a file system",
+)
+SMALL = [
+    *("--data.size", "3000", "--iterations", "120", "--evaluate-every", "20", "--log-every", "20", "--samples", "50"),
+    *("--encoder.hidden", "32", "--decoder.hidden", "32", "--code.size", "32", "--generator.hidden", "32"),
+    *("--critic.hidden", "32", "--critic.steps", "1", "--max-failures", "0", "--run-name", "mine"),
+]
+ONCE_TRAINED = 'while ! grep -q "^step 40/" "$LOG"; do sleep 0.1; done'
+
+
+@pytest.mark.parametrize(
+    ("size", "meanwhile", "repair", "message"),
+    [
+        # room for two checkpoints of 1.1 MB, not for three
+        ("2700k", "true", "size=100m", "No space left on device"),
+        pytest.param(
+            "100m",
+            f'{ONCE_TRAINED}; mount -o remount,ro "$DISK"',
+            "rw",
+            "Read-only file system",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+@pytest.mark.timeout(400)
+def test_a_training_goes_on_when_there_is_room_again(
+    size: str, meanwhile: str, repair: str, message: str, tmp_path: Path
+) -> None:
+    disk, log = tmp_path / "disk", tmp_path / "log"
+    disk.mkdir()
+    words = [sys.executable, str(ROOT / "pipelines" / "train.py"), *SMALL, "--storage", str(disk)]
+    command = shlex.join([*words, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"])
+    script = f"""
+        mount -t tmpfs -o size={size} none "$DISK"
+        touch "$LOG"
+        ({meanwhile}) &
+        {command} > "$LOG" 2>&1
+        echo "first ended with $?"
+        find "$DISK" -name manifest.json | wc -l
+        mount -o remount,{repair} "$DISK"
+        {command} 2>&1
+        echo "second ended with $?"
+        cd "$DISK"/trainings/mine
+        for folder in checkpoint_2*; do grep -q "$folder" checkpoint_manager_snapshot.json || echo "$folder is left"; done
+    """
+    environment = {**os.environ, "DISK": str(disk), "LOG": str(log)}
+    run = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script], env=environment, capture_output=True, text=True, timeout=380
+    )
+    assert run.returncode == 0, run.stderr
+    first = log.read_text()
+    errors = [line for line in first.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0], first
+    assert errors[0].startswith("error: training failed for good: ") and "the same command goes on" in errors[0]
+    assert "first ended with 1" in run.stdout
+    assert "going on with run mine" in run.stdout and "second ended with 0" in run.stdout, run.stdout
+    went_on = [int(step) for step in re.findall(r"^step (\d+)/120", run.stdout, re.MULTILINE)]
+    assert went_on[0] >= 40 and went_on[-1] == 120
+    assert "is left" not in run.stdout
