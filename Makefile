@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup tune test test-all check format lock clean
+.PHONY: setup tune test test-all test-cluster check audit format lock clean
 
 setup: $(STAMP)
 
@@ -20,16 +20,27 @@ tune: setup
 	$(BIN)/python pipelines/tune.py
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 test-all: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not cluster"
+
+# a head, nodes, MLflow on PostgreSQL, and what is killed in the middle: half an hour
+test-cluster: setup
+	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || { echo "PostgreSQL is needed: apt-get install postgresql" >&2; exit 2; }
+	$(BIN)/python -m pytest -m cluster
 
 # what the style of this repository is held to; part of .ci/run
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# known vulnerabilities of the packages in the lock; asks PyPI, and fails where that cannot say
+audit: setup
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.10,<3"
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
 
 format: setup
 	$(BIN)/ruff format .
@@ -45,4 +56,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis

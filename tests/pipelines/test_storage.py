@@ -56,7 +56,7 @@ def test_a_training_goes_on_when_there_is_room_again(
         {command} 2>&1
         echo "second ended with $?"
         cd "$DISK"/trainings/mine
-        for folder in checkpoint_2*; do grep -q "$folder" checkpoint_manager_snapshot.json || echo "$folder is left"; done
+        for each in checkpoint_2*; do grep -q "$each" checkpoint_manager_snapshot.json || echo "$each is left"; done
     """
     environment = {**os.environ, "DISK": str(disk), "LOG": str(log)}
     run = subprocess.run(
