@@ -21,7 +21,10 @@ from pipelines.experiment.settings import Classification
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("arae_core", "pipelines", "tune_spaces", "benchmarks")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "cluster/README.md", "cluster/SCALING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 OTHERS_COMMANDS = {"mlflow": ["-m", "mlflow"], "ray": ["-m", "ray.scripts.scripts"]}
 """Programs of our engines -> how this Python runs them."""
 PRIVATE = re.compile(r"(?<![\w.])/(?:home|Users|root|work|mnt|scratch|private)/\w")

@@ -1,0 +1,78 @@
+"""The cost of a sweep, measured as a user measures it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.sweep_cost import draw, main, per_trial
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sweep_cost.py"
+
+
+def sweep(trials: int = 40) -> dict[str, Any]:
+    """One whose driver takes 10 MB at first and 0.5 MB a trial, which has two reports and 30 ms in MLflow."""
+    samples = [
+        {
+            **{"trials": n, "memory": 10 + 0.5 * n, "seconds": 3.0 * n, "cpu": 1 + 0.1 * n, "prune": 0.0},
+            **{"rows": 0.002 * n, "table": 0.004 * n, "mlflow": 0.03 * n, "snapshot": 0.01 * n},
+            **{"rows calls": 2 * n, "mlflow calls": 3 * n, "snapshot calls": n // 2},
+        }
+        for n in range(trials // 10, trials + 1, trials // 10)
+    ]
+    about = {"trials": trials, "scheduler": "none", "seconds": 180.0, "state_bytes": 4000}
+    return about | {"samples": samples, "mlflow_ms": {"start": 1.0, "evaluation": 2.0, "end": 3.0}}
+
+
+def test_figures_for_a_trial_a_report_and_a_snapshot() -> None:
+    figures = per_trial(sweep())
+    expected = {
+        **{"minutes": 3, "s/trial": 3, "MB": 30, "kB/trial": 500, "CPU ms/report": 50, "MLflow ms/trial": 30},
+        **{"rows ms/report": 1, "table ms/report": 2, "ms/snapshot": 20, "state kB": 4, "MLflow start ms": 1},
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    draw([sweep(10), sweep(40)], tmp_path / "new" / "cost.png")
+    assert (tmp_path / "new" / "cost.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trials", "1"], "trials must be >= 2, got 1"),
+        (["--trials", "10,x"], "trials must be"),
+        (["--scheduler", "ash"], "asha"),
+    ],
+)
+def test_a_mistake_costs_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and said in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sweeps_are_measured_and_leave_nothing_behind(tmp_path: Path) -> None:
+    words = ["--trials", "2,3", "--scheduler", "asha", "--picture", str(tmp_path / "cost.png"), "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    (tmp_path / "scratch").mkdir()
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    sweeps = json.loads(done.stdout.splitlines()[-1])["sweeps"]
+    assert [found["trials"] for found in sweeps] == [2, 3]
+    for found in sweeps:
+        assert [sample["trials"] for sample in found["samples"]] == list(range(1, found["trials"] + 1))
+        last = found["samples"][-1]
+        assert last["rows calls"] >= found["trials"] and last["memory"] > 50
+        assert min(last[part] for part in ("rows", "table", "mlflow", "snapshot")) > 0
+        assert per_trial(found)["MLflow start ms"] > 0
+    assert [path.name for path in tmp_path.iterdir() if path.name != "scratch"] == ["cost.png"]
+    assert not list((tmp_path / "scratch").glob("*/sweeps"))
