@@ -5,6 +5,7 @@ All are processes of ours, ended by their ids; Ray's nodes have resources of the
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -22,7 +23,7 @@ from typing import Any
 from tests.pipelines.engine.conftest import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
-RAY = str(Path(sys.executable).parent / "ray")
+HERE = Path(sys.executable).parent
 
 
 def free_port() -> int:
@@ -76,14 +77,15 @@ class Program:
 class Cluster:
     """A Ray head for drivers, and nodes for what they start."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """folder: for Ray's own files; its path must be short, for Ray's sockets lie in it."""
+    def __init__(self, folder: Path, environment: Mapping[str, str], programs: Path = HERE) -> None:
+        """folder: for Ray's own files; its path must be short, for Ray's sockets lie in it. programs: where the nodes
+        have their `ray` and `python`."""
         self.folder, self.started = folder, 0
         self.port, self.dashboard, self.token = free_port(), free_port(), secrets.token_hex(16)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "ARAE_"))},
             **environment,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -157,17 +159,25 @@ class Cluster:
         """The processes that train, over all nodes."""
         return [pid for node in (self.head, *self.nodes) for pid, line in node.below() if "RayTrainWorker" in line]
 
-    def submit(self, *words: str, submission: str = "", **environment: str) -> "Job":
+    def submit(self, *words: str, runtime_env: str = "") -> "Job":
         """`ray job submit -- python pipelines/...` from this checkout; returns once the job is accepted."""
-        submission = submission or f"job-{secrets.token_hex(4)}"
-        runtime = {"env_vars": environment} if environment else {}
-        command = [RAY, "job", "submit", "--no-wait", "--submission-id", submission, "--working-dir", str(ROOT)]
-        command += ["--runtime-env-json", json.dumps(runtime), "--", "python", *words]
+        submission = f"job-{secrets.token_hex(4)}"
+        command = [str(HERE / "ray"), "job", "submit", "--no-wait", "--submission-id", submission]
+        command += [
+            "--working-dir",
+            ".",
+            *(["--runtime-env", runtime_env] if runtime_env else []),
+            "--",
+            "python",
+            *words,
+        ]
         address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}"}
         run = subprocess.run(
             command, env=self.environment | address, cwd=ROOT, capture_output=True, text=True, timeout=120
         )
         assert run.returncode == 0, run.stdout + run.stderr
+        for size in re.findall(r"Pushing file package '.*' \((.*?)MiB\)", run.stdout + run.stderr):
+            assert float(size) < 5
         return Job(self, submission, words[words.index("--run-name") + 1] if "--run-name" in words else "")
 
 

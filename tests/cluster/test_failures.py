@@ -145,13 +145,13 @@ def swept(cluster: Cluster, name: str) -> Job:
 
 
 def lose_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    trials = [pid for node in cluster.nodes for pid, line in node.below() if "run_trial" in line]
+    trials = [pid for node in cluster.nodes for pid, line in node.below() if "ImplicitFunc" in line]
     os.kill(trials[-1], signal.SIGKILL)
     return job
 
 
 def lose_the_node_of_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    cluster.lose(next(node for node in cluster.nodes if any("run_trial" in line for _, line in node.below())))
+    cluster.lose(next(node for node in cluster.nodes if any("ImplicitFunc" in line for _, line in node.below())))
     cluster.add()
     return job
 

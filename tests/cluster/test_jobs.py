@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,30 @@ def test_a_training_over_both_nodes(cluster: Cluster, tracking: Tracking, shared
     )
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.splitlines()) == 3
+
+
+def test_without_the_token_nobody_is_answered(cluster: Cluster) -> None:
+    for path in ("/api/jobs/", "/api/v0/nodes", "/nodes?view=summary"):
+        with pytest.raises(urllib.error.HTTPError, match=r"401|403"):
+            urllib.request.urlopen(f"http://127.0.0.1:{cluster.dashboard}{path}", timeout=10)
+    assert cluster.ask("/api/jobs/") is not None
+
+
+@pytest.mark.timeout(1500)
+def test_nodes_without_our_packages_install_them(short_folder: Path, shared: Path, tracking: Tracking) -> None:
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line for line in lock if line.startswith("ray==")]
+    with tempfile.TemporaryDirectory(prefix="bare-", dir=short_folder) as folder:
+        bare = Path(folder, "venv")
+        subprocess.run([sys.executable, "-m", "venv", str(bare)], check=True)
+        install = [str(bare / "bin" / "python"), "-m", "pip", "install", "--quiet", "--constraint", "requirements.lock"]
+        subprocess.run([*install, *(pin.replace("ray", "ray[default]", 1) for pin in pins)], check=True, cwd=ROOT)
+        environment = {"ARAE_STORAGE": str(shared), "MLFLOW_TRACKING_URI": tracking.uri}
+        Path(folder, "ray").mkdir()
+        cluster = Cluster(Path(folder, "ray"), environment, bare / "bin")
+        try:
+            words = ["--iterations", "40", "--evaluate-every", "40", "--run-name", "bare"]
+            job = cluster.submit("pipelines/train.py", *SMALL, *words, runtime_env="cluster/runtime_env.yaml")
+            assert job.wait(1200)["metrics"]["step"] == 40
+        finally:
+            cluster.end()
