@@ -46,7 +46,7 @@ def drive_trial(config: dict[str, Any], plan: Plan) -> None:
         stack.callback(shutil.rmtree, inner / name, ignore_errors=True)
         last = tune.get_checkpoint()
         folder = stack.enter_context(last.as_directory()) if last is not None else None
-        task = plan.task_of(trial, config, folder)
+        task = plan.task_of(trial, config, plan.newest(trial, folder))
         trainer = make_trainer(task, plan.share, name, inner, callbacks=[Forward(queue)], in_trial=True)
 
         def fit() -> None:

@@ -103,7 +103,7 @@ def train_autoencoder(method: str, seed: int, plan: Plan, cpus: float, device: s
         state = TrainingState.new(settings, corpus.shape, device)
     params = {**plan.settings, "method": method, "seed": seed}
     run_id = start_or_resume_child(plan.tracking_uri, plan.experiment, plan.run_id, name, params=params)
-    tracker = Tracker(plan.tracking_uri, run_id)
+    tracker = Tracker(plan.tracking_uri, run_id, resumed=True)
     every = experiment.evaluate_every
     for report in train(state, store, until=begin, every=min(experiment.log_every, every)):
         tracker.log(report.step, report.scalars)
@@ -147,7 +147,7 @@ def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, dev
         cell.name,
         params={**plan.settings, "method": cell.method, "labels": cell.labels, "seed": cell.seed},
     )
-    tracker = Tracker(plan.tracking_uri, run_id)
+    tracker = Tracker(plan.tracking_uri, run_id, resumed=True)
     if autoencoder is None:
         state = TrainingState.new(core_settings(asked), corpus.shape, device)
     else:

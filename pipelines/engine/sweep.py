@@ -78,7 +78,8 @@ class Sweep:
 
     def plan(self, room: Room) -> Plan:
         task = Task(flatten(self.experiment), str(self.corpus.folder), self.tracking_uri, self.run_id)
-        return Plan(task, f"arae-{self.experiment.name}", self.share(room), str(self.folder))
+        exchanged = self.options["scheduler"] == "pbt"
+        return Plan(task, f"arae-{self.experiment.name}", self.share(room), str(self.folder), exchanged)
 
     def again(self, options: argparse.Namespace) -> str:
         """The command that goes on with this sweep."""

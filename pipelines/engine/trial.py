@@ -1,7 +1,7 @@
 """One trial of a sweep: the worker with the settings that the search has chosen, in the trial's own process."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,22 @@ class Plan:
     share: Share
     folder: str
     """The sweep's, absolute."""
+    exchanged: bool = False
+    """Whether trials go on from each other's checkpoints, as in population based training."""
+
+    def newest(self, trial: str, given: str | None) -> str | None:
+        """The checkpoint that a trial goes on from: the one that Ray Tune gives it, or a newer one of its own, which
+        Tune has forgotten where it was killed before it wrote its state."""
+        from arae_core.checkpoint import read_manifest
+
+        if self.exchanged:
+            return given
+        steps = {}
+        for folder in (*Path(self.folder, trial).glob("checkpoint_*"), *([Path(given)] if given else [])):
+            with suppress(ValueError, OSError):  # not written to its end
+                steps[str(folder)] = int(read_manifest(folder)["step"])
+        best = max(steps, key=lambda name: steps[name], default=given)
+        return given if given and steps.get(given) == steps.get(str(best)) else best
 
     def task_of(self, trial: str, config: Mapping[str, Any], resume: str | None) -> Task:
         """A trial's own task; its MLflow run is started, or found again by its tag."""
@@ -48,5 +64,6 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
     with ExitStack() as stack:
         last = tune.get_checkpoint()
         folder = stack.enter_context(last.as_directory()) if last is not None else None
-        task = plan.task_of(tune.get_context().get_trial_id(), config, folder)
+        trial = tune.get_context().get_trial_id()
+        task = plan.task_of(trial, config, plan.newest(trial, folder))
         work(task, Parallel(), report, device="cuda" if plan.share.gpus else "cpu")

@@ -141,11 +141,17 @@ class Tracker:
     A tracker that fails warns once and never stops the training; points wait for the next flush.
     """
 
-    def __init__(self, tracking_uri: str, run_id: str, unsent: Sequence[Sequence[Any]] = ()) -> None:
+    def __init__(
+        self, tracking_uri: str, run_id: str, unsent: Sequence[Sequence[Any]] = (), *, resumed: bool = False
+    ) -> None:
+        """resumed: whether a process of before may have sent points past the checkpoint that this one goes on from. They
+        are found before the first flush and not sent again."""
         self.tracking_uri = tracking_uri
         self.run_id = run_id
         self._points: list[Point] = [(str(k), float(v), int(t), int(s)) for k, v, t, s in unsent]
         self._warned = False
+        self._resumed = resumed
+        self._last: dict[str, int] = {}
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each curve named in `metrics`; sent by `flush`."""
@@ -160,11 +166,27 @@ class Tracker:
         """Send all buffered points; keep those that could not be sent."""
         from mlflow.entities import Metric
 
+        if self._resumed and not self._find_last():
+            return
+        self._points = [point for point in self._points if point[3] > self._last.get(point[0], -1)]
         while self._points:
             chunk = self._points[:1000]  # MLflow takes 1000 in a request
             if not self._send("log_batch", metrics=[Metric(*point) for point in chunk]):
                 return
             del self._points[: len(chunk)]
+
+    def _find_last(self) -> bool:
+        """Learn up to which step each curve that waits has been sent; whether that worked."""
+        from mlflow.exceptions import MlflowException
+
+        client = connect(self.tracking_uri)
+        try:
+            for name in {point[0] for point in self._points} - self._last.keys():
+                history = client.get_metric_history(self.run_id, name)
+                self._last[name] = max((point.step for point in history), default=-1)
+        except (MlflowException, OSError):
+            return False
+        return True
 
     def settle(self) -> None:
         """Send all buffered points; where the server is away, wait for it, for up to `store.PATIENCE` seconds."""

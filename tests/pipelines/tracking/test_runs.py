@@ -105,6 +105,20 @@ def test_a_restart_neither_doubles_nor_loses_points(tracking_uri: str, run_id: s
     assert connect(tracking_uri).get_run(run_id).info.status == "FINISHED"
 
 
+def test_what_is_done_again_is_not_sent_again(tracking_uri: str, run_id: str) -> None:
+    """Killed after points past the checkpoint of step 1 were sent: they come again, at other times."""
+    killed = Tracker(tracking_uri, run_id)
+    for step in (1, 2, 3):
+        killed.log(step, {"loss": 1 / step})
+    killed.flush()
+    resumed = Tracker(tracking_uri, run_id, [("loss", 1.0, 1, 1)], resumed=True)
+    for step in (2, 3, 4):
+        resumed.log(step, {"loss": 1 / step, "new": 1.0})
+        resumed.flush()
+    assert curve(tracking_uri, run_id, "loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert curve(tracking_uri, run_id, "new") == [(2, 1.0), (3, 1.0), (4, 1.0)]
+
+
 def test_a_failing_tracker_warns_once_and_keeps_the_points(
     tracking_uri: str, run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
