@@ -144,8 +144,8 @@ class Tracker:
     def __init__(
         self, tracking_uri: str, run_id: str, unsent: Sequence[Sequence[Any]] = (), *, resumed: bool = False
     ) -> None:
-        """resumed: whether a process of before may have sent points past the checkpoint that this one goes on from. They
-        are found before the first flush and not sent again."""
+        """resumed: whether a process of before may have sent points past the checkpoint that this one goes on from.
+        They are found before the first flush and not sent again."""
         self.tracking_uri = tracking_uri
         self.run_id = run_id
         self._points: list[Point] = [(str(k), float(v), int(t), int(s)) for k, v, t, s in unsent]

@@ -130,9 +130,11 @@ class Cluster:
         return node
 
     def lose(self, node: Program) -> None:
-        """SIGKILL the node and all that runs on it."""
+        """SIGKILL the node and all that runs on it, and wait until the head has noticed."""
+        before = self.alive()
         node.kill()
         self.nodes.remove(node)
+        wait_until("the head misses the node", lambda: self.alive() < before)
 
     def end(self) -> None:
         """End all nodes, then the head."""
