@@ -22,7 +22,10 @@ from pipelines.experiment.settings import Classification
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("arae_core", "pipelines", "tune_spaces", "benchmarks")
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "cluster/README.md", "cluster/SCALING.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "cluster/README.md", "cluster/SCALING.md", "cluster/TRANSCRIPT.md")
+    ),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 OTHERS_COMMANDS = {"mlflow": ["-m", "mlflow"], "ray": ["-m", "ray.scripts.scripts"]}
@@ -74,6 +77,9 @@ def test_a_documented_command_is_understood(words: list[str], capsys: pytest.Cap
     script, *arguments = words
     if script == "-m":
         assert importlib.util.find_spec(arguments[0])
+        return
+    if script == "-c":
+        compile(arguments[0], "<documented>", "exec")
         return
     assert (ROOT / script).is_file()
     if script.startswith(("pipelines/", "benchmarks/")):
@@ -158,7 +164,7 @@ def test_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text):
         path = "".join(target)
-        assert path.startswith("https://") or (document.parent / path).exists(), path
+        assert path.startswith(("https://", "http://127.0.0.1:")) or (document.parent / path).exists(), path
     for path in re.findall(r"`((?:arae_core|pipelines|tune_spaces|benchmarks|tests|docs)/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path
 
