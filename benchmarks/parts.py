@@ -1,8 +1,8 @@
 """Where the time of an iteration goes: the algorithm's own functions, timed in place."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -35,16 +35,18 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
 
 
 class Stopwatch:
-    """Seconds by part. A part that runs inside another counts for itself alone; what is in none counts as other."""
+    """Seconds and calls by part. A part inside another counts for itself alone; what is in none counts as other."""
 
     def __init__(self, device: torch.device):
         self.device = device
         self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: Counter[str] = Counter()
         self._open, self._since = ["other"], self._now()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         self._charge()
+        self.calls[name] += 1
         self._open.append(name)
         try:
             yield
@@ -64,11 +66,11 @@ class Stopwatch:
 
 
 @contextmanager
-def watched(device: torch.device) -> Iterator[Stopwatch]:
-    """Within the block, what WATCHED names is timed."""
+def watched(device: torch.device, what: Sequence[tuple[Any, str, str]] = WATCHED) -> Iterator[Stopwatch]:
+    """Within the block, what `what` names is timed."""
     watch = Stopwatch(device)
-    originals = [(owner, name, vars(owner)[name]) for owner, name, _ in WATCHED]
-    for (owner, name, part), (_, _, original) in zip(WATCHED, originals, strict=True):
+    originals = [(owner, name, vars(owner)[name]) for owner, name, _ in what]
+    for (owner, name, part), (_, _, original) in zip(what, originals, strict=True):
         setattr(owner, name, _timed(original, watch, part))
     try:
         yield watch

@@ -57,6 +57,8 @@ def tune(arguments: Sequence[str] | None) -> None:
                 found = run_sweep(sweep, room, shown.show, closing.trial_closer(uri))
         console.print(display.leaderboard(found.rows, metric, f"sweep {sweep.name}, best first"))
         console.print(display.settings_table(found.rows, searched))
+        rows = [{name: str(v) if isinstance(v, Path) else v for name, v in row.items()} for row in found.rows]
+        tracker.artifact("leaderboard.json", rows)
         if found.best is None:
             raise FailedError("no trial came to its first evaluation; the leaderboard says what became of them")
         best = found.best
@@ -69,8 +71,6 @@ def tune(arguments: Sequence[str] | None) -> None:
         figure = pictures.sweep_picture(curves, found.rows, metric, best["trial"], sweep.space)
         figure.savefig(picture, dpi=120)
         tracker.figure("sweep.png", figure)
-        rows = [{name: str(v) if isinstance(v, Path) else v for name, v in row.items()} for row in found.rows]
-        tracker.artifact("leaderboard.json", rows)
         tracker.artifact("data.json", sweep.corpus.report)
         status = "FINISHED"
     except FailedError as error:

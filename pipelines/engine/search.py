@@ -85,6 +85,8 @@ class Watch(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         row = _row(trial, trial.last_result or {}) | _unsent(trial)
         Watch.ended(row | {"state": _ending(row)})  # Tune still calls it running
+        for statistics in (trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps):
+            statistics.clear()  # of every figure, by Tune, for nobody: most of what a trial that has ended takes
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         Watch.ended(_row(trial, trial.last_result or {}) | _unsent(trial) | {"state": "failed"})
@@ -150,7 +152,7 @@ def make_trainable(sweep: Sweep, room: Room) -> Any:
         resources = {"cpu": plan.share.cpus, "gpu": plan.share.gpus}
         return tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
     # A cluster that others started knows nothing of our own resource: there a driver takes some of a node's memory.
-    resources = {"memory": 500_000_000} if room.attached else {DRIVER: 1}
+    resources = {"memory": 2_000_000_000} if room.attached else {DRIVER: 1}
     return tune.with_resources(tune.with_parameters(drive_trial, plan=plan), resources)
 
 

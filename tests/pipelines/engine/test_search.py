@@ -194,6 +194,20 @@ def test_a_report_makes_one_row_and_looks_at_the_states_of_all(monkeypatch: pyte
     assert made == ["1", "0", "2", "2"]
 
 
+def test_a_trial_that_has_ended_leaves_no_statistics_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.tune.trainable.metadata import _TrainingRunMetadata
+
+    metadata: Any = _TrainingRunMetadata()
+    metadata.update_metric("generation_perplexity", 30, step=1)
+    last = {"step": 6, "end": 6, "generation_perplexity": 30.0}
+    trial = SimpleNamespace(trial_id="ab_00000", status="RUNNING", config={}, last_result=last, run_metadata=metadata)
+    ended: list[Row] = []
+    monkeypatch.setattr(Watch, "ended", ended.append, raising=False)
+    Watch().on_trial_complete(0, [trial], trial)
+    assert [(row["state"], row["generation_perplexity"]) for row in ended] == [("done", 30.0)]
+    assert not metadata.metric_analysis and not metadata.metric_n_steps
+
+
 def test_pruning_keeps_the_best_and_the_newest(tmp_path: Path) -> None:
     for i, value in enumerate([5.0, 1.0, 4.0, 2.0, 6.0, 7.0, 8.0]):
         (tmp_path / f"checkpoint_{i:06d}").mkdir()
