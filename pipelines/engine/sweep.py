@@ -102,10 +102,10 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
 
     options = asked.options
     if options.resume:
-        folder, record = _recorded(options.resume, storage)
+        found = _recorded(options.resume, storage)
         if asked.given:
             raise ValueError(f"--resume goes on with everything as it was: leave out --{next(iter(asked.given))}")
-        return _reopened(folder, record, storage)
+        return _reopened(*found, storage)
     experiment = asked.experiment
     space = load_space(options.space, experiment)
     names = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
