@@ -5,11 +5,14 @@ decoder, y an attribute, p_u(y | c) its classifier, m the batch size, k the crit
 rank's share of m, D numbers in a code.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from arae_core.batches import Batch, Feed, TextBatch, moved
+from arae_core.batches import Batch, TextBatch, moved
 from arae_core.cross_alignment import align
+from arae_core.feed import Feed
 from arae_core.losses import (
     classifier_loss,
     critic_loss,
@@ -25,39 +28,50 @@ from arae_core.state import TrainingState
 from arae_core.text import corrupted
 
 Scalars = dict[str, Tensor]
+Perform = Callable[..., Scalars]
+"""How a step is done: perform(step, state, parallel, *what it works on) does step(state, parallel, *the same)."""
 
 
-def iteration(state: TrainingState, feed: Feed, parallel: Parallel) -> Scalars:
+def at_once(step: Callable[..., Scalars], *arguments: object) -> Scalars:
+    """Call the step. The other way is to play it back (`capture.Captured`)."""
+    return step(*arguments)
+
+
+def iteration(state: TrainingState, feed: Feed, parallel: Parallel, perform: Perform = at_once) -> Scalars:
     """One iteration on the batches of `state.step`, which it advances: Algorithm 1, of labelled data Algorithm 2."""
     step, k = state.step, state.settings.critic.steps
     summed = state.settings.encoder.updates == "summed"
-    scalars = {} if summed else reconstruct(state, *feed.reconstruct(step), parallel)
+    scalars: Scalars = {}
+    if not summed:
+        scalars |= perform(reconstruct, state, parallel, *feed.reconstruct(step), state.noise)
     if state.hides_attribute:
-        scalars |= classify(state, feed.classify(step), parallel)
+        scalars |= perform(classify, state, parallel, feed.classify(step))
     if state.settings.adversarial:
         batch = feed.criticise(step, k)
         if state.settings.encoder.adversarial_each_critic_step:
             for part in split(batch, k):
-                scalars |= criticise(state, part, 1, parallel)
-                scalars |= confuse_encoder(state, part, parallel)
+                scalars |= perform(criticise, state, parallel, part, 1)
+                scalars |= perform(confuse_encoder, state, parallel, part)
         else:
-            scalars |= criticise(state, batch, k, parallel)
-            scalars |= confuse_encoder(state, feed.confuse(step), parallel)
-        scalars |= confuse_generator(state, parallel)
+            scalars |= perform(criticise, state, parallel, batch, k)
+            scalars |= perform(confuse_encoder, state, parallel, feed.confuse(step))
+        scalars |= perform(confuse_generator, state, parallel)
     if state.hides_attribute:
-        scalars |= hide(state, feed.confuse(step), parallel)
+        scalars |= perform(hide, state, parallel, feed.confuse(step))
     if state.aligns_decoders:
-        scalars |= align(state, feed.confuse(step), parallel)
+        scalars |= perform(align, state, parallel, feed.confuse(step))
     if summed:
-        scalars |= reconstruct(state, *feed.reconstruct(step), parallel)
+        scalars |= perform(reconstruct, state, parallel, *feed.reconstruct(step), state.noise)
     state.step += 1
     return scalars
 
 
-def reconstruct(state: TrainingState, batch: Batch, targets: int, parallel: Parallel) -> Scalars:
+def reconstruct(
+    state: TrainingState, parallel: Parallel, batch: Batch, targets: float | Tensor, noise: float | Tensor
+) -> Scalars:
     """(1): phi, psi <- grad of -1/n sum log p(x | c + noise), the encoder's input denoised where word_dropout says so.
 
-    targets: n, the tokens or pixels in the whole batch of all ranks.
+    targets: n, the tokens or pixels in the whole batch of all ranks. noise: its standard deviation, as `state.noise`.
     """
     read = write = batch
     if isinstance(batch, TextBatch):
@@ -65,15 +79,15 @@ def reconstruct(state: TrainingState, batch: Batch, targets: int, parallel: Para
         write = _with_words_dropped(state, batch, state.settings.decoder.word_dropout, parallel)
     with state.autocast():
         code = state.encoder(read)
-        if state.noise > 0:
-            code = code + state.noise * state.normal(state.settings.batch_size, code.shape[1], parallel)
+        if state.settings.code.noise > 0:
+            code = code + noise * state.normal(state.settings.batch_size, code.shape[1], parallel)
         nll = state.decoder.nll(write, code)
     loss = reconstruction_loss(nll, targets, parallel.share(state.settings.batch_size))
     norm = state.update(("encoder", "decoder"), loss, parallel)
     return {"reconstruction_loss": loss.detach(), "gradient_norm": norm}
 
 
-def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) -> Scalars:
+def criticise(state: TrainingState, parallel: Parallel, batch: Batch, k: int) -> Scalars:
     """(2), k times: w <- grad of -mean f(c) + mean f(c~), f kept Lipschitz by a penalty or by clipping its weights.
 
     batch: k batches in one. The step holds phi and theta still, so the codes of all k come from one encoder pass and
@@ -88,6 +102,8 @@ def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) ->
         mixes = state.uniform(m, 1, parallel, k)
     scalars: Scalars = {}
     for c, c_fake, mix in zip(real.chunk(k), fake.chunk(k), mixes.chunk(k), strict=True):
+        # Not in one pass: of a unit that is on for all codes the two gradients cancel exactly, and of what rounding
+        # left of them Adam would make whole steps.
         loss = critic_loss(state.critic(c), state.critic(c_fake))
         scalars = {"distance": -loss.detach()}
         if settings.objective == "wgan-gp":
@@ -107,7 +123,7 @@ def criticise(state: TrainingState, batch: Batch, k: int, parallel: Parallel) ->
     return scalars | norms | spread
 
 
-def confuse_encoder(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
+def confuse_encoder(state: TrainingState, parallel: Parallel, batch: Batch) -> Scalars:
     """(3) for phi: phi <- grad of lambda_1 mean f(c)."""
     with state.autocast():
         code = state.encoder(batch)
@@ -127,7 +143,7 @@ def confuse_generator(state: TrainingState, parallel: Parallel) -> Scalars:
     return {"generator_loss": loss.detach()}
 
 
-def classify(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
+def classify(state: TrainingState, parallel: Parallel, batch: Batch) -> Scalars:
     """(2b): u <- grad of -mean log p_u(y | c)."""
     assert isinstance(batch, TextBatch) and batch.labels is not None
     labels = moved(batch.labels, state.device)
@@ -142,7 +158,7 @@ def classify(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
     }
 
 
-def hide(state: TrainingState, batch: Batch, parallel: Parallel) -> Scalars:
+def hide(state: TrainingState, parallel: Parallel, batch: Batch) -> Scalars:
     """(3b): phi <- grad of -lambda_2 mean log p_u(1 - y | c), the attribute's part of the code confused."""
     assert isinstance(batch, TextBatch) and batch.labels is not None
     with state.autocast():

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arae_core.algorithm import Scalars, iteration
-from arae_core.batches import Feed, TokenStore
+from arae_core.batches import TokenStore
 from arae_core.checkpoint import export_model, load_checkpoint, save_checkpoint
 from arae_core.config import Head
+from arae_core.feed import Feed
 from arae_core.labelled import LabelledStore
 from arae_core.losses import classifier_loss
 from arae_core.parallel import Parallel

@@ -18,6 +18,7 @@ OUTPUTS = ("linear", "tanh", "sphere")
 INITIALIZATIONS = ("default", "remembering", "released")
 POOLINGS = ("last", "mean", "max")
 UPDATES = ("each", "summed")
+CUDA_GRAPHS = ("auto", "off")
 PRECISIONS = ("float32", "bfloat16", "float64")
 
 
@@ -288,6 +289,9 @@ class Settings:
     """How samples are drawn from the decoder: 0 greedily, 1 from its own distribution, between them in between."""
     precision: str = "float32"
     """float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
+    cuda_graphs: str = "auto"
+    """auto: on a GPU with one worker, each step is captured as a CUDA graph and played back, several times as fast as
+    calling it; where that fails, a warning says so and steps are called. off: they are called."""
     initialization: str = "default"
     """default (torch's own); remembering (the same, but LSTMs' forget gates start open, with a bias of 1); released:
     U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for generator and critic."""
@@ -309,6 +313,7 @@ class Settings:
         at_least("gradient_clip", self.gradient_clip, 0.0)
         at_least("temperature", self.temperature, 0.0)
         one_of("precision", self.precision, PRECISIONS)
+        one_of("cuda_graphs", self.cuda_graphs, CUDA_GRAPHS)
         one_of("initialization", self.initialization, INITIALIZATIONS)
         if self.kind == "text":
             for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from arae_core.batches import Batch, TextBatch, moved
 from arae_core.parallel import Parallel
+from arae_core.shapes import TextShape
 from arae_core.text import TextDecoder
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def self_fed(decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, ste
     return torch.cat(states, 1)
 
 
-def align(state: "TrainingState", batch: Batch, parallel: Parallel) -> dict[str, Tensor]:
+def align(state: "TrainingState", parallel: Parallel, batch: Batch) -> dict[str, Tensor]:
     """The discriminators learn to tell the two kinds of states apart, then encoder and decoder to make them alike:
 
     xi <- grad of -mean log D_y(h) - mean log(1 - D_y'(h~)); phi, psi <- grad of -weight mean log D_y'(h~)
@@ -72,11 +73,12 @@ def align(state: "TrainingState", batch: Batch, parallel: Parallel) -> dict[str,
     assert isinstance(batch, TextBatch) and batch.labels is not None
     decoder, discriminators = state.decoder, state.modules["aligner"]
     assert isinstance(decoder, TextDecoder) and isinstance(discriminators, SequenceDiscriminators)
+    assert isinstance(state.shape, TextShape)
     other = (batch.labels + 1) % len(discriminators.outputs)
     with state.autocast():
         code = state.encoder(batch)
         real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))
-        own = self_fed(decoder, code, other, int(batch.source[0, 0]), batch.source.shape[1])
+        own = self_fed(decoder, code, other, state.shape.start, batch.source.shape[1])
     there = torch.arange(real.shape[1], device=real.device) < moved(batch.lengths, real.device)[:, None]
     real, own = (states.to(state.dtype) * there[:, :, None] for states in (real, own))
     own_class, other_class = moved(batch.labels, real.device), moved(other, real.device)

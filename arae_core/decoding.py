@@ -17,6 +17,9 @@ from arae_core.image import ImageDecoder
 from arae_core.shapes import TextShape
 from arae_core.text import SeparateDecoders, TextDecoder
 
+LOOK_ON_GPU = 4
+"""Words after which a GPU is asked which sentences have ended."""
+
 Voice = tuple[TextDecoder, Tensor, float]
 """A decoder, what it is fed, [N, D'], and the weight of what it says in the choice of a word."""
 
@@ -59,12 +62,15 @@ def decode_text(
     """Words by the weighted sum of what the voices say, greedy at temperature 0, else drawn; without marks, at most
     `longest` words.
 
-    A row leaves the batch when it has ended. The pad and start marks are never chosen.
+    A row leaves the batch when it has ended; on a GPU only every few words, for to look costs more there than to go on.
+    The pad and start marks are never chosen.
     """
     fed = [code for _, code, _ in voices]
-    words = np.full((len(fed[0]), longest), shape.end, np.int64)
     rows = torch.arange(len(fed[0]), device=fed[0].device)
+    words = torch.full((len(rows), longest), shape.end, device=rows.device)
     word = torch.full((len(rows), 1), shape.start, device=rows.device)
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    look = LOOK_ON_GPU if rows.is_cuda else 1
     states: list[tuple[Tensor, Tensor] | None] = [None] * len(voices)
     for position in range(longest):
         said = []
@@ -73,17 +79,21 @@ def decode_text(
             logits = decoder.output(hidden[:, 0]).float()
             said.append(logits if len(voices) == 1 else weight * logits.log_softmax(1))
         logits = said[0] if len(voices) == 1 else torch.stack(said).sum(0)
-        logits[:, [shape.pad, shape.start]] = -torch.inf
+        logits[:, shape.pad] = logits[:, shape.start] = -torch.inf
         word = logits.argmax(1, keepdim=True) if temperature == 0 else _drawn(logits, temperature, draws)
-        words[rows.cpu().numpy(), position] = word[:, 0].cpu().numpy()
-        going = (word[:, 0] != shape.end).nonzero()[:, 0]
+        words[rows, position] = word[:, 0]
+        ended = ended | (word[:, 0] == shape.end)
+        if (position + 1) % look:
+            continue
+        going = (~ended).nonzero()[:, 0]
         if len(going) == 0:
             break
         if len(going) < len(rows):
-            rows, word, fed = rows[going], word[going], [code[going] for code in fed]
+            rows, word, ended, fed = rows[going], word[going], ended[going], [code[going] for code in fed]
             states = [s and (s[0][:, going].contiguous(), s[1][:, going].contiguous()) for s in states]
-    lengths = np.where((words == shape.end).any(1), (words == shape.end).argmax(1), longest)
-    return [row[:length].tolist() for row, length in zip(words, lengths, strict=True)]
+    written = words.cpu().numpy()  # the only wait for a GPU but for the looks
+    lengths = np.where((written == shape.end).any(1), (written == shape.end).argmax(1), longest)
+    return [row[:length].tolist() for row, length in zip(written, lengths, strict=True)]
 
 
 def _drawn(logits: Tensor, temperature: float, draws: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def reconstruction_loss(nll: Tensor, targets: int, share: float) -> Tensor:
+def reconstruction_loss(nll: Tensor, targets: float | Tensor, share: float) -> Tensor:
     """Step (1): -1/n sum log p(x | c), n = `targets` tokens or pixels in the whole batch of all ranks.
 
     nll: scalar, nats summed over this rank's targets. share: how much of the batch is this rank's. The mean over ranks

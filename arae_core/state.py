@@ -85,6 +85,8 @@ class TrainingState:
             if part in self.modules and list(self.modules[part].parameters())
         }
         self.draws = torch.Generator(self.device).manual_seed(settings.seed)
+        # A gradient that waits for a later step must lie where a captured step found it, and is zeroed, not freed.
+        self.keeps_gradients = self.device.type == "cuda" and settings.encoder.updates == "summed"
 
     @classmethod
     def new(cls, settings: Settings, shape: Shape, device: torch.device | str = "cpu") -> "TrainingState":
@@ -136,7 +138,7 @@ class TrainingState:
         norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
         for part in parts:
             self.optimizers[part].step()
-            self.optimizers[part].zero_grad()
+            self.optimizers[part].zero_grad(set_to_none=not self.keeps_gradients)
         return norm
 
     def add(self, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> None:
@@ -163,7 +165,8 @@ def make_optimizer(settings: Trained, parameters: list[nn.Parameter]) -> torch.o
     """The optimizer that a part's settings ask for."""
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, settings.learning_rate, fused=True)
-    return torch.optim.Adam(parameters, settings.learning_rate, (settings.beta1, settings.beta2), fused=True)
+    betas, on_gpu = (settings.beta1, settings.beta2), parameters[0].is_cuda
+    return torch.optim.Adam(parameters, settings.learning_rate, betas, fused=True, capturable=on_gpu)
 
 
 @torch.no_grad()

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arae_core.batches import TextBatch, moved
+from arae_core.batches import PaddedBatch, TextBatch, moved
 from arae_core.code_space import to_sphere
 from arae_core.config import Settings
 from arae_core.shapes import TextShape
 
 State = tuple[Tensor, Tensor]
+IGNORED = -100
+"""The target of a token that does not count."""
 
 
 def embedding(entries: int, width: int) -> nn.Embedding:
@@ -39,6 +41,17 @@ class Projection(nn.Module):
         return torch.addmm(self.bias, hidden, self.weight)
 
 
+def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    """states [B, T, H] and the last one, of inputs[B, T, .]. On a GPU always in float32: autocast makes cuDNN's LSTM
+    one of float16, whatever it was asked for, and the small gradients of step (3) fall out of that one's range."""
+    if inputs.is_cuda and torch.is_autocast_enabled("cuda"):
+        with torch.autocast("cuda", enabled=False):
+            states, last = lstm(inputs.float(), state)
+    else:
+        states, last = lstm(inputs, state)
+    return states, last
+
+
 class TextEncoder(nn.Module):
     """enc_phi: the last state of an LSTM over the sentence, or its states' mean or greatest values, on the unit sphere
     (paper, section 5)."""
@@ -54,14 +67,14 @@ class TextEncoder(nn.Module):
 
     def forward(self, batch: TextBatch) -> Tensor:
         """code[B, D]. States past each sentence's own length are not read, so padding changes nothing."""
-        states, _ = self.lstm(self.embedding(batch.source))
+        states, _ = run_lstm(self.lstm, self.embedding(batch.source))
         code: Tensor = self.to_code(self._pooled(states, moved(batch.lengths, states.device)))
         return to_sphere(code) if self.unit_sphere else code
 
     def _pooled(self, states: Tensor, lengths: Tensor) -> Tensor:
         """[B, H] of states[B, T, H], of which lengths[B] count."""
         if self.pooling == "last":
-            return states[torch.arange(len(lengths), device=states.device), lengths - 1]
+            return states.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])).squeeze(1)
         there = (torch.arange(states.shape[1], device=states.device) < lengths[:, None])[:, :, None]
         if self.pooling == "mean":
             return (states * there).sum(1) / lengths[:, None]
@@ -69,7 +82,11 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_mixed(self, batch: TextBatch, parts: int) -> Tensor:
-        """code[B, D] of sentences of any lengths, without gradient: `parts` runs over sentences of like length each."""
+        """code[B, D] of sentences of any lengths, without gradient: `parts` runs over sentences of like length each; of
+        a padded batch one, which costs a GPU less than to ask for its order."""
+        if isinstance(batch, PaddedBatch):
+            code: Tensor = self(batch)
+            return code
         order = batch.lengths.argsort(stable=True)
         codes = []
         for rows in order.chunk(parts):
@@ -106,12 +123,14 @@ class TextDecoder(nn.Module):
         """words[B, T], code[B, D'] -> hidden states [B, T, H] and the LSTM's state after them."""
         embedded = self.embedding(words)
         code = code.to(embedded.dtype)[:, None].expand(-1, words.shape[1], -1)
-        hidden, state = self.lstm(torch.cat([embedded, code], 2), state)
-        return hidden, state
+        return run_lstm(self.lstm, torch.cat([embedded, code], 2), state)
 
     def logits(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor]:
-        """logits[M, V] of the valid tokens alone, and the tokens [M] that stand there."""
+        """logits[M, V] of the valid tokens alone, and the tokens [M] that stand there; of a padded batch of all tokens,
+        and IGNORED where none counts."""
         hidden, _ = self(batch.source, self.conditioned(code, batch.labels))
+        if isinstance(batch, PaddedBatch):
+            return self.output(hidden.flatten(0, 1)), counted_targets(batch)
         # which tokens are valid is worked out in main memory: asking the device would make it wait
         valid = torch.arange(batch.source.shape[1]) < batch.lengths[:, None]
         if bool(valid.all()):
@@ -121,8 +140,7 @@ class TextDecoder(nn.Module):
 
     def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
         """-log p(x | c) in nats, summed over the valid tokens; the end mark counts."""
-        logits, target = self.logits(batch, code)
-        return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), target, reduction="sum")
+        return summed_nats(*self.logits(batch, code))
 
     def nll_each(self, batch: TextBatch, code: Tensor) -> Tensor:
         """As `nll`, of each sentence by itself: [B]."""
@@ -162,6 +180,11 @@ class SeparateDecoders(nn.Module):
 
     def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
         """-log p(x | c, y) in nats, summed over the valid tokens."""
+        if isinstance(batch, PaddedBatch):  # whose rows cannot be told apart here: each decoder reads all of them
+            assert batch.labels is not None
+            read = torch.stack([decoder(batch.source, code)[0] for decoder in self.decoders])
+            own = read[batch.labels, torch.arange(len(code), device=code.device)]
+            return summed_nats(self.output(own.flatten(0, 1)), counted_targets(batch))
         parts = [decoder.nll(batch.rows(rows), fed) for decoder, rows, fed in self.by_class(code, batch.labels)]
         assert batch.labels is not None
         present = set(batch.labels.tolist())
@@ -182,6 +205,18 @@ class SeparateDecoders(nn.Module):
         parts = [decoder.score(batch.rows(rows), fed) for decoder, rows, fed in self.by_class(code, batch.labels)]
         nll, right, count = zip(*parts, strict=True)
         return torch.stack(nll).sum(), torch.stack(right).sum(), sum(count)
+
+
+def counted_targets(batch: PaddedBatch) -> Tensor:
+    """target[B * T] of a padded batch, IGNORED behind each sentence's end."""
+    column = torch.arange(batch.target.shape[1], device=batch.target.device)
+    return batch.target.masked_fill(column >= batch.lengths[:, None], IGNORED).flatten()
+
+
+def summed_nats(logits: Tensor, target: Tensor) -> Tensor:
+    """The cross-entropy, in float32 at least, of logits[M, V] and target[M], summed over what is not IGNORED."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORED)
 
 
 def corrupted(batch: TextBatch, share: float, unknown: int, uniform: Tensor) -> TextBatch:

@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arae_core.algorithm import Scalars, iteration
-from arae_core.batches import Feed, Store, TokenStore, make_batch
+from arae_core.algorithm import Scalars, at_once, iteration
+from arae_core.batches import Store, TokenStore, make_batch
+from arae_core.capture import performer, working
 from arae_core.code_space import FittedGaussian
 from arae_core.config import Settings
+from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.state import TrainingState
 
@@ -36,9 +38,9 @@ def total_iterations(settings: Settings, examples: int) -> int:
 
 
 def train(
-    state: TrainingState, store: Store, parallel: Parallel | None = None, *, until: int, every: int
+    state: TrainingState, store: Store, parallel: Parallel | None = None, *, until: int, every: int | Sequence[int]
 ) -> Iterator[Report]:
-    """Train from `state.step` to step `until`, yielding at each multiple of `every` and at the end.
+    """Train from `state.step` to step `until`, yielding at each multiple of `every`, or of any of them, and at the end.
 
     The consumer may save, evaluate or stop between two reports; training goes on when it asks for the next.
     Raises FloatingPointError, on every rank alike, where a loss or a weight is no longer finite, and ValueError where
@@ -55,13 +57,17 @@ def train(
         rank=parallel.rank,
         world=parallel.world,
         device=state.device,
+        padded_to=state.settings.longest if state.device.type == "cuda" else 0,
     )
+    perform = performer(state, parallel) or at_once
+    rhythms = [every] if isinstance(every, int) else every
     state.modules.train()
     while state.step < until:
         first, started = state.step, time.perf_counter()
-        stop = min(until, (first // every + 1) * every)
+        stop = min(until, *((first // rhythm + 1) * rhythm for rhythm in rhythms))
         done = stop - first
-        scalars = means(lambda: iteration(state, feed, parallel), done, parallel, state)
+        with working(perform):
+            scalars = means(lambda: iteration(state, feed, parallel, perform), done, parallel, state)
         seconds = time.perf_counter() - started
         if isinstance(state.generator, FittedGaussian):
             fit_prior(state, store)
@@ -80,11 +86,13 @@ def means(step: Callable[[], Scalars], count: int, parallel: Parallel, state: Tr
     """
     sums: dict[str, Tensor] = {}
     for _ in range(count):
-        for name, value in step().items():
-            sums[name] = sums[name] + value if name in sums else value
+        scalars = step()
+        for name in scalars:  # in their order, which must be that of all ranks
+            sums.setdefault(name, torch.zeros((), dtype=state.dtype, device=state.device))
+        torch._foreach_add_([sums[name] for name in scalars], [value.to(state.dtype) for value in scalars.values()])
     weights = torch.stack([p.detach().sum() for p in state.modules.parameters()]).sum()
     share = parallel.share(state.settings.batch_size)
-    values = torch.stack([*(value.to(state.dtype) / count for value in sums.values()), weights])
+    values = torch.stack([*(value / count for value in sums.values()), weights])
     over_ranks = parallel.mean(values, share).tolist()  # the only wait for the device
     found = dict(zip([*sums, "weights"], over_ranks, strict=True))
     bad = [name for name, value in found.items() if not math.isfinite(value)]

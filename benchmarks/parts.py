@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from arae_core import algorithm
-from arae_core.batches import Feed
+from arae_core.feed import Feed
 from arae_core.image import ImageEncoder
 from arae_core.text import TextEncoder
 

@@ -38,7 +38,7 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
     from torch import distributed
 
     from arae_core import algorithm
-    from arae_core.batches import Feed
+    from arae_core.feed import Feed
     from arae_core.parallel import Parallel
 
     found: dict[str, list[int]] = defaultdict(list)

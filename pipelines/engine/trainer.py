@@ -87,7 +87,7 @@ def make_trainer(
     workers = (share.fewest, share.workers) if share.fewest and not in_trial else share.workers
     return trainer(
         train_worker,
-        train_loop_config={"task": task, "threads": int(share.cpus), "board": board, "alone": not attached()},
+        train_loop_config={"task": task, "threads": max(1, int(share.cpus)), "board": board, "alone": not attached()},
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=share.gpus > 0,

@@ -125,37 +125,39 @@ def work(
         with tempfile.TemporaryDirectory() as folder:
             copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, extra, about) if first else None
             send(evaluation, copy)
-    while state.step < end:
-        until = min(end, (state.step // experiment.evaluate_every + 1) * experiment.evaluate_every)
-        try:
-            for point in train(state, store, parallel, until=until, every=experiment.log_every):
-                if first:
-                    tracker.log(point.step, point.scalars)
-                    progress({**point.scalars, "step": point.step, "end": end, "evaluation": evaluation})
-                scalars = point.scalars
-                if point.step < until and not left and leaving():
+    rhythms = experiment.log_every, experiment.evaluate_every
+    try:
+        # one call for the whole run: what lies on a GPU for it, and what was captured there, is made once
+        for point in train(state, store, parallel, until=end, every=rhythms):
+            if first:
+                tracker.log(point.step, point.scalars)
+                progress({**point.scalars, "step": point.step, "end": end, "evaluation": evaluation})
+            if point.step % experiment.evaluate_every and point.step < end:
+                if not left and leaving():
                     left = True  # until another process goes on from here
                     with tempfile.TemporaryDirectory() as folder:
                         send({"step": point.step, "end": end}, keep(folder) if first else None)
                     tracker.flush()
-        except FloatingPointError as error:  # on every rank alike
-            name, mode = experiment.selection
-            evaluation = {"step": until, "end": end, name: WORST[mode], "diverged": str(error)}
-            if first:
-                tracker.flush()
-            send(evaluation)
-            return evaluation
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if scorer:
-                scores, samples = scorer.score(state)
-                evaluation = {**scalars, **scores, "step": state.step, "end": end}
-                tracker.log(state.step, scores)
-                tracker.artifact(f"samples/{state.step:07d}.txt", samples)
-                checkpoint = keep(folder)
-                tracker.flush()  # only now: what a lost worker does again is not in MLflow. Tune may stop us in report
-                progress(evaluation | {"evaluation": evaluation})
-            send(evaluation, checkpoint)
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                checkpoint = None
+                if scorer:
+                    scores, samples = scorer.score(state)
+                    evaluation = {**point.scalars, **scores, "step": state.step, "end": end}
+                    tracker.log(state.step, scores)
+                    tracker.artifact(f"samples/{state.step:07d}.txt", samples)
+                    checkpoint = keep(folder)
+                    tracker.flush()  # only now: what a lost worker does again is not in MLflow. Tune may stop us there
+                    progress(evaluation | {"evaluation": evaluation})
+                send(evaluation, checkpoint)
+    except FloatingPointError as error:  # on every rank alike
+        name, mode = experiment.selection
+        until = min(end, -(-state.step // experiment.evaluate_every) * experiment.evaluate_every)
+        evaluation = {"step": until, "end": end, name: WORST[mode], "diverged": str(error)}
+        if first:
+            tracker.flush()
+        send(evaluation)
+        return evaluation
     tracker.settle()
     return evaluation
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from arae_core.batches import Batch, Feed, ImageBatch
+from arae_core.batches import Batch, ImageBatch
 from arae_core.config import Settings
+from arae_core.feed import Feed
 from arae_core.shapes import TextShape
 
 Row = list[int] | Tensor

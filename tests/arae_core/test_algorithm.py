@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from arae_core.algorithm import iteration, reconstruct
-from arae_core.batches import Feed
+from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from tests.arae_core.reference import Reference, rows_of
 from tests.arae_core.small import TEXT, assert_same, new_state, settings_of, shape_of, store_of, weights
@@ -110,7 +110,7 @@ def test_the_noise_shrinks_by_its_factor_every_100_iterations() -> None:
         assert state.noise == pytest.approx(0.5 * 0.9 ** (step // 100))
         expected = Reference(settings, weights(state), feed)
         expected.reconstruct(rows_of(feed.reconstruct(0)[0]), 0.5 * 0.9 ** (step // 100))
-        losses[step] = float(reconstruct(state, *feed.reconstruct(0), Parallel())["reconstruction_loss"])
+        losses[step] = float(reconstruct(state, Parallel(), *feed.reconstruct(0), state.noise)["reconstruction_loss"])
         assert losses[step] == pytest.approx(expected.scalars["reconstruction_loss"], abs=1e-12)
     assert len(set(losses.values())) == 3
 
@@ -127,7 +127,7 @@ def test_each_step_moves_its_own_parts_only() -> None:
     settings = settings_of("text")
     feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
     before = weights(state)
-    reconstruct(state, *feed.reconstruct(0), Parallel())
+    reconstruct(state, Parallel(), *feed.reconstruct(0), state.noise)
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == {"encoder", "decoder"}
     assert all(p.grad is None for p in state.modules.parameters())

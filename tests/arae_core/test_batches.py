@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from arae_core import batches
 from arae_core.algorithm import split
-from arae_core.batches import Batch, Feed, ImageBatch, ImageStore, TextBatch, TokenStore, grouped_order, load_store
+from arae_core.batches import Batch, ImageBatch, ImageStore, TextBatch, TokenStore, grouped_order, load_store
+from arae_core.feed import Feed
 from arae_core.shapes import ImageShape
 from tests.arae_core.small import IMAGE, TEXT, WORDS, images, sentences
 

@@ -18,6 +18,7 @@ WORDS: dict[str, list[Any]] = {
     "kind": ["Text", "audio"],
     "precision": ["half"],
     "initialization": ["xavier"],
+    "cuda_graphs": ["on"],
     "encoder.pooling": ["first"],
     "encoder.updates": ["once"],
     "vocabulary.tokenizer": [""],

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from arae_core import cross_alignment
 from arae_core.algorithm import iteration
-from arae_core.batches import Feed, TextBatch
+from arae_core.batches import TextBatch
 from arae_core.config import Decoder
 from arae_core.cross_alignment import SequenceDiscriminators, align, self_fed
+from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.state import TrainingState
 from arae_core.text import TextDecoder
@@ -102,7 +103,7 @@ def test_both_updates_are_gradient_descent_on_what_is_written() -> None:
     expected = {f"aligner.{n}": p.detach() - 0.1 * g for n, p, g in zip(names, judges.parameters(), steps, strict=True)}
     before = weights(state)
 
-    scalars = align(state, batch, Parallel())
+    scalars = align(state, Parallel(), batch)
     after = weights(state)
     assert float(scalars["discriminator_loss"]) == pytest.approx(-float(right.detach()), abs=1e-12)
     for name, value in expected.items():
