@@ -83,7 +83,7 @@ def reconstruct(
             code = code + noise * state.normal(state.settings.batch_size, code.shape[1], parallel)
         nll = state.decoder.nll(write, code)
     loss = reconstruction_loss(nll, targets, parallel.share(state.settings.batch_size))
-    norm = state.update(("encoder", "decoder"), loss, parallel)
+    norm = state.update(("encoder", "decoder"), loss, parallel, words_of(batch))
     return {"reconstruction_loss": loss.detach(), "gradient_norm": norm}
 
 
@@ -128,7 +128,7 @@ def confuse_encoder(state: TrainingState, parallel: Parallel, batch: Batch) -> S
     with state.autocast():
         code = state.encoder(batch)
     loss = encoder_loss(state.critic(code.to(state.dtype)))
-    state.add(("encoder",), state.settings.encoder.adversarial_weight * loss, parallel)
+    state.add(("encoder",), state.settings.encoder.adversarial_weight * loss, parallel, words_of(batch))
     return {"encoder_loss": loss.detach()}
 
 
@@ -164,8 +164,13 @@ def hide(state: TrainingState, parallel: Parallel, batch: Batch) -> Scalars:
     with state.autocast():
         code = state.encoder(batch)
     loss = hiding_loss(state.modules["classifier"](code.to(state.dtype)), moved(batch.labels, state.device))
-    state.add(("encoder",), state.settings.encoder.attribute_weight * loss, parallel)
+    state.add(("encoder",), state.settings.encoder.attribute_weight * loss, parallel, batch.words)
     return {"hiding_loss": loss.detach()}
+
+
+def words_of(batch: Batch) -> Tensor | None:
+    """See TextBatch."""
+    return batch.words if isinstance(batch, TextBatch) else None
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

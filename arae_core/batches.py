@@ -1,9 +1,8 @@
 """Where examples lie and how they become batches: a flat token store, length-grouped batches, rank shards.
 
-Everything here is numpy on whole arrays: no Python per row. What a batch holds depends on (seed, step) alone, so a run
-continues where it stopped without any state, and every rank knows the whole batch of which it takes its rows.
+Everything here is numpy on whole arrays: no Python per row.
 
-Shapes: B examples in this rank's batch, T tokens with one mark, P pixels, N examples in the store, W workers.
+Shapes: B examples in this rank's batch, T tokens with one mark, P pixels, N examples in the store.
 """
 
 from collections.abc import Sequence
@@ -26,12 +25,14 @@ GROUPED_BATCHES = 100
 @dataclass(frozen=True)
 class TextBatch:
     """source[B, T]: start mark and words. target[B, T]: words and end mark. lengths[B]: valid columns of each row.
-    labels[B]: the class of each, where there are classes."""
+    labels[B]: the class of each, where there are classes. words[U]: what the batches of all ranks have in their
+    sources, each once, in main memory, where there are several ranks and the batch is of one step."""
 
     source: Tensor
     target: Tensor
     lengths: Tensor
     labels: Tensor | None = None
+    words: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -6,11 +6,13 @@ knows the whole batch of which it takes its rows.
 Shapes: B examples in this rank's batch, N examples in the store, W workers.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arae_core.batches import Batch, Store, TokenStore, class_shares, grouped_order, make_batch
+from arae_core.batches import Batch, Store, TextBatch, TokenStore, class_shares, grouped_order, make_batch
 from arae_core.resident import resident
 from arae_core.shapes import Shape, TextShape
 
@@ -95,6 +97,18 @@ class Feed:
     def _make(self, indices: NDArray[np.int64]) -> Batch:
         """This rank's part of the batch of indices[batch_size], or of several, indices[k, batch_size]."""
         own = indices[..., self.rank :: self.world].flatten()
+        batch: Batch
         if self._resident is not None:
-            return self._resident.batch(own)
-        return make_batch(self.store, own, self.shape, self.device)
+            batch = self._resident.batch(own)
+        else:
+            batch = make_batch(self.store, own, self.shape, self.device)
+        if self.world > 1 and isinstance(batch, TextBatch) and indices.ndim == 1:
+            return replace(batch, words=torch.from_numpy(self._words(indices)))
+        return batch
+
+    def _words(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What may be read of the sentences at indices[batch_size]: their words, the start mark, and the unknown mark,
+        which takes the place of words that are dropped."""
+        assert isinstance(self.store, TokenStore) and isinstance(self.shape, TextShape)
+        read = [self.store.row(int(i)) for i in indices]
+        return np.unique(np.concatenate([*read, [self.shape.start, self.shape.unknown]])).astype(np.int64)

@@ -4,7 +4,7 @@ The parts of an ARAE are trained by different losses through each other, so what
 gradients of the parameters that a step updates, in one flat all-reduce. Whole modules are not wrapped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,17 +30,28 @@ class Parallel:
         """How much of a batch of so many rows is this rank's."""
         return len(range(self.rank, rows, self.world)) / rows
 
-    def average_gradients(self, parameters: Sequence[nn.Parameter], share: float) -> None:
+    def average_gradients(
+        self, parameters: Sequence[nn.Parameter], share: float, rows: Mapping[nn.Parameter, Tensor] | None = None
+    ) -> None:
         """Replace every gradient by its mean over the ranks, each with its share of the batch. All ranks must pass the
-        same parameters."""
+        same parameters.
+
+        rows: of some of them, the only rows whose gradient is not zero on every rank: the same on all ranks.
+        """
         if self.world == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
+        rows = rows or {}
+        given = [(p.grad, rows.get(p)) for p in parameters if p.grad is not None]
+        sent = [gradient if some is None else gradient[some] for gradient, some in given]
+        flat = torch.cat([each.flatten() for each in sent])
         flat *= share
         dist.all_reduce(flat)
-        for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        means = torch.split(flat, [each.numel() for each in sent])
+        for (gradient, some), each, mean in zip(given, sent, means, strict=True):
+            if some is None:
+                gradient.copy_(mean.view_as(each))
+            else:
+                gradient[some] = mean.view_as(each)
 
     def mean(self, values: Tensor, share: float) -> Tensor:
         """The mean of `values` over the ranks, each with its share of the batch."""

@@ -129,11 +129,15 @@ class TrainingState:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def update(self, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> Tensor:
-        """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping."""
+    def update(self, parts: Sequence[str], loss: Tensor, parallel: Parallel, words: Tensor | None = None) -> Tensor:
+        """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping.
+
+        words: those that the batches of all ranks have, if `loss` depends on no other's vector.
+        """
         parameters = [p for part in parts for p in self.modules[part].parameters()]
         loss.backward(inputs=parameters)
-        parallel.average_gradients(parameters, parallel.share(self.settings.batch_size))
+        rows = {} if words is None else self._vectors_of(parts, words)
+        parallel.average_gradients(parameters, parallel.share(self.settings.batch_size), rows)
         clip = self.settings.gradient_clip if "encoder" in parts else 0.0
         norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
         for part in parts:
@@ -141,11 +145,23 @@ class TrainingState:
             self.optimizers[part].zero_grad(set_to_none=not self.keeps_gradients)
         return norm
 
-    def add(self, parts: Sequence[str], loss: Tensor, parallel: Parallel) -> None:
+    def _vectors_of(self, parts: Sequence[str], words: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Tables of word vectors, and the rows of them that words[U] have."""
+        assert isinstance(self.shape, TextShape)
+        if self.settings.encoder.updates == "summed":
+            return {}  # gradients of several batches wait in one
+        found, there = {}, words.to(self.device)
+        for table in (module for part in parts for module in self.modules[part].modules()):
+            if isinstance(table, nn.Embedding) and table.num_embeddings == self.shape.vocabulary:
+                assert isinstance(table.weight, nn.Parameter)
+                found[table.weight] = there
+        return found
+
+    def add(self, parts: Sequence[str], loss: Tensor, parallel: Parallel, words: Tensor | None = None) -> None:
         """What a step beside (1) asks of the autoencoder's parts: an update of its own or, where `encoder.updates` says
-        summed, a gradient that waits for step (1)."""
+        summed, a gradient that waits for step (1). words: see `update`."""
         if self.settings.encoder.updates == "each":
-            self.update(parts, loss, parallel)
+            self.update(parts, loss, parallel, words)
         else:
             loss.backward(inputs=[p for part in parts for p in self.modules[part].parameters()])
 

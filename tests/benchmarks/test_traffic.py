@@ -23,16 +23,24 @@ def size(*modules: nn.Module) -> int:
 
 
 def test_each_step_sends_the_gradients_of_what_it_updates() -> None:
+    from arae_core.batches import TextBatch
+    from arae_core.feed import Feed
     from arae_core.state import TrainingState
 
     settings = small("snli", **{"critic.steps": 3})
-    store, shape, _ = examples(settings, None)
+    store, shape, vocabulary = examples(settings, None)
+    assert vocabulary is not None
     state = TrainingState.new(settings, shape)
-    part = state.modules
+    part, feed = state.modules, Feed(store, shape, 6, settings.seed, world=2)
+    unread = {}  # bytes of a table's rows whose gradient is zero: nobody sends them
+    for step, batch in (("(1)", feed.reconstruct(0)[0]), ("(3)", feed.confuse(0))):
+        assert isinstance(batch, TextBatch) and batch.words is not None
+        unread[step] = 4 * 300 * (len(vocabulary) - len(batch.words))
+        assert unread[step] > 0
     assert all_reduced(state, store) == {
-        "encoder + decoder": [size(part["encoder"], part["decoder"])],
+        "encoder + decoder": [size(part["encoder"], part["decoder"]) - 2 * unread["(1)"]],
         "critic": [size(part["critic"])] * 3,
-        "encoder": [size(part["encoder"])],
+        "encoder": [size(part["encoder"]) - unread["(3)"]],
         "generator": [size(part["generator"])],
     }
 
