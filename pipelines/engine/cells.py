@@ -2,14 +2,18 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arae_core.config import Head
 from pipelines.engine.records import write_record
+from pipelines.engine.worker import core_settings
 from pipelines.experiment.settings import Classification, Data, Experiment
+
+if TYPE_CHECKING:
+    from arae_core.classification import SentenceClassifier
 
 CHOSEN_ON = 3000
 """Validation examples that choose the evaluation whose weights are kept."""
@@ -84,7 +88,6 @@ def train_autoencoder(method: str, seed: int, plan: Plan, cpus: float, device: s
     from arae_core.checkpoint import load_checkpoint, save_checkpoint
     from arae_core.state import TrainingState
     from arae_core.training import train
-    from pipelines.engine.worker import core_settings
     from pipelines.experiment.corpora import Corpus
     from pipelines.tracking.runs import Tracker, start_or_resume_child
 
@@ -115,23 +118,21 @@ def train_autoencoder(method: str, seed: int, plan: Plan, cpus: float, device: s
     return str(folder)
 
 
-def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, device: str, board: Any) -> Row:
-    """Train one classifier, keep it as it was at its best evaluation, and write its row beside it.
+def learn_classifier(
+    cell: Cell, plan: Plan, autoencoder: str | None, device: str, told: Callable[[int, Row], None]
+) -> "tuple[SentenceClassifier, Row]":
+    """Train one classifier: as it was at its best evaluation, and its figures, "validation", "test" and "step".
 
-    autoencoder: the checkpoint to start from, if any.
+    autoencoder: the checkpoint to start from, if any. told: of each report, with the supervised iterations that are
+    done and what was measured. Raises FloatingPointError where training diverges.
     """
-    import torch
-
     from arae_core.batches import TokenStore
     from arae_core.checkpoint import load_checkpoint
     from arae_core.classification import SentenceClassifier, train_classifier
     from arae_core.labelled import load_labelled
     from arae_core.state import TrainingState
-    from pipelines.engine.worker import core_settings
     from pipelines.experiment.corpora import Corpus
-    from pipelines.tracking.runs import Tracker, start_or_resume_child
 
-    torch.set_num_threads(max(1, int(cpus)))
     experiment = classification_of(plan.settings)
     asked = settings_of(experiment, cell.method, cell.seed)
     corpus, folder = Corpus.load(Path(plan.corpus)), Path(plan.labelled)
@@ -140,14 +141,6 @@ def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, dev
     train, validation, test = (load_labelled(folder / split) for split in ("train", "validation", "test"))
     some = train.of(train.balanced(cell.labels, cell.seed))
     chosen_on = validation.of(validation.drawn(CHOSEN_ON, 0))
-    run_id = start_or_resume_child(
-        plan.tracking_uri,
-        plan.experiment,
-        plan.run_id,
-        cell.name,
-        params={**plan.settings, "method": cell.method, "labels": cell.labels, "seed": cell.seed},
-    )
-    tracker = Tracker(plan.tracking_uri, run_id, resumed=True)
     if autoencoder is None:
         state = TrainingState.new(core_settings(asked), corpus.shape, device)
     else:
@@ -157,24 +150,55 @@ def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, dev
     state.step, every = begin, experiment.evaluate_every
     best: tuple[float, int, dict[str, Any]] = (-1.0, 0, {})
     unlabelled = store if cell.method != "supervised" and experiment.head.joint else None
+    for report in train_classifier(classifier, some, unlabelled, until=end, every=min(experiment.log_every, every)):
+        figures: Row = dict(report.scalars)
+        if report.step % every == 0 or report.step == end:
+            accuracy = classifier.accuracy(chosen_on)
+            figures["validation_accuracy"] = 100 * accuracy
+            if accuracy > best[0]:
+                best = accuracy, report.step, classifier.weights()
+        told(report.step, figures)
+    classifier.load_weights(best[2])
+    return classifier, {"validation": 100 * best[0], "test": 100 * classifier.accuracy(test), "step": best[1]}
+
+
+def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, device: str, board: Any) -> Row:
+    """Train one classifier, keep it as it was at its best evaluation, and write its row beside it.
+
+    autoencoder: the checkpoint to start from, if any.
+    """
+    import torch
+
+    from pipelines.experiment.corpora import Corpus
+    from pipelines.tracking.runs import Tracker, start_or_resume_child
+
+    torch.set_num_threads(max(1, int(cpus)))
+    experiment = classification_of(plan.settings)
+    asked = settings_of(experiment, cell.method, cell.seed)
+    begin, end = steps_of(asked, experiment.head, len(Corpus.load(Path(plan.corpus)).store("train")))
+    run_id = start_or_resume_child(
+        plan.tracking_uri,
+        plan.experiment,
+        plan.run_id,
+        cell.name,
+        params={**plan.settings, "method": cell.method, "labels": cell.labels, "seed": cell.seed},
+    )
+    tracker = Tracker(plan.tracking_uri, run_id, resumed=True)
+
+    def told(step: int, figures: Row) -> None:
+        tracker.log(step, figures)
+        board.pin.remote(cell.name, {"step": step - begin, "end": end - begin})
+        if "validation_accuracy" in figures:
+            tracker.flush()
+
     try:
-        for report in train_classifier(classifier, some, unlabelled, until=end, every=min(experiment.log_every, every)):
-            tracker.log(report.step, report.scalars)
-            board.pin.remote(cell.name, {"step": report.step - begin, "end": end - begin})
-            if report.step % every == 0 or report.step == end:
-                accuracy = classifier.accuracy(chosen_on)
-                tracker.log(report.step, {"validation_accuracy": 100 * accuracy})
-                tracker.flush()
-                if accuracy > best[0]:
-                    best = accuracy, report.step, classifier.weights()
+        classifier, figures = learn_classifier(cell, plan, autoencoder, device, told)
     except FloatingPointError as error:
         tracker.finish("FAILED")
         return _row(cell, {"diverged": str(error), "run_id": run_id})
-    classifier.load_weights(best[2])
-    figures = {"validation": 100 * best[0], "test": 100 * classifier.accuracy(test)}
-    tracker.log(best[1], {f"best_{name}_accuracy": value for name, value in figures.items()})
+    tracker.log(figures["step"], {f"best_{name}_accuracy": figures[name] for name in ("validation", "test")})
     tracker.finish()
-    row = _row(cell, {**figures, "step": best[1], "run_id": run_id})
+    row = _row(cell, {**figures, "run_id": run_id})
     target = Path(plan.folder, "classifiers", cell.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as scratch:

@@ -142,7 +142,9 @@ def _codes(subject: Subject, store: TokenStore, rows: Any) -> Any:
 
 
 def _curves(subject: Subject, tracking_uri: str) -> Mapping[str, Any]:
-    """Norms and variances over training, from MLflow; nothing where the run is not there."""
+    """Norms and variances over training, from MLflow; nothing where the run is not there, or there is no MLflow."""
+    if not tracking_uri:
+        return {}
     from mlflow.exceptions import MlflowException
 
     from pipelines.tracking.store import connect

@@ -1,0 +1,102 @@
+"""The measuring commands, run as a user runs them, small."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import experiments, few_labels, kernels, packing, workers
+
+ROOT = Path(__file__).parents[2]
+BLOCKED = "import sys; sys.modules.update(dict.fromkeys(('ray', 'mlflow', 'datasets', 'optuna')))"
+"""What is not there where the core runs alone."""
+PARTS = ["--encoder.hidden", "13", "--decoder.hidden", "13", "--code.size", "13", "--generator.hidden", "7"]
+SMALL = ["--config", "grammar", "--batch-size", "16", "--threads", "1", *PARTS]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_kernels_shows_what_takes_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kernels.main([*SMALL, "--iterations", "2", "--rows", "3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["device"], report["cuda_graphs"], len(report["rows"])) == ("cpu", "off", 3)
+    shown = [row["ms"] for row in report["rows"]]
+    assert shown == sorted(shown, reverse=True) and sum(shown) <= report["busy_ms"]
+    assert "lstm" in " ".join(row["name"] for row in report["rows"]) or report["calls"] > 100
+    assert "an iteration takes" in kernels.table(report)
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (kernels.main, ["--rows", "0"], "rows must be >= 1"),
+        (packing.main, ["--trials", "1,none"], "trials must be numbers >= 1"),
+        (packing.main, ["--trials", "0"], "trials must be numbers >= 1"),
+        (packing.main, ["--seconds", "0"], "seconds must be > 0"),
+        (workers.main, ["--worlds", "two"], "worlds must be numbers >= 1"),
+        (workers.main, ["--rounds", "0"], "rounds must be >= 1"),
+        (experiments.main, ["--on", "poetry"], "--on must be some of perplexity"),
+        (experiments.main, ["--seconds", "0"], "seconds must be > 0"),
+        (experiments.main, ["--corpus", "nowhere"], "--corpus must be a folder with a corpus.json"),
+        (few_labels.main, ["--methods", "magic"], "--methods must be among"),
+        (few_labels.main, ["--corpus", "nowhere"], "are given together"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    main: Callable[[Sequence[str]], int], words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_trials_share_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert packing.main([*SMALL, "--trials", "1,2", "--seconds", "0.5", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [row["trials"] for row in rows] == [1, 2] and rows[0]["ratio"] == 1
+    assert all(0 < row["slowest"] <= row["iterations_per_second"] for row in rows)
+
+
+@pytest.mark.slow
+def test_workers_share_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert workers.main([*SMALL, "--iterations", "3", "--rounds", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [(row["workers"], row["batch_size"]) for row in rows] == [(1, 16), (2, 16), (2, 32)]
+    assert rows[0]["ratio"] == 1 and all(row["examples_per_second"] > 0 for row in rows)
+
+
+def test_experiments_run_where_only_the_core_is(tmp_path: Path) -> None:
+    """Data are prepared with everything, the rest runs without Ray, MLflow and datasets."""
+    data = ["--config", "grammar-sentiment", "--data.size", "900", "--threads", "1", *PARTS]
+    assert experiments.main([*data, "--only-prepare", "--storage", str(tmp_path)]) == 0
+    (folder,) = (path.parent for path in tmp_path.glob("data/*/corpus.json"))
+    words = [*data, "--corpus", str(folder), "--on", "latent,robustness,transfer", "--out", str(tmp_path / "out")]
+    words += ["--iterations", "4", "--evaluate-every", "2", "--samples", "20", "--keep-samples", "5", "--called", "it"]
+    program = f"{BLOCKED}; from benchmarks.experiments import main; sys.exit(main(sys.argv[1:]))"
+    run = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "out" / "it.json").read_text())
+    assert [figures["step"] for figures in found["evaluations"]] == [2, 4] and "failed" not in found
+    assert found["robustness"][0]["k=0"] > 0 and found["latent"][0]["norm c"] == pytest.approx(1)
+    assert {row["model"] for row in found["transfer"]} == {"copy of the input", "it"}
+    assert len((tmp_path / "out" / "it-samples.txt").read_text().splitlines()) == 5
+    assert (tmp_path / "out" / "it" / "manifest.json").is_file()
+
+
+def test_few_labels_by_the_core_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", "grammar-entailment", "--data.size", "900", "--threads", "1", *PARTS, "--head.hidden", "7"]
+    words += ["--storage", str(tmp_path), "--iterations", "6", "--evaluate-every", "2", "--labels", "30"]
+    assert few_labels.main([*words, "--methods", "supervised,arae", "--out", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["method"], row["labels"], row["seed"]) for row in rows] == [("supervised", 30, 0), ("arae", 30, 0)]
+    assert all(0 <= row["test"] <= 100 for row in rows)
+    assert "accuracy on test" in capsys.readouterr().out
