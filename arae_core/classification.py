@@ -32,7 +32,7 @@ from arae_core.losses import classifier_loss
 from arae_core.parallel import Parallel
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState, make_optimizer
-from arae_core.training import Report, means
+from arae_core.training import Report, check_precision, means
 from arae_core.vocabulary import Vocabulary
 
 SUPERVISED = 5
@@ -195,9 +195,11 @@ def train_classifier(
     """Train from `state.step` to step `until` on the labelled examples and, where there is one, on a store of sentences
     without labels, yielding at each multiple of `every` and at the end. The supervised step has its own optimizer.
 
-    Raises FloatingPointError where a loss or a weight is no longer finite.
+    Raises FloatingPointError where a loss or a weight is no longer finite, and ValueError where the device cannot train
+    in this precision.
     """
     state, settings, parallel = classifier.state, classifier.head.settings, Parallel()
+    check_precision(state.settings, state.device)
     feed = None
     if store is not None:
         feed = Feed(store, state.shape, state.settings.batch_size, state.settings.seed, device=state.device)

@@ -17,8 +17,9 @@ from arae_core.config import Settings
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.state import TrainingState
+from arae_core.text import lstm_runs_in_bfloat16
 
-__all__ = ["Report", "TrainingState", "evaluate_reconstruction", "total_iterations", "train"]
+__all__ = ["Report", "TrainingState", "check_precision", "evaluate_reconstruction", "total_iterations", "train"]
 
 FITTED_EXAMPLES = 4096
 """Examples whose codes a plain autoencoder's Gaussian is fitted to."""
@@ -30,6 +31,17 @@ class Report:
 
     step: int
     scalars: dict[str, float]
+
+
+def check_precision(settings: Settings, device: torch.device | str) -> None:
+    """Raise ValueError where a model of sentences is to be trained in bfloat16 on a processor that cannot. (To load one
+    and use it, no bfloat16 is needed.)"""
+    wanted = settings.precision == "bfloat16" and settings.kind == "text"
+    if wanted and not lstm_runs_in_bfloat16(torch.device(device).type):
+        raise ValueError(
+            "precision must be float32 on this processor, which cannot run LSTMs in bfloat16 (that takes AVX-512 or "
+            "the like), got 'bfloat16'"
+        )
 
 
 def total_iterations(settings: Settings, examples: int) -> int:
@@ -44,9 +56,10 @@ def train(
 
     The consumer may save, evaluate or stop between two reports; training goes on when it asks for the next.
     Raises FloatingPointError, on every rank alike, where a loss or a weight is no longer finite, and ValueError where
-    the batch does not fit the data or the ranks.
+    the batch does not fit the data or the ranks, or the device not the precision.
     """
     parallel = parallel or Parallel()
+    check_precision(state.settings, state.device)
     if isinstance(store, TokenStore) and len(store) and int(store.lengths.max()) > state.settings.longest:
         raise ValueError(f"longest must be >= {store.lengths.max()}, the longest example, got {state.settings.longest}")
     feed = Feed(

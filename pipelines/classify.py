@@ -49,7 +49,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     if Path(name).name != name:
         raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
     if not cluster.attached():
-        few_labels.share_of(cluster.this_machine(), 1, experiment.device)
+        few_labels.share_of(cluster.this_machine(), 1, experiment)
     folder = storage / "classifications" / name
     settings = flatten(experiment)
     record = records.read_record(folder / "run.json")

@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.experiment.settings import Experiment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS_TO_ANSWER = 120.0
@@ -213,6 +216,15 @@ def check_fits(room: Room, workers: int, cpus: float = 1, gpus: float = 0, name:
             f"{'the cluster' if room.attached else 'this machine'} has {room}"
         )
     return fit // workers
+
+
+def check_precision(room: Room, experiment: "Experiment", gpus: float) -> None:
+    """Raise ValueError where workers without a GPU on this machine are to train in a precision that its processor
+    cannot run. The nodes of a cluster that others started say so themselves."""
+    if experiment.precision == "bfloat16" and not gpus and not room.attached:
+        from arae_core.training import check_precision  # which imports torch: only where it matters
+
+        check_precision(experiment, "cpu")
 
 
 def use_gpu(device: str, room: Room) -> bool:

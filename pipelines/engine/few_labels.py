@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine.cells import Cell, Plan, Row, classification_of, result_file, train_autoencoder, train_cell
-from pipelines.engine.cluster import Room, check_fits, use_gpu
+from pipelines.engine.cluster import Room, check_fits, check_precision, use_gpu
 from pipelines.engine.records import read_record
 from pipelines.engine.trainer import FailedError, Share
+from pipelines.experiment.settings import Experiment
 
 
-def share_of(room: Room, cells: int, device: str) -> Share:
+def share_of(room: Room, cells: int, experiment: Experiment) -> Share:
     """What each classifier gets: a GPU where there are any, else the CPUs of a private cluster in equal parts."""
-    gpus = 1.0 if use_gpu(device, room) else 0.0
+    gpus = 1.0 if use_gpu(experiment.device, room) else 0.0
     check_fits(room, 1, 1, gpus)
+    check_precision(room, experiment, gpus)
     at_once = max(1, min(cells, room.count(1, gpus)))
     return Share(1, 1.0 if room.attached else max(1.0, room.cpus // at_once), gpus)
 
@@ -43,7 +45,7 @@ def train_cells(
     for row in rows.values():
         ended(row)
     left = [cell for cell in cells if cell not in rows]
-    share, board = share_of(room, len(left), experiment.device), open_board()
+    share, board = share_of(room, len(left), experiment), open_board()
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": experiment.max_failures}
     first: Any = ray.remote(train_autoencoder).options(**options)
     then: Any = ray.remote(train_cell).options(**options)

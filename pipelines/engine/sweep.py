@@ -180,4 +180,5 @@ def _share(experiment: Experiment, options: Record, room: Room) -> Share:
         raise ValueError(f"--gpus-per-trial must be a multiple of workers ({workers}), got {gpus:g}: each has its own")
     each = gpus / workers if gpus else float(cluster.use_gpu(experiment.device, room))
     cluster.check_fits(room, workers, 1, each)
+    cluster.check_precision(room, experiment, each)
     return Share(workers, 1.0, each)

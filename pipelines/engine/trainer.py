@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine.cluster import Room, attached, check_fits, use_gpu
+from pipelines.engine.cluster import Room, attached, check_fits, check_precision, use_gpu
 from pipelines.engine.worker import Metrics, Task, experiment_of, work
 from pipelines.experiment.settings import Experiment
 
@@ -49,6 +49,7 @@ def share_of(room: Room, experiment: Experiment) -> Share:
     workers, fewest = experiment.workers, experiment.min_workers
     gpus = 1.0 if use_gpu(experiment.device, room) else 0.0
     check_fits(room, fewest or workers, 1, gpus, name="min_workers" if fewest else "workers")
+    check_precision(room, experiment, gpus)
     return Share(workers, 1.0 if room.attached else max(1.0, room.cpus // workers), gpus, fewest)
 
 

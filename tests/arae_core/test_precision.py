@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from arae_core import training
 from arae_core.config import Settings
 from arae_core.parallel import Parallel
+from arae_core.text import lstm_runs_in_bfloat16
 from arae_core.training import train
 from arae_core.tree import with_settings
 from tests.arae_core.small import new_state, settings_of, store_of
@@ -14,7 +16,15 @@ def settings(kind: str, precision: str) -> Settings:
     return with_settings(settings_of(kind), {"precision": precision})
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
+KINDS = [
+    pytest.param(
+        "text", marks=pytest.mark.skipif(not lstm_runs_in_bfloat16("cpu"), reason="this processor cannot: no AVX-512")
+    ),
+    "image",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_losses_follow_those_of_float32(kind: str) -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):
@@ -25,7 +35,7 @@ def test_losses_follow_those_of_float32(kind: str) -> None:
     assert losses["bfloat16"] != losses["float32"], "autocast had no effect"
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_moments_and_codes_stay_float32(kind: str) -> None:
     state = new_state(settings(kind, "bfloat16"))
     list(train(state, store_of(kind), until=3, every=3))
@@ -33,6 +43,16 @@ def test_weights_moments_and_codes_stay_float32(kind: str) -> None:
     moments = [v for o in state.optimizers.values() for s in o.state.values() for v in s.values()]
     assert {tensor.dtype for tensor in moments} == {torch.float32}
     assert state.normal(3, 2, Parallel()).dtype == torch.float32
+
+
+def test_a_processor_that_cannot_says_so_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "lstm_runs_in_bfloat16", lambda device_type: device_type == "cuda")
+    state = new_state(settings("text", "bfloat16"))  # to load it and use it is no mistake
+    with pytest.raises(ValueError, match="precision must be float32 on this processor"):
+        next(train(state, store_of("text"), until=3, every=3))
+    assert state.step == 0
+    training.check_precision(state.settings, "cuda")
+    training.check_precision(settings("image", "bfloat16"), "cpu")
 
 
 def test_codes_are_scaled_to_the_sphere_in_float32() -> None:

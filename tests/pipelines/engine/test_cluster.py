@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine.cluster import Room, attached, check_fits, this_machine, use_gpu, writable
+from arae_core.tree import with_settings
+from pipelines.engine.cluster import Room, attached, check_fits, check_precision, this_machine, use_gpu, writable
+from pipelines.experiment.presets import preset
 
 HERE = Room(cpus=2, gpus=0, node_cpus=2, node_gpus=0, attached=False)
 LENT = Room(cpus=16, gpus=1, node_cpus=16, node_gpus=1, attached=True)
@@ -57,3 +59,14 @@ def test_storage_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--storage .* cannot be written to"):
         writable(tmp_path / "file" / "below")
+
+
+def test_a_precision_that_this_machine_cannot_run_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arae_core.training.lstm_runs_in_bfloat16", lambda device_type: device_type == "cuda")
+    asked = with_settings(preset("grammar"), {"precision": "bfloat16"})
+    here = Room(2, 1, 2, 1, attached=False)
+    with pytest.raises(ValueError, match="precision must be float32 on this processor"):
+        check_precision(here, asked, gpus=0)
+    check_precision(here, asked, gpus=1)
+    check_precision(Room(2, 0, 2, 0, attached=True), asked, gpus=0)  # its nodes may have other processors
+    check_precision(here, preset("grammar"), gpus=0)
