@@ -26,6 +26,8 @@ from arae_core.vocabulary import Vocabulary
 
 Images = NDArray[np.uint8]
 Examples = Sequence[str] | Images
+AT_ONCE, AT_ONCE_ON_GPU = 512, 4096
+"""Examples that are read or written at a time where `batch_size` is not given."""
 
 
 class Model:
@@ -51,6 +53,11 @@ class Model:
         return self.state.settings.kind
 
     @property
+    def _at_once(self) -> int:
+        """Examples in a batch where nobody says: on a GPU more, where a word of many costs no more than of few."""
+        return AT_ONCE_ON_GPU if self.state.device.type == "cuda" else AT_ONCE
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the attribute's values; none where the model has no attribute."""
         return self.state.shape.classes if isinstance(self.state.shape, TextShape) else ()
@@ -68,10 +75,11 @@ class Model:
         seed: int = 0,
         temperature: float | None = None,
         attribute: str | None = None,
-        batch_size: int = 512,
+        batch_size: int | None = None,
     ) -> list[str] | Images:
         """`count` new examples from noise. temperature 0: the most probable word or pixel; > 0: drawn; None: as the
         model's settings say. attribute: the class of all of them; None: of a model with classes, each in turn.
+        batch_size: examples at a time, which what is drawn depends on.
 
         Raises ValueError for count < 0, temperature < 0 and an unknown attribute.
         """
@@ -94,7 +102,7 @@ class Model:
         seed: int = 0,
         temperature: float | None = None,
         attribute: str | None = None,
-        batch_size: int = 512,
+        batch_size: int | None = None,
     ) -> list[list[int]]:
         """As `generate`, as ids without marks."""
         temperature = self.settings.temperature if temperature is None else temperature
@@ -105,7 +113,7 @@ class Model:
         return rows
 
     def reconstruct(
-        self, examples: Examples, *, temperature: float = 0.0, seed: int = 0, batch_size: int = 512
+        self, examples: Examples, *, temperature: float = 0.0, seed: int = 0, batch_size: int | None = None
     ) -> list[str] | Images:
         """Each example through its code and back. Sentences longer than `longest` are read whole, written cut.
 
@@ -121,7 +129,7 @@ class Model:
         temperature: float = 0.0,
         contrast: float | None = None,
         seed: int = 0,
-        batch_size: int = 512,
+        batch_size: int | None = None,
     ) -> list[str]:
         """Each sentence through its code, which does not tell its class, and back as one of class `attribute` (paper,
         section 4): of one class for all, or of a class for each.
@@ -153,7 +161,7 @@ class Model:
         *,
         temperature: float = 0.0,
         seed: int = 0,
-        batch_size: int = 512,
+        batch_size: int | None = None,
     ) -> list[str]:
         """Each sentence decoded from its code plus `offset`[D], brought back to the unit sphere where codes lie there.
 
@@ -164,7 +172,7 @@ class Model:
         assert isinstance(written, list)
         return written
 
-    def most_probable_class(self, sentences: Sequence[str], batch_size: int = 512) -> list[str]:
+    def most_probable_class(self, sentences: Sequence[str], batch_size: int | None = None) -> list[str]:
         """For each sentence the class y with the greatest p(x | c, y)."""
         store = self._store(sentences)
         assert isinstance(store, TokenStore)
@@ -176,7 +184,7 @@ class Model:
         labels: Tensor | None,
         temperature: float,
         seed: int,
-        batch_size: int,
+        batch_size: int | None,
         shift: Tensor | None = None,
         contrast: float = 0.0,
     ) -> list[str] | Images:
@@ -189,7 +197,7 @@ class Model:
         draws = torch.Generator(self.state.device).manual_seed(seed)
         texts: list[list[int]] = [[] for _ in order]
         images = [self._no_images()] if self.vocabulary is None else []
-        for part in _parts(order, batch_size):
+        for part in _parts(order, batch_size or self._at_once):
             code = self._encoded(store, part)
             if shift is not None:
                 code = to_sphere(code + shift) if self.settings.code.unit_sphere else code + shift
@@ -230,13 +238,13 @@ class Model:
         with torch.no_grad():
             return self._decoded(self.state.sampler(way), labels)
 
-    def encode(self, examples: Examples, batch_size: int = 512) -> NDArray[np.float32]:
+    def encode(self, examples: Examples, batch_size: int | None = None) -> NDArray[np.float32]:
         """The codes, float32[N, D]."""
         return self.encode_store(self._store(examples), np.arange(len(examples)), batch_size)
 
-    def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int = 512) -> NDArray[np.float32]:
+    def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int | None = None) -> NDArray[np.float32]:
         """The codes of the examples at rows[N], float32[N, D]."""
-        codes = [self._encoded(store, part) for part in _parts(rows, batch_size)]
+        codes = [self._encoded(store, part) for part in _parts(rows, batch_size or self._at_once)]
         result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
         return result.float().cpu().numpy()
 
@@ -272,7 +280,7 @@ class Model:
         return torch.randn(count, size, generator=draws, device=self.state.device, dtype=self.state.dtype)
 
     def _sampled(
-        self, count: int, seed: int, temperature: float, batch_size: int
+        self, count: int, seed: int, temperature: float, batch_size: int | None
     ) -> list[tuple[Tensor, torch.Generator]]:
         if count < 0:
             raise ValueError(f"count must be >= 0, got {count}")
@@ -281,7 +289,7 @@ class Model:
         self.state.modules.eval()
         with torch.no_grad():
             codes = self.state.sampler(self._noise(count, draws))
-        return [(code, draws) for code in codes.split(batch_size)] if count else []
+        return [(code, draws) for code in codes.split(batch_size or self._at_once)] if count else []
 
     def _decode_ids(
         self,
@@ -303,12 +311,12 @@ class Model:
         self.state.decoder.eval()
         return decode_images(self.state.decoder, code, temperature, draws).reshape(-1, *self.image_size)
 
-    def _likeliest(self, store: TokenStore, batch_size: int) -> Tensor:
+    def _likeliest(self, store: TokenStore, batch_size: int | None) -> Tensor:
         """The class of each sentence, [N], under which it is most probable."""
         decoder = self.state.decoder
         assert isinstance(decoder, TextDecoder | SeparateDecoders)
         found = torch.zeros(len(store), dtype=torch.long)
-        for part in _parts(np.argsort(store.lengths, kind="stable"), batch_size):
+        for part in _parts(np.argsort(store.lengths, kind="stable"), batch_size or self._at_once):
             batch, code = make_batch(store, part, self.state.shape, self.state.device), self._encoded(store, part)
             assert isinstance(batch, TextBatch)
             found[torch.from_numpy(part)] = likeliest_classes(decoder, batch, code, len(self.classes))
