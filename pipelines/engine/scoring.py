@@ -1,6 +1,7 @@
 """What is measured at every evaluation: reconstruction and samples, against the validation split and never the test."""
 
-from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,14 @@ from arae_core.shapes import TextShape
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
+    from arae_core.evaluation.generation import SentenceScorer
+    from arae_core.evaluation.images import ImageScorer
     from arae_core.sampling import Model
     from arae_core.state import TrainingState
     from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
     from pipelines.experiment.corpora import Corpus
+
+    Classifier = AttributeClassifier | GrammarClassifier
 
 SHOWN = 40
 """Samples kept in the tracker at every evaluation."""
@@ -26,33 +31,38 @@ TAUGHT = 100_000
 """Training sentences that the classifier of attributes learns from."""
 
 
+@cache
+def _judges(folder: Path, grammatical: str) -> "tuple[SentenceScorer | ImageScorer, Classifier | None]":
+    """What judges samples and, of labelled sentences, their classes: made of a corpus once a process, for a trial after
+    another in it. grammatical: the attribute by which the built-in grammar itself judges classes, if it does."""
+    from arae_core.evaluation.generation import SentenceScorer
+    from arae_core.evaluation.images import ImageScorer
+    from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
+    from pipelines.experiment.corpora import Corpus
+
+    corpus = Corpus.load(folder)
+    train, validation, vocabulary = corpus.store("train"), corpus.store("validation"), corpus.vocabulary
+    if isinstance(train, ImageStore) and isinstance(validation, ImageStore):
+        return ImageScorer(train.pixels, validation.pixels), None
+    assert isinstance(train, TokenStore) and isinstance(validation, TokenStore) and vocabulary is not None
+    assert isinstance(corpus.shape, TextShape)
+    samples, classes = SentenceScorer(train, validation, len(vocabulary)), corpus.shape.classes
+    if grammatical or not classes:
+        return samples, GrammarClassifier(grammatical) if grammatical else None
+    assert train.labels is not None
+    rows = np.linspace(0, len(train) - 1, min(len(train), TAUGHT)).astype(np.int64)
+    real, labels = vocabulary.decode(train.rows(rows)), [classes[y] for y in train.labels[rows]]
+    return samples, AttributeClassifier(real, labels)
+
+
 class Scorer:
     """Scores a training state. What depends on the corpus alone is made once."""
 
     def __init__(self, experiment: Experiment, corpus: "Corpus") -> None:
-        from arae_core.evaluation.generation import SentenceScorer
-        from arae_core.evaluation.images import ImageScorer
-
         self.experiment, self.vocabulary = experiment, corpus.vocabulary
-        train, self.validation = corpus.store("train"), corpus.store("validation")
-        self._samples: SentenceScorer | ImageScorer
-        if isinstance(train, TokenStore) and isinstance(self.validation, TokenStore):
-            assert self.vocabulary is not None
-            self._samples = SentenceScorer(train, self.validation, len(self.vocabulary))
-            if isinstance(corpus.shape, TextShape) and corpus.shape.classes:
-                self._classifier = self._learnt(train, corpus.shape.classes)
-        else:
-            assert isinstance(train, ImageStore) and isinstance(self.validation, ImageStore)
-            self._samples = ImageScorer(train.pixels, self.validation.pixels)
-
-    def _learnt(self, train: "TokenStore", classes: Sequence[str]) -> "AttributeClassifier | GrammarClassifier":
-        from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
-
-        if self.experiment.data.source == "grammar":
-            return GrammarClassifier(self.experiment.data.label)
-        assert self.vocabulary is not None and train.labels is not None
-        rows = np.linspace(0, len(train) - 1, min(len(train), TAUGHT)).astype(np.int64)
-        return AttributeClassifier(self.vocabulary.decode(train.rows(rows)), [classes[y] for y in train.labels[rows]])
+        self.validation = corpus.store("validation")
+        grammatical = experiment.data.label if experiment.data.source == "grammar" else ""
+        self._samples, self._classifier = _judges(corpus.folder, grammatical)
 
     def _probed(self, model: "Model") -> dict[str, float]:
         """Norms and variances of codes, always of the same validation examples and of the same noise."""
@@ -79,6 +89,7 @@ class Scorer:
         outputs = model.transfer(sources, wanted)
         shown = zip(wanted[:SHOWN], sources, outputs, strict=False)
         text = "".join(f"{want}\t{source}\t{output}\n" for want, source, output in shown)
+        assert self._classifier is not None
         return score_transfer(self._classifier, sources, outputs, wanted), text
 
     def score(self, state: "TrainingState") -> tuple[dict[str, float], str]:
