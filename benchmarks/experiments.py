@@ -4,14 +4,16 @@
     python benchmarks/experiments.py --config snli --corpus runs/data/FINGERPRINT --on perplexity,latent,robustness
 
 Trains as `train.py` does, keeps the evaluation that is best on validation, and does with it what `evaluate.py` does on
-the test split. What is found is in --out as soon as it is found: NAME.json, NAME-samples.txt and NAME-text.txt, and
-the model itself in NAME.
+the test split, perplexity last, for it takes longest. What is found is in --out as soon as it is found: NAME.json,
+NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt, and the model itself in NAME.
 """
 
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +22,17 @@ import numpy as np
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.batches import TokenStore
-from arae_core.checks import above, at_least
-from pipelines.experiment.command_line import Arguments, Option, parse, run
+from arae_core.checks import above, at_least, require
+from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
 from pipelines.experiment.settings import Experiment
 
+Results = dict[str, Any]
+
 if TYPE_CHECKING:
+    from arae_core.sampling import Model
     from arae_core.state import TrainingState
+    from pipelines.evaluation.subjects import Subject
+    from pipelines.evaluation.tasks import Asked
     from pipelines.experiment.corpora import Corpus
 
 OPTIONS = (
@@ -35,14 +41,14 @@ OPTIONS = (
     Option("only_prepare", bool, False, "Prepare the data, say where they are, and stop."),
     Option("out", Path, Path("experiments"), "Folder for what is found."),
     Option("called", str, "", "First part of the names of files there. Default: the preset's name."),
-    Option("seconds", float, 1e9, "Training ends after these, or when its iterations are done."),
+    Option(
+        "seconds", float, 1e9, "Training ends after these, its evaluations counted, or when its iterations are done."
+    ),
     Option("count", int, 100_000, "Samples that perplexities are of."),
     Option("keep_samples", int, 20_000, "Greedy samples to write."),
     Option("references", Path, None, "File of sentences with people's rewritings, for transfer."),
     Option("outputs", Path, None, "File of other systems' outputs, for transfer."),
-    Option(
-        "contrasts", tuple[float, ...], (), "Of transfer: tried on validation, the best score's is taken for the test."
-    ),
+    Option("contrasts", tuple[float, ...], (), "Of transfer: tried on validation, the best is taken for the test."),
     Option("threads", int, 2, "Threads that torch may use."),
 )
 TRIED_ON = 2000
@@ -50,9 +56,14 @@ TRIED_ON = 2000
 
 
 def trained(
-    experiment: Experiment, corpus: "Corpus", seconds: float, device: str
-) -> tuple["TrainingState", list[dict[str, Any]]]:
-    """The state at its best evaluation, and all evaluations."""
+    experiment: Experiment, corpus: "Corpus", seconds: float, device: str, results: Results, keep: Callable[[], None]
+) -> "TrainingState":
+    """The state at its best evaluation. keep: called whenever `results` has one evaluation more.
+
+    In `results` are "evaluations", "best" (the step of the best one), "iterations" and "seconds" in all, and "diverged"
+    where training did after one. Raises FloatingPointError where it does before.
+    """
+    from arae_core.evaluation.generation import better
     from arae_core.state import TrainingState
     from arae_core.training import total_iterations, train
     from pipelines.engine.scoring import Scorer
@@ -60,89 +71,104 @@ def trained(
 
     store, scorer = corpus.store("train"), Scorer(experiment, corpus)
     state = TrainingState.new(core_settings(experiment), corpus.shape, device)
-    end, (metric, mode) = total_iterations(experiment, len(store)), experiment.selection
-    sign = 1 if mode == "min" else -1
-    best, weights, found = float("inf"), None, []
+    end, (metric, _) = total_iterations(experiment, len(store)), experiment.selection
+    evaluations: list[dict[str, Any]] = []
+    best, weights = float("nan"), dict[str, Any]()
     started = time.perf_counter()
-    for report in train(state, store, until=end, every=experiment.evaluate_every):
-        taken = time.perf_counter() - started
-        figures = {"step": report.step, "seconds": taken, **report.scalars, **scorer.score(state)[0]}
-        found.append(figures)
-        print(f"{report.step}/{end}, {taken:.0f} s: {metric} {figures[metric]:.4g}", flush=True)
-        if sign * figures[metric] < best:
-            best = sign * figures[metric]
-            weights = {name: value.detach().clone() for name, value in state.modules.state_dict().items()}
-        if taken > seconds:
-            break
-    assert weights is not None
+    try:
+        for report in train(state, store, until=end, every=(experiment.log_every, experiment.evaluate_every)):
+            taken = time.perf_counter() - started
+            line = f"{report.step}/{end}, {taken:.0f} s: reconstruction {report.scalars['reconstruction_loss']:.4g}"
+            if report.step % experiment.evaluate_every and report.step < end and taken < seconds:
+                print(line, flush=True)
+                continue
+            figures = {"step": report.step, "seconds": taken, **report.scalars, **scorer.score(state)[0]}
+            evaluations.append(figures)
+            print(f"{line}, {metric} {figures[metric]:.4g}", flush=True)
+            if not weights or better(metric, figures[metric], best):
+                # in main memory: a device that several share has none to spare
+                weights = {name: value.to("cpu", copy=True) for name, value in state.modules.state_dict().items()}
+                best, results["best"] = figures[metric], report.step
+            results |= {"evaluations": evaluations, "iterations": report.step, "seconds": time.perf_counter() - started}
+            keep()
+            if taken >= seconds:
+                break
+    except FloatingPointError as error:
+        if not weights:
+            raise
+        results["diverged"] = str(error)
+        print(f"what was best before is evaluated: {error}", flush=True)
     state.modules.load_state_dict(weights)
-    return state, found
+    return state
 
 
-def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> None:
-    """Train, and everything that was asked for; what fails is told, and the rest goes on."""
+def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
+    """Train, and everything that was asked for; what fails is told, listed under "failed", and the rest goes on."""
     from arae_core.checkpoint import save_checkpoint
     from arae_core.sampling import Model
     from arae_core.tree import flatten
+    from pipelines.engine.records import write_record
     from pipelines.evaluation.subjects import Subject
     from pipelines.evaluation.tasks import TASKS, Asked
 
     experiment, options = arguments.experiment, arguments.options
-    options.out.mkdir(parents=True, exist_ok=True)
     name = options.called or experiment.name
-    state, evaluations = trained(experiment, corpus, options.seconds, device)
-    model = Model(state, corpus.vocabulary)
-    results: dict[str, Any] = {"settings": flatten(experiment), "device": device, "evaluations": evaluations}
+    results: Results = {"settings": flatten(experiment), "device": device}
+    text: list[str] = []
 
     def keep() -> None:
-        (options.out / f"{name}.json").write_text(json.dumps(results, indent=1, default=str) + "\n", encoding="utf-8")
+        write_record(options.out / f"{name}.json", json.loads(json.dumps(results, default=str)))
+
+    def write(what: str, lines: Sequence[str]) -> None:
+        (options.out / f"{name}-{what}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def attempt(what: str, part: Callable[[], object]) -> None:
+        try:
+            part()
+        except Exception as error:  # of any library: what the other parts find must not be lost with this one
+            results.setdefault("failed", {})[what] = f"{type(error).__name__}: {error}"
+            print(f"{what} failed: {results['failed'][what]}", file=sys.stderr, flush=True)
+        keep()
 
     keep()
-    save_checkpoint(options.out / name, state, corpus.vocabulary)
-    sentences = model.generate(options.keep_samples, seed=1)
-    (options.out / f"{name}-samples.txt").write_text("".join(f"{line}\n" for line in sentences), encoding="utf-8")
-    subject, text = Subject(name, model, Path(), experiment, corpus, ""), []
-    contrast = None
+    state = trained(experiment, corpus, options.seconds, device, results, keep)
+    model = Model(state, corpus.vocabulary)
+    subject = Subject(name, model, Path(), experiment, corpus, "")
+    storage, files = corpus.folder.resolve().parents[1], (options.references, options.outputs)
+    asked = Asked("test", options.count, 0, storage, "", *files)
+    attempt("checkpoint", lambda: save_checkpoint(options.out / name, state, corpus.vocabulary))
+    attempt("samples", lambda: write("samples", [str(line) for line in model.generate(options.keep_samples, seed=1)]))
     if options.contrasts:
-        results["contrasts"] = _contrasted(model, corpus, options.contrasts)
-        contrast = max(results["contrasts"], key=lambda row: row["transfer_score"])["contrast"]
-        keep()
-    asked = Asked(
-        split="test",
-        samples=options.count,
-        storage=corpus.folder.resolve().parents[1],
-        references=options.references,
-        outputs=options.outputs,
-        contrast=contrast,
-    )
-    for task in options.on:
-        try:
-            outcome = TASKS[task]([subject], asked)
-        except (ValueError, RuntimeError, ImportError) as error:
-            results[task], results["failed"] = f"failed: {error}", True
-        else:
-            results[task] = outcome.rows
-            text += [f"== {task}", *outcome.text]
-            for row in outcome.rows:
-                print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-        keep()
+        attempt("contrasts", lambda: results.update(contrasts=_contrasted(subject, asked, options.contrasts)))
+        if "contrasts" in results:
+            best = max(results["contrasts"], key=lambda row: row["transfer_score"])
+            asked = replace(asked, contrast=best["contrast"])
+
+    def evaluate(task: str) -> None:
+        outcome = TASKS[task]([subject], asked)
+        results[task] = outcome.rows
+        for row in outcome.rows:
+            print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        text.extend([f"== {task}", *outcome.text])
+        write("text", text)
+
     if options.references is not None:
-        text += ["== transfer of the sentences with references", *_said_again(model, options.references, contrast)]
-    (options.out / f"{name}-text.txt").write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
+        attempt("outputs", lambda: write("transfer", _said_again(model, asked)))
+    for task in sorted(options.on, key=lambda task: task == "perplexity"):
+        attempt(task, partial(evaluate, task))
+    return results
 
 
-def _contrasted(model: Any, corpus: "Corpus", contrasts: Sequence[float]) -> list[dict[str, Any]]:
+def _contrasted(subject: "Subject", asked: "Asked", contrasts: Sequence[float]) -> list[dict[str, Any]]:
     """How validation sentences are said again with each contrast."""
-    from pipelines.evaluation.transfer import AttributeClassifier, score_transfer
+    from pipelines.evaluation.tasks import classifier_of
+    from pipelines.evaluation.transfer import score_transfer
 
-    train, held, vocabulary = corpus.store("train"), corpus.store("validation"), corpus.vocabulary
-    assert isinstance(train, TokenStore) and isinstance(held, TokenStore) and vocabulary is not None
-    assert train.labels is not None and held.labels is not None
-    classes = model.classes
-    real = vocabulary.decode(train.rows(range(len(train))))
-    classifier = AttributeClassifier(real, [classes[y] for y in train.labels])
+    model, held, found = subject.model, subject.store("validation"), list[dict[str, Any]]()
+    classifier, classes = classifier_of(subject, asked), model.classes
+    assert held.labels is not None and model.vocabulary is not None
     rows = np.linspace(0, len(held) - 1, min(len(held), TRIED_ON)).astype(np.int64)
-    sources, found = vocabulary.decode(held.rows(rows)), []
+    sources = model.vocabulary.decode(held.rows(rows))
     wanted = [classes[(y + 1) % len(classes)] for y in held.labels[rows]]
     for contrast in contrasts:
         written = model.transfer(sources, wanted, contrast=contrast)
@@ -151,44 +177,69 @@ def _contrasted(model: Any, corpus: "Corpus", contrasts: Sequence[float]) -> lis
     return found
 
 
-def _said_again(model: Any, references: Path, contrast: float | None) -> list[str]:
+def _said_again(model: "Model", asked: "Asked") -> list[str]:
     """Every sentence that has references, tab, as it was said again."""
-    import pandas
+    from pipelines.evaluation.references import read_references
 
-    table = pandas.read_parquet(references)
+    assert asked.references is not None
     classes = model.classes
-    wanted = [classes[1 - int(label)] for label in table["label"]]
-    written = model.transfer(table["source"].tolist(), wanted, contrast=contrast)
-    return [f"{source}\t{output}" for source, output in zip(table["source"], written, strict=True)]
+    given = read_references(asked.references, None, classes, asked.storage / "data" / ".cache")
+    wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
+    written = model.transfer(given.sentences, wanted, contrast=asked.contrast)
+    return [f"{source}\t{output}" for source, output in zip(given.sentences, written, strict=True)]
 
 
-def body(words: Sequence[str] | None) -> None:
-    """Read the command line, prepare, train, evaluate."""
-    import torch
+def check(arguments: Arguments) -> None:
+    """Raise ValueError for what cannot be done, before anything that takes time."""
+    from pipelines.evaluation.tasks import TASKS
+    from pipelines.experiment.model_commands import check_contrast
 
-    arguments = parse(words, "The paper's experiments by the core alone.", OPTIONS, config="snli")
     experiment, options = arguments.experiment, arguments.options
     above("seconds", options.seconds, 0.0)
-    at_least("count", options.count, 1)
-    at_least("threads", options.threads, 1)
-    from pipelines.evaluation.tasks import TASKS
-    from pipelines.experiment.corpora import Corpus, prepare
-
+    for name, least in (("count", 2), ("keep_samples", 0), ("threads", 1)):
+        at_least(name, getattr(options, name), least)
+    if not options.only_prepare:
+        require(experiment.kind == "text", "kind", experiment.kind, "text: these evaluations are of sentences")
     for task in options.on:
         if task not in TASKS:
             raise ValueError(f"--on must be some of {', '.join(TASKS)}, got {task!r}")
+    for contrast in options.contrasts:
+        check_contrast(contrast)
+    if ("transfer" in options.on or options.references or options.contrasts) and not experiment.data.label:
+        raise ValueError(f"transfer needs --data.label: {experiment.name} has no attribute")
+    if options.outputs is not None and options.references is None:
+        raise ValueError("--outputs needs --references: it is scored on the same sentences")
+    for flag in ("references", "outputs"):
+        if (file := getattr(options, flag)) is not None and not file.is_file():
+            raise ValueError(f"--{flag} {file}: there is no such file")
     if options.corpus is not None and not (options.corpus / "corpus.json").is_file():
-        raise ValueError(
-            f"--corpus must be a folder with a corpus.json, as --only-prepare makes it; got {options.corpus}"
-        )
+        raise ValueError(f"--corpus must be a folder with a corpus.json, see --only-prepare; got {options.corpus}")
+
+
+def body(words: Sequence[str] | None) -> None:
+    """Read the command line, prepare, train, evaluate; exit status 1 where some of it failed."""
+    import torch
+
+    from arae_core.shapes import TextShape
+    from pipelines.experiment.corpora import Corpus, prepare
+
+    arguments = parse(words, "The paper's experiments by the core alone.", OPTIONS, config="snli")
+    experiment, options = arguments.experiment, arguments.options
+    check(arguments)
     corpus = Corpus.load(options.corpus) if options.corpus is not None else prepare(experiment, options.storage)
     if options.only_prepare:
         print("\n".join([*corpus.summary(), str(corpus.folder)]))
         return
+    if not isinstance(corpus.shape, TextShape) or bool(corpus.shape.classes) != bool(experiment.data.label):
+        raise ValueError(f"--corpus {options.corpus} must be one that was prepared with the --data.label given")
     torch.set_num_threads(options.threads)
     wanted = experiment.device
     device = wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    experiments(arguments, corpus, device)
+    results = experiments(arguments, corpus, device)
+    if options.json:
+        emit_json(results)
+    if "failed" in results:
+        raise SystemExit(1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,14 +1,11 @@
 """Sentences with people's own rewritings, and what other systems wrote for them: files to score transfer with."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.experiment import sources
-
-if TYPE_CHECKING:
-    from datasets import Dataset  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True)
@@ -22,6 +19,20 @@ class References:
     outputs: dict[str, list[str]]
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A file's columns. read: of a name, texts or, of "label", the names or numbers of classes."""
+
+    path: Path
+    names: Sequence[str]
+    read: Callable[[str], list[str | None]]
+
+    def column(self, name: str) -> list[str | None]:
+        if name not in self.names:
+            raise ValueError(f"{self.path} must have a column {name}, it has {', '.join(self.names)}")
+        return self.read(name)
+
+
 def read_references(references: Path, outputs: Path | None, classes: Sequence[str], cache: Path) -> References:
     """Columns of `references`: source, label, reference or reference_0, reference_1 and so on. Of `outputs`: system,
     source and output, a row for each system and sentence. Labels are names of classes, or numbers of them from 0 on.
@@ -30,11 +41,11 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
     wrote nothing for some of the sentences.
     """
     table = _table(references, cache)
-    names = sorted(name for name in table.column_names if name == "reference" or name.startswith("reference_"))
+    names = sorted(name for name in table.names if name == "reference" or name.startswith("reference_"))
     if not names:
         raise ValueError(f"--references {references}: it must have a column reference, or reference_0 and so on")
-    sentences, *rewritten = ([str(text) for text in _texts(table, name, references)] for name in ("source", *names))
-    own = [str(label) for label in sources.labels(table, "label", str(references))]
+    sentences, *rewritten = ([str(text) for text in table.column(name)] for name in ("source", *names))
+    own = [str(label) for label in table.column("label")]
     numbers = {str(y): name for y, name in enumerate(classes)}
     if not set(own) & set(classes) and set(own) <= set(numbers):
         own = [numbers[label] for label in own]
@@ -44,7 +55,7 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
     found: dict[str, dict[str, str]] = {}
     if outputs is not None:
         other = _table(outputs, cache)
-        columns = (_texts(other, name, outputs) for name in ("system", "source", "output"))
+        columns = (other.column(name) for name in ("system", "source", "output"))
         for system, source, output in zip(*columns, strict=True):
             found.setdefault(str(system), {})[str(source)] = str(output or "")
     aligned = {}
@@ -58,11 +69,41 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
     return References(sentences, own, rewritten, aligned)
 
 
-def _table(path: Path, cache: Path) -> "Dataset":
-    return sources.load(str(path), sources.find(str(path)), cache)["train"]
+def _table(path: Path, cache: Path) -> _Table:
+    """Parquet by pyarrow alone, so that it is read where there is no `datasets`; other formats as all data are."""
+    files = sources.find(str(path))
+    if files is not None and all(file.suffix == ".parquet" for file in files.splits["train"]):
+        return _parquet(path, files.splits["train"])
+    dataset = sources.load(str(path), files, cache)["train"]
+
+    def read(column: str) -> list[str | None]:
+        if column == "label":
+            return sources.labels(dataset, column, str(path))
+        return sources.texts(dataset, [column], str(path))
+
+    return _Table(path, dataset.column_names, read)
 
 
-def _texts(table: "Dataset", column: str, path: Path) -> list[str | None]:
-    if column not in table.column_names:
-        raise ValueError(f"{path} must have a column {column}, it has {', '.join(table.column_names)}")
-    return sources.texts(table, [column], str(path))
+def _parquet(path: Path, files: Sequence[Path]) -> _Table:
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    try:
+        table = pyarrow.concat_tables([parquet.read_table(file, partitioning=None) for file in files])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as parquet: {error}") from None
+    # class labels are numbers, their names are in the library's own note beside the columns
+    note = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = note.get("info", {}).get("features", {})
+
+    def read(column: str) -> list[str | None]:
+        kind, values = table.schema.field(column).type, table[column].to_pylist()
+        if column == "label" and (pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind)):
+            if names := features.get(column, {}).get("names"):
+                return [None if value is None or value < 0 else str(names[value]) for value in values]
+            return [None if value is None else str(value) for value in values]
+        if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind)):
+            raise ValueError(f"{path}: column {column} must hold text, it holds {kind}")
+        return values  # type: ignore[no-any-return]
+
+    return _Table(path, table.column_names, read)

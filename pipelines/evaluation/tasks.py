@@ -85,6 +85,7 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
                 subject.store("validation"),
                 shape,  # type: ignore[arg-type]
                 seed=asked.seed,
+                device=subject.model.state.device,
                 progress=told(asked.say),
             )
             counted = scorer.score(written)
@@ -191,7 +192,7 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
     """
     first = next(subject for subject in subjects if subject.model.classes)
     classes, given = first.model.classes, _sentences(first, asked)
-    classifier = _classifier(first, asked)
+    classifier = classifier_of(first, asked)
     wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
     right = sum(a == b for a, b in zip(classifier.predict(given.sentences), given.own, strict=True))
     text = [f"the classifier is right on {100 * right / len(wanted):.1f} % of the real sentences themselves"]
@@ -237,7 +238,8 @@ def _shifted(subject: Subject, labelled: Subject, given: References, wanted: Seq
     return written
 
 
-def _classifier(subject: Subject, asked: Asked) -> AttributeClassifier | GrammarClassifier:
+def classifier_of(subject: Subject, asked: Asked) -> AttributeClassifier | GrammarClassifier:
+    """Of the classes that the subject knows: exact for the built-in grammar, else of its training sentences."""
     if subject.experiment.data.source == "grammar":
         return GrammarClassifier(subject.experiment.data.label)
     train, vocabulary = subject.store("train"), subject.model.vocabulary
