@@ -291,7 +291,7 @@ class Settings:
     """float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
     cuda_graphs: str = "auto"
     """auto: on a GPU with one worker, each step is captured as a CUDA graph and played back, several times as fast as
-    calling it; where that fails, a warning says so and steps are called. off: they are called."""
+    calling it; where that fails, a warning says so. off: steps are called."""
     initialization: str = "default"
     """default (torch's own); remembering (the same, but LSTMs' forget gates start open, with a bias of 1); released:
     U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for generator and critic."""

@@ -31,6 +31,7 @@ COUPLED: dict[str, list[str]] = {
     "name": ["--name", "other"],
     "device": ["--device", "cpu"],
     "precision": ["--precision", "bfloat16"],
+    "cuda_graphs": ["--cuda-graphs", "off"],
     "initialization": ["--initialization", "released"],
     "encoder.pooling": ["--encoder.pooling", "max"],
     "encoder.updates": ["--encoder.updates", "summed"],
