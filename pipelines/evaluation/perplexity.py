@@ -26,16 +26,19 @@ def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageMode
 
     file = storage / "data" / subject.corpus.fingerprint / "language_model.safetensors"
     shape: Any = subject.model.state.shape
+    device = subject.model.state.device
     if file.is_file():
         model = LanguageModel(shape)
         model.load_state_dict(load_file(file))
-        return model
+        return model.to(device)
     say("a language model of the training sentences, once for this corpus")
-    model = train_language_model(subject.store("train"), subject.store("validation"), shape, progress=told(say))
+    model = train_language_model(
+        subject.store("train"), subject.store("validation"), shape, device=device, progress=told(say)
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=storage / "data") as scratch:
         partial = Path(scratch, file.name)
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
         os.replace(partial, file)
     return model
 
