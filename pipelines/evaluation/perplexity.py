@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def told(say: Say) -> Callable[[int, int, float], None]:
 
 
 def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageModel:
-    """Of the subject's training sentences; the file appears when it is complete."""
+    """Of the subject's training sentences; the file appears when it is complete. One that an earlier version of this
+    program left is replaced."""
     from safetensors.torch import load_file, save_file
 
     file = storage / "data" / subject.corpus.fingerprint / "language_model.safetensors"
@@ -29,8 +31,9 @@ def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageMode
     device = subject.model.state.device
     if file.is_file():
         model = LanguageModel(shape)
-        model.load_state_dict(load_file(file))
-        return model.to(device)
+        with suppress(RuntimeError):  # other weights than a model of today has
+            model.load_state_dict(load_file(file))
+            return model.to(device)
     say("a language model of the training sentences, once for this corpus")
     model = train_language_model(
         subject.store("train"), subject.store("validation"), shape, device=device, progress=told(say)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from arae_core.checkpoint import read_about
 from arae_core.evaluation.robustness import nats_given
@@ -193,6 +195,9 @@ def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
     before = kept.stat().st_mtime_ns
     assert typed(evaluate, *words)[0] == 0
     assert kept.stat().st_mtime_ns == before, "the language model of the real text is kept"
+    save_file({"other": torch.zeros(2)}, kept)
+    assert table(typed(evaluate, *words)[1], "perplexity")[str(arae)]["forward"] == own["forward"]
+    assert kept.stat().st_size > 1000, "one of an earlier version is made again"
 
 
 def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> None:

@@ -9,6 +9,9 @@ from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
 from arae_core.batches import TokenStore
 from arae_core.evaluation.language_model import (
+    COMMON,
+    PATIENCE,
+    RARE,
     LanguageModel,
     frechet_distance,
     perplexity,
@@ -48,8 +51,10 @@ def test_a_model_of_a_known_language_has_its_perplexity() -> None:
     )
     exact = math.exp(entropy(test))
     assert exact * 0.995 < perplexity(model, test) < exact * 1.08
-    assert [epoch for epoch, _, _ in seen] == list(range(1, 13))
-    assert perplexity(model, validation) == pytest.approx(min(value for _, _, value in seen))
+    values = [value for _, _, value in seen]
+    assert [epoch for epoch, _, _ in seen] == list(range(1, len(seen) + 1)) and len(seen) <= 12
+    assert perplexity(model, validation) == pytest.approx(min(values))
+    assert len(seen) == min(12, 1 + values.index(min(values)) + PATIENCE), "then it is done"
     other = TokenStore.from_rows([[9, 8, 9], [8]])
     assert perplexity(model, other) > 100, "words that the language does not have"
 
@@ -63,24 +68,39 @@ def test_the_same_seed_makes_the_same_model() -> None:
 def test_padding_changes_nothing() -> None:
     """Alone in its batch or beside longer ones, a sentence has the same nats and the same features."""
     torch.manual_seed(0)
-    model, store = LanguageModel(SHAPE, 7).eval(), language(13, 5)
+    model, store = LanguageModel(SHAPE, 7, np.arange(SHAPE.vocabulary)).eval(), language(13, 5)
     nats = 0.0
     with torch.no_grad():
         for i in range(len(store)):
             batch = store.batch(np.array([i]), SHAPE)
             hidden, _ = model.lstm(model.embedding(batch.source))
-            chance = model.output(hidden[0]).log_softmax(1)
-            nats -= float(chance.gather(1, batch.target[0][:, None]).sum())
+            chance = model.output.log_prob(hidden[0])
+            nats -= float(chance.gather(1, model.by_frequency[batch.target[0]][:, None]).sum())
             expected = hidden[0].mean(0).double().numpy()
             assert sentence_features(model, store)[i] == pytest.approx(expected, abs=1e-6)
     assert perplexity(model, store) == pytest.approx(math.exp(nats / (len(store.ids) + len(store))), rel=1e-5)
+
+
+@pytest.mark.parametrize("entries", [5, 11, COMMON, COMMON + 1, RARE + 7])
+def test_chances_of_all_entries_sum_to_one(entries: int) -> None:
+    """Whatever clusters the vocabulary falls into, the commonest entries are in the first."""
+    torch.manual_seed(0)
+    counts = np.random.default_rng(0).permutation(entries)
+    model = LanguageModel(TextShape(entries), 17, counts).eval()
+    with torch.no_grad():
+        every = TokenStore.from_rows([[word] for word in range(entries)])
+        nats = torch.stack([model.nll(every.batch(np.array([word]), model.shape))[0] for word in range(0, entries, 97)])
+        first = model.output.log_prob(model.lstm(model.embedding(torch.tensor([[model.shape.start]])))[0][0])[0]
+    assert float(first.double().exp().sum()) == pytest.approx(1, abs=1e-5)
+    assert nats.isfinite().all()
+    assert model.by_frequency[int(counts.argmax())] == 0 and model.by_frequency[int(counts.argmin())] == entries - 1
 
 
 def test_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="needs sentences to learn from"):
         train_language_model(TokenStore.from_rows([]), language(3, 1), SHAPE)
     with pytest.raises(ValueError, match="at least one sentence"):
-        perplexity(LanguageModel(SHAPE, 3), TokenStore.from_rows([]))
+        perplexity(LanguageModel(SHAPE, 5), TokenStore.from_rows([]))
 
 
 def test_frechet_distance() -> None:

@@ -82,7 +82,7 @@ def test_a_wrong_space_is_refused(space: Space, message: str) -> None:
 
 
 def test_an_unknown_space_names_those_there_are() -> None:
-    with pytest.raises(ValueError, match="one of critic_objective, stability"):
+    with pytest.raises(ValueError, match="one of critic_objective, learning_rates"):
         load_space("stabilty", preset("grammar"))
 
 

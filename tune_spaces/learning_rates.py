@@ -1,0 +1,8 @@
+"""How fast each part learns, and nothing else: a first look at unknown data, with trials that all take equally long."""
+
+SPACE = {
+    "encoder.learning_rate": ("loguniform", 3e-4, 3e-3),
+    "decoder.learning_rate": ("loguniform", 3e-4, 3e-3),
+    "generator.learning_rate": ("loguniform", 3e-5, 6e-4),
+    "critic.learning_rate": ("loguniform", 3e-5, 6e-4),
+}
