@@ -165,7 +165,9 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
     pbt = sweep.options["scheduler"] == "pbt"
     own = own_values(sweep.space, experiment)
     random.seed(experiment.seed)  # population based training draws from this one
-    algorithm: Any = BasicVariantGenerator(points_to_evaluate=[own], random_state=experiment.seed)
+    limit = 0 if pbt else at_once  # with PBT it would limit the population
+    # Tune ignores its own max_concurrent_trials, with a warning, where it is given this generator
+    algorithm: Any = BasicVariantGenerator([own], limit, random_state=experiment.seed)
     if sweep.options["search"] == "optuna":
         from ray.tune.search.optuna import OptunaSearch
 
@@ -179,7 +181,7 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             num_samples=sweep.options["trials"],
             search_alg=algorithm,
             scheduler=make_scheduler(sweep),
-            max_concurrent_trials=None if pbt else at_once,  # with PBT this would limit the population
+            max_concurrent_trials=limit if sweep.options["search"] == "optuna" else None,
             reuse_actors=experiment.workers == 1,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),

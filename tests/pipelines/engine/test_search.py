@@ -82,9 +82,18 @@ def test_a_sweep_from_end_to_end(make_sweep: Make, room: Room, search: str) -> N
 
 
 def test_a_diverged_trial_does_not_stop_the_sweep(make_sweep: Make, room: Room) -> None:
+    """Here of one trial at a time, where two would fit."""
     space: Space = {"decoder.learning_rate": ("uniform", 1e38, 2e38)}
-    sweep = make_sweep(space, 2)
-    found = run_sweep(sweep, room, nothing, trial_closer(sweep.tracking_uri))
+    sweep = make_sweep(space, 2, max_concurrent=1)
+    assert room.cpus == 2
+    running: list[int] = []
+    found = run_sweep(
+        sweep,
+        room,
+        lambda rows, _: running.append(sum(row["state"] in ("running", "waiting") for row in rows)),
+        trial_closer(sweep.tracking_uri),
+    )
+    assert set(running) == {1}
     assert [row["state"] for row in found.rows] == ["done", "diverged"]
     assert found.best is not None and found.best["state"] == "done"
     bad = next(row for row in found.rows if row["state"] == "diverged")
