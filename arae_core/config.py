@@ -72,6 +72,9 @@ class Encoder(Trained):
     """What of the LSTM's states becomes the code: last (as published), mean or max over the sentence (text)."""
     word_dropout: float = 0.0
     """Share of the input words replaced by the unknown mark in step (1) only: a denoising autoencoder (text)."""
+    marker_ratio: float = 0.0
+    """Attribute markers, words so many times as frequent in one class as in the others, are hidden from the encoder; 0:
+    none are. Only with labelled data."""
     normalization: str = "none"
     """none, layer or batch, after each hidden layer (images)."""
     adversarial_weight: float = 1.0
@@ -93,6 +96,9 @@ class Encoder(Trained):
         one_of("encoder.pooling", self.pooling, POOLINGS)
         one_of("encoder.updates", self.updates, UPDATES)
         within("encoder.word_dropout", self.word_dropout, 0.0, 1.0)
+        at_least("encoder.marker_ratio", self.marker_ratio, 0.0)
+        if 0 < self.marker_ratio <= 1:
+            raise ValueError(f"encoder.marker_ratio must be 0 (none) or > 1, got {self.marker_ratio}")
         at_least("encoder.adversarial_weight", self.adversarial_weight, 0.0)
         at_least("encoder.attribute_weight", self.attribute_weight, 0.0)
         one_of("encoder.normalization", self.normalization, NORMALIZATIONS)

@@ -3,6 +3,7 @@
 from arae_core.config import Settings
 
 OF_CLASSES = (
+    "encoder.marker_ratio",
     "encoder.attribute_weight",
     "decoder.conditioning",
     "decoder.attribute_embedding",

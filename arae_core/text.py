@@ -71,10 +71,16 @@ class TextEncoder(nn.Module):
     """enc_phi: the last state of an LSTM over the sentence, or its states' mean or greatest values, on the unit sphere
     (paper, section 5)."""
 
+    markers: Tensor | None
+    """Entries of the vocabulary that are read as unknown words, bool[V]; found when training begins."""
+
     def __init__(self, settings: Settings, shape: TextShape):
         super().__init__()
         e = settings.encoder
         self.unit_sphere, self.pooling = settings.code.unit_sphere, e.pooling
+        self.unknown = shape.unknown
+        hides = e.marker_ratio and shape.classes
+        self.register_buffer("markers", torch.zeros(shape.vocabulary, dtype=torch.bool) if hides else None)
         self.embedding = embedding(shape.vocabulary, e.embedding)
         self.lstm = nn.LSTM(e.embedding, e.hidden[0], len(e.hidden), batch_first=True)
         same = e.hidden[-1] == settings.code.size
@@ -82,7 +88,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, batch: TextBatch) -> Tensor:
         """code[B, D]. States past each sentence's own length are not read, so padding changes nothing."""
-        states, _ = run_lstm(self.lstm, self.embedding(batch.source))
+        words = batch.source
+        if self.markers is not None:
+            words = words.masked_fill(self.markers[words], self.unknown)
+        states, _ = run_lstm(self.lstm, self.embedding(words))
         code: Tensor = self.to_code(self._pooled(states, moved(batch.lengths, states.device)))
         return to_sphere(code) if self.unit_sphere else code
 

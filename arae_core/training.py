@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from arae_core.algorithm import Scalars, at_once, iteration
+from arae_core.attribute_markers import attribute_markers
 from arae_core.batches import Store, TokenStore, make_batch
 from arae_core.capture import performer, working
 from arae_core.code_space import FittedGaussian
 from arae_core.config import Settings
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
+from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
-from arae_core.text import lstm_runs_in_bfloat16
+from arae_core.text import TextEncoder, lstm_runs_in_bfloat16
 
 __all__ = ["Report", "TrainingState", "check_precision", "evaluate_reconstruction", "total_iterations", "train"]
 
@@ -72,6 +74,10 @@ def train(
         device=state.device,
         padded_to=state.settings.longest if state.device.type == "cuda" else 0,
     )
+    if isinstance(state.encoder, TextEncoder) and state.encoder.markers is not None and state.step == 0:
+        assert isinstance(store, TokenStore) and isinstance(state.shape, TextShape)
+        found = attribute_markers(store, state.shape, state.settings.encoder.marker_ratio)
+        state.encoder.markers.copy_(torch.from_numpy(found))
     perform = performer(state, parallel) or at_once
     rhythms = [every] if isinstance(every, int) else every
     state.modules.train()

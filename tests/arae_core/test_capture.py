@@ -24,6 +24,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "text, mean of states": ("text", {"encoder.pooling": "mean", "generator.kind": "gaussian"}),
     "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
     "two classes": ("labelled", {}),
+    "two classes, markers hidden": ("labelled", {"encoder.marker_ratio": 1.3}),
     "two classes, summed updates": ("labelled", {"encoder.updates": "summed"}),
     "two classes, separate decoders": ("labelled", {"decoder.conditioning": "separate"}),
     "three classes, aligned": ("three", {"decoder.alignment_weight": 0.5, "critic.objective": "none"}),

@@ -41,6 +41,7 @@ NUMBERS: dict[str, list[Any]] = {
     "encoder.embedding": [0],
     "encoder.hidden": [(), (0,), (3, -1), (3, 5)],
     "encoder.word_dropout": [-0.1, 1.0],
+    "encoder.marker_ratio": [-0.1, 1.0, math.inf],
     "encoder.adversarial_weight": [-1.0, math.inf],
     "encoder.attribute_weight": [-1.0, math.inf],
     "decoder.embedding": [0],

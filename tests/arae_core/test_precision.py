@@ -3,13 +3,16 @@
 import pytest
 import torch
 
-from arae_core import training
+from arae_core import sampling, training
 from arae_core.config import Settings
+from arae_core.config import Vocabulary as VocabularySettings
 from arae_core.parallel import Parallel
-from arae_core.text import lstm_runs_in_bfloat16
+from arae_core.sampling import Model
+from arae_core.text import Projection, lstm_runs_in_bfloat16
 from arae_core.training import train
 from arae_core.tree import with_settings
-from tests.arae_core.small import new_state, settings_of, store_of
+from arae_core.vocabulary import Vocabulary
+from tests.arae_core.small import WORDS, new_state, settings_of, store_of
 
 
 def settings(kind: str, precision: str) -> Settings:
@@ -53,6 +56,31 @@ def test_a_processor_that_cannot_says_so_before_anything_is_trained(monkeypatch:
     assert state.step == 0
     training.check_precision(state.settings, "cuda")
     training.check_precision(settings("image", "bfloat16"), "cpu")
+
+
+def test_sentences_are_written_in_the_precision_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the device can; a model that was trained elsewhere is used in float32."""
+    asked: list[bool] = []
+    original = Projection.forward
+
+    def forward(self: Projection, hidden: torch.Tensor) -> torch.Tensor:
+        asked.append(torch.is_autocast_enabled("cpu"))
+        return original(self, hidden)
+
+    monkeypatch.setattr(Projection, "forward", forward)
+    vocabulary = Vocabulary.train([" ".join(map(str, WORDS))], VocabularySettings(tokenizer="spaces"))
+    written = {}
+    for runs in (False, True) if lstm_runs_in_bfloat16("cpu") else (False,):
+        monkeypatch.setattr(sampling, "lstm_runs_in_bfloat16", lambda device_type, runs=runs: runs)
+        for precision in ("float32", "bfloat16"):
+            state = new_state(settings("text", precision))
+            asked.clear()
+            written[runs, precision] = Model(state, vocabulary).generate_ids(211, seed=1)
+            assert set(asked) == {runs and precision == "bfloat16"}
+    assert written[False, "float32"] == written[False, "bfloat16"]
+    if (True, "bfloat16") in written:
+        same = sum(a == b for a, b in zip(written[True, "float32"], written[True, "bfloat16"], strict=True))
+        assert written[True, "float32"] == written[False, "float32"] and same > 0.8 * 211
 
 
 def test_codes_are_scaled_to_the_sphere_in_float32() -> None:

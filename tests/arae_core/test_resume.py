@@ -21,6 +21,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "text, noise shrinks at 100": ("text", 95, {"code.noise": 0.5, "code.noise_decay": 0.5}),
     "text, plain, float32": ("text", 0, {"critic.objective": "none", "precision": "float32"}),
     "two classes": ("labelled", 0, {}),
+    "two classes, markers hidden": ("labelled", 0, {"encoder.marker_ratio": 1.3}),
     "three classes, separate decoders": ("three", 0, {"decoder.conditioning": "separate"}),
     "image, Adam": ("image", 0, {"generator.normalization": "batch", "generator.average": 0.9}),
     "image, SGD, AAE": ("image", 0, {"generator.kind": "gaussian"} | SGD),

@@ -20,7 +20,10 @@ from tests.pipelines.test_train import ROOT, command, spelled, wait_for
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--space", "stabilty"], "--space must be one of critic_objective, stability, transfer, got 'stabilty'"),
+        (
+            ["--space", "stabilty"],
+            "--space must be one of critic_objective, learning_rates, stability, transfer, got 'stabilty'",
+        ),
         (["--scheduler", "ash"], "scheduler must be one of asha, pbt, none"),
         (["--trials", "0"], "--trials must be >= 1"),
         (["--scheduler", "pbt", "--trials", "1"], "--trials must be >= 2 with --scheduler pbt"),

@@ -35,6 +35,7 @@ COUPLED: dict[str, list[str]] = {
     "initialization": ["--initialization", "released"],
     "encoder.pooling": ["--encoder.pooling", "max"],
     "encoder.updates": ["--encoder.updates", "summed"],
+    "encoder.marker_ratio": ["--encoder.marker_ratio", "5.0"],
     "vocabulary.tokenizer": ["--vocabulary.tokenizer", "bpe"],
     "generator.kind": ["--generator.kind", "gaussian"],
     "generator.output": ["--generator.output", "tanh"],
