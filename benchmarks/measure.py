@@ -73,10 +73,10 @@ def measure(
         tokens = statistics.fmean(_tokens(feed, step) for step in range(first, state.step))
         results |= {"tokens_per_second": 1000 * tokens / median, "mean_length": float(store.lengths.mean())}
     results["parts"] = _parts(state, feed, min(iterations, WATCHED_ITERATIONS))
-    results["sampling"] = {
-        name: _sampling(Model(state, vocabulary), samples, temperature)
-        for name, temperature in (("greedy", 0.0), ("temperature 1", 1.0))
-    }
+    results["sampling"], results["sampled_words"] = {}, {}
+    for name, temperature in (("greedy", 0.0), ("temperature 1", 1.0)):
+        rate, length = _sampling(Model(state, vocabulary), samples, temperature)
+        results["sampling"][name], results["sampled_words"][name] = rate, length
     unit = 1 if sys.platform == "darwin" else 1024
     results["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     if device.type == "cuda":
@@ -95,13 +95,15 @@ def _parts(state: TrainingState, feed: Feed, iterations: int) -> dict[str, dict[
     }
 
 
-def _sampling(model: Model, count: int, temperature: float) -> float:
-    """Samples a second, as ids or pixels."""
+def _sampling(model: Model, count: int, temperature: float) -> tuple[float, float]:
+    """Samples a second, as ids or pixels, and words of a sample: what a sentence takes is what its words take, and a
+    model that has hardly been trained writes them as long as they may be, or empty."""
     draw = model.generate_ids if model.kind == "text" else model.generate
     draw(min(count, 16), temperature=temperature)
     started = time.perf_counter()
-    draw(count, temperature=temperature)  # ends in main memory, so nothing is left to wait for
-    return count / (time.perf_counter() - started)
+    drawn = draw(count, temperature=temperature)  # ends in main memory, so nothing is left to wait for
+    seconds = time.perf_counter() - started
+    return count / seconds, statistics.fmean(map(len, drawn)) if model.kind == "text" else 0.0
 
 
 def _tokens(feed: Feed, step: int) -> float:

@@ -111,7 +111,9 @@ def table(report: dict[str, Any]) -> str:
         f"{'training':<16}{report['examples_per_second']:,.0f} {items}/s"
         + (f", {report['tokens_per_second']:,.0f} tokens/s" if items == "sentences" else ""),
     ]
-    lines += [f"{'sampling':<16}{rate:,.0f} {items}/s {name}" for name, rate in report["sampling"].items()]
+    for name, rate in report["sampling"].items():
+        words = f", of {report['sampled_words'][name]:.1f} words" if items == "sentences" else ""
+        lines += [f"{'sampling':<16}{rate:,.0f} {items}/s {name}{words}"]
     lines += [f"{'peak memory':<16}{report['peak_memory_mb']:,.0f} MB"]
     if "peak_device_memory_mb" in report:
         lines += [f"{'':<16}{report['peak_device_memory_mb']:,.0f} MB on the device"]

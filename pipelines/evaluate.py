@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast
 
-NAMES = ("perplexity", "latent", "robustness", "transfer")
+NAMES = ("latent", "robustness", "transfer", "perplexity")  # the slowest last
 SPLITS = ("validation", "test")
 OPTIONS = (
     Option("model", str, None, "Models or checkpoint folders, as for generate.py, with commas between.", required=True),

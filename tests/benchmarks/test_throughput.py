@@ -42,7 +42,7 @@ def test_reports_every_part_of_an_iteration(capsys: pytest.CaptureFixture[str]) 
     assert result["ms_10th_percentile"] <= result["ms_per_iteration"] <= result["ms_90th_percentile"]
     assert result["examples_per_second"] == pytest.approx(16_000 / result["ms_per_iteration"])
     assert result["tokens_per_second"] > 3 * result["examples_per_second"]
-    assert set(result["sampling"]) == {"greedy", "temperature 1"}
+    assert set(result["sampling"]) == set(result["sampled_words"]) == {"greedy", "temperature 1"}
     assert list(result["parts"]) == list(PARTS)
     assert sum(part["share"] for part in result["parts"].values()) == pytest.approx(1)
     assert all(result["parts"][name]["ms"] > 0 for name in PARTS)

@@ -215,7 +215,7 @@ def test_data_are_prepared_again_where_they_are_not_there(plain: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--on", "speed"), "--on must be among perplexity, latent, robustness, transfer, got 'speed'"),
+        (("--on", "speed"), "--on must be among latent, robustness, transfer, perplexity, got 'speed'"),
         (("--samples", "1"), "--samples must be >= 2, got 1"),
         (("--run-name", "a/b"), "--run-name must be a name without slashes"),
         (("--outputs", "others.csv"), "--outputs needs --references"),
