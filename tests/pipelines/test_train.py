@@ -91,16 +91,20 @@ def test_a_name_goes_with_one_configuration(
 
 
 def test_from_labelled_sentences_to_a_transfer_by_the_registry(tmp_path: Path, tracking_uri: str) -> None:
-    """The commands as they are typed: train with an attribute, then say a sentence again."""
-    words = command("train.py", tmp_path, tracking_uri, "--config", "grammar-sentiment", **{"iterations": 40})
+    """The commands as they are typed: train with an attribute, its markers hidden, then say sentences again."""
+    given = ("--config", "grammar-sentiment", "--encoder.marker_ratio", "5")
+    words = command("train.py", tmp_path, tracking_uri, *given, **{"iterations": 40})
     trained = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "as of another class" in trained.stdout and "transfer accuracy" in trained.stdout
     results = json.loads(trained.stdout.splitlines()[-1])
     assert results["model"] == "arae-grammar-sentiment" and "transfer_score" in results["metrics"]
     again = [sys.executable, str(ROOT / "pipelines" / "transfer.py"), "--tracking-uri", tracking_uri]
     wanted = ["--model", "models:/arae-grammar-sentiment@champion", "--to", "positive", "--pairs"]
-    done = subprocess.run([*again, *wanted], input="a sad man sleeps .\n", capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("a sad man sleeps .\t") and done.stdout.count("\n") == 1
+    sentences = "a sad man sleeps .\na rude man sleeps .\n"
+    done = subprocess.run([*again, *wanted], input=sentences, capture_output=True, text=True, check=True)
+    said = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [source for source, _ in said] == sentences.splitlines()
+    assert said[0][1] == said[1][1], "the model that came from the registry knows what it hides"
 
 
 @pytest.mark.slow
