@@ -108,7 +108,8 @@ class Vocabulary:
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
         """One line of text for each row of ids; pad, start and end marks are left out, the unknown mark is kept."""
         structural = {self.pad, self.start, self.end}
-        kept = [[int(i) for i in row if i not in structural] for row in rows]
+        # most rows have no marks in them, which one look at a row tells faster than one at each of its words
+        kept = [[*row] if structural.isdisjoint(row) else [i for i in row if i not in structural] for row in rows]
         texts = self.tokenizer.decode_batch(kept, skip_special_tokens=False)
         return [" ".join(text.split()) for text in texts]
 

@@ -86,6 +86,7 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
                 shape,  # type: ignore[arg-type]
                 seed=asked.seed,
                 device=subject.model.state.device,
+                real=train,
                 progress=told(asked.say),
             )
             counted = scorer.score(written)

@@ -96,6 +96,17 @@ def test_chances_of_all_entries_sum_to_one(entries: int) -> None:
     assert model.by_frequency[int(counts.argmax())] == 0 and model.by_frequency[int(counts.argmin())] == entries - 1
 
 
+def test_clusters_are_those_of_real_text() -> None:
+    """A model of samples has them by the frequencies of real text, where the samples' own would put words they lack."""
+    shape = TextShape(COMMON + 2)
+    real = TokenStore.from_rows([[COMMON]] * 3 + [[COMMON + 1]] * 2)
+    samples = TokenStore.from_rows([[5, 7], [5, 11], [5]])
+    model = train_language_model(samples, samples, shape, units=3, seen=3, real=real)
+    own = train_language_model(samples, samples, shape, units=3, seen=3)
+    assert model.by_frequency[[shape.end, COMMON, COMMON + 1]].tolist() == [0, 1, 2]
+    assert own.by_frequency[[shape.end, 5]].tolist() == [0, 1] and int(own.by_frequency[COMMON + 1]) == COMMON + 1
+
+
 def test_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="needs sentences to learn from"):
         train_language_model(TokenStore.from_rows([]), language(3, 1), SHAPE)
