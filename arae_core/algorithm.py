@@ -39,6 +39,7 @@ def at_once(step: Callable[..., Scalars], *arguments: object) -> Scalars:
 
 def iteration(state: TrainingState, feed: Feed, parallel: Parallel, perform: Perform = at_once) -> Scalars:
     """One iteration on the batches of `state.step`, which it advances: Algorithm 1, of labelled data Algorithm 2."""
+    state.cool_down()
     step, k = state.step, state.settings.critic.steps
     summed = state.settings.encoder.updates == "summed"
     scalars: Scalars = {}

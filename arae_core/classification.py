@@ -31,7 +31,7 @@ from arae_core.labelled import LabelledStore
 from arae_core.losses import classifier_loss
 from arae_core.parallel import Parallel
 from arae_core.shapes import TextShape
-from arae_core.state import TrainingState, make_optimizer
+from arae_core.state import TrainingState, make_optimizer, set_rate
 from arae_core.training import Report, check_precision, means
 from arae_core.vocabulary import Vocabulary
 
@@ -193,7 +193,8 @@ def train_classifier(
     classifier: SentenceClassifier, labelled: LabelledStore, store: TokenStore | None, *, until: int, every: int
 ) -> Iterator[Report]:
     """Train from `state.step` to step `until` on the labelled examples and, where there is one, on a store of sentences
-    without labels, yielding at each multiple of `every` and at the end. The supervised step has its own optimizer.
+    without labels, yielding at each multiple of `every` and at the end. The supervised step has its own optimizer,
+    which cools down with the others.
 
     Raises FloatingPointError where a loss or a weight is no longer finite, and ValueError where the device cannot train
     in this precision.
@@ -204,9 +205,11 @@ def train_classifier(
     if store is not None:
         feed = Feed(store, state.shape, state.settings.batch_size, state.settings.seed, device=state.device)
     parameters = [*state.modules["encoder"].parameters(), *classifier.head.parameters()]
-    optimizer = make_optimizer(settings, parameters)
+    optimizer = make_optimizer(settings, parameters, cools=state.settings.cooldown > 0)
+    state.end = until
 
     def step() -> Scalars:
+        set_rate(optimizer, state.rate_left * settings.learning_rate)
         rows = np.random.default_rng((state.settings.seed, SUPERVISED, state.step)).integers(
             len(labelled), size=min(settings.batch_size, len(labelled))
         )

@@ -51,6 +51,8 @@ class Trained:
     """Adam's decay of the first moment."""
     beta2: float = 0.999
     """Adam's decay of the second moment."""
+    weight_decay: float = 0.0
+    """Share of each weight, times the rate, that an update takes off it (Loshchilov and Hutter 2019)."""
 
     def check_optimizer(self, part: str) -> None:
         """Raise ValueError, naming the part, for values out of range."""
@@ -58,6 +60,7 @@ class Trained:
         above(f"{part}.learning_rate", self.learning_rate, 0.0)
         within(f"{part}.beta1", self.beta1, 0.0, 1.0)
         within(f"{part}.beta2", self.beta2, 0.0, 1.0)
+        at_least(f"{part}.weight_decay", self.weight_decay, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,6 +292,8 @@ class Settings:
     """Of initial weights, data order and every random draw."""
     longest: int = 15
     """Tokens that a sentence may have, the end mark not counted. Longer ones are left out and counted (text)."""
+    cooldown: float = 0.0
+    """Share of the iterations, the last ones, in which all learning rates fall to 0 in a line."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of encoder and decoder together, steps (1) and (3); 0: not clipped."""
     temperature: float = 0.0
@@ -316,6 +321,7 @@ class Settings:
         at_least("iterations", self.iterations, 0)
         require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         at_least("longest", self.longest, 1)
+        require(0.0 <= self.cooldown <= 1.0, "cooldown", self.cooldown, "in [0, 1]")
         at_least("gradient_clip", self.gradient_clip, 0.0)
         at_least("temperature", self.temperature, 0.0)
         one_of("precision", self.precision, PRECISIONS)

@@ -43,13 +43,14 @@ class TrainingState:
     Attributes: settings, shape, device, dtype, step; encoder, decoder, generator, critic (also by name in `modules`,
     where "average" is the generator's moving average, if there is one, "classifier" is that of labelled data, and
     "aligner" the discriminators of cross-alignment);
-    optimizers by the same names; draws.
+    optimizers by the same names; draws; end, the step at which the run is to end, as `train` finds it, else 0.
     """
 
     def __init__(self, settings: Settings, shape: Shape, device: torch.device | str = "cpu"):
         if isinstance(shape, TextShape) != (settings.kind == "text"):
             raise ValueError(f"kind must match the data, got {settings.kind!r} for {shape}")
         self.settings, self.shape, self.device, self.step = settings, shape, torch.device(device), 0
+        self.end = 0
         self.dtype = torch.float64 if settings.precision == "float64" else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -80,7 +81,9 @@ class TrainingState:
             self.modules["average"] = copy.deepcopy(self.generator).requires_grad_(False)
         self.modules.to(self.device, self.dtype)
         self.optimizers = {
-            part: make_optimizer(getattr(settings, OPTIMIZER_OF.get(part, part)), list(self.modules[part].parameters()))
+            part: make_optimizer(
+                _optimizer_of(settings, part), list(self.modules[part].parameters()), cools=settings.cooldown > 0
+            )
             for part in ("encoder", "decoder", "generator", "critic", "classifier", "aligner")
             if part in self.modules and list(self.modules[part].parameters())
         }
@@ -107,6 +110,18 @@ class TrainingState:
     def noise(self) -> float:
         """Standard deviation of the noise on each number of the code now."""
         return self.settings.code.noise * float(self.settings.code.noise_decay ** (self.step // 100))
+
+    def cool_down(self) -> None:
+        """Lower the learning rates where the run is in its last iterations, see `cooldown`."""
+        if self.rate_left < 1:
+            for part, optimizer in self.optimizers.items():
+                set_rate(optimizer, self.rate_left * _optimizer_of(self.settings, part).learning_rate)
+
+    @property
+    def rate_left(self) -> float:
+        """Share of the learning rates that is left at this step, in [0, 1]."""
+        last = self.settings.cooldown * self.end
+        return min(1.0, max(0.0, (self.end - self.step) / last)) if last else 1.0
 
     @property
     def sampler(self) -> nn.Module:
@@ -177,12 +192,30 @@ class TrainingState:
             buffer.copy_(current)
 
 
-def make_optimizer(settings: Trained, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that a part's settings ask for."""
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, settings.learning_rate, fused=True)
-    betas, on_gpu = (settings.beta1, settings.beta2), parameters[0].is_cuda
-    return torch.optim.Adam(parameters, settings.learning_rate, betas, fused=True, capturable=on_gpu)
+def make_optimizer(settings: Trained, parameters: list[nn.Parameter], *, cools: bool) -> torch.optim.Optimizer:
+    """The optimizer that a part's settings ask for. cools: its rate will change; on a GPU it then lies there, where a
+    captured step reads it."""
+    device, decay = parameters[0].device, settings.weight_decay
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(settings.learning_rate, device=device) if cools and on_gpu else settings.learning_rate
+    if settings.optimizer == "sgd":  # plain: what is decayed by way of the gradient is decayed the same
+        return torch.optim.SGD(parameters, rate, weight_decay=decay, fused=True)
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay, fused=True, capturable=on_gpu)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the optimizer's learning rate."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _optimizer_of(settings: Settings, part: str) -> Trained:
+    found: Trained = getattr(settings, OPTIMIZER_OF.get(part, part))
+    return found
 
 
 @torch.no_grad()

@@ -78,6 +78,7 @@ def train(
         assert isinstance(store, TokenStore) and isinstance(state.shape, TextShape)
         found = attribute_markers(store, state.shape, state.settings.encoder.marker_ratio)
         state.encoder.markers.copy_(torch.from_numpy(found))
+    state.end = total_iterations(state.settings, len(store))
     perform = performer(state, parallel) or at_once
     rhythms = [every] if isinstance(every, int) else every
     state.modules.train()

@@ -22,8 +22,9 @@ Row = list[int] | Tensor
 class Reference:
     """Weights p by the names of the core's state dict, and `scalars` of the last iteration."""
 
-    def __init__(self, settings: Settings, start: dict[str, Tensor], feed: Feed):
-        self.settings, self.feed = settings, feed
+    def __init__(self, settings: Settings, start: dict[str, Tensor], feed: Feed, end: int = 0):
+        """end: the step at which the run is to end, which the cooldown needs."""
+        self.settings, self.feed, self.end, self.rate = settings, feed, end, 1.0
         self.p = {name: value.clone() for name, value in start.items()}
         self.moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in self.p.items()}
         self.updates = dict.fromkeys(("encoder", "decoder", "generator", "critic", "classifier"), 0)
@@ -33,6 +34,8 @@ class Reference:
     def iteration(self, step: int) -> None:
         s = self.settings
         sigma = s.code.noise * s.code.noise_decay ** (step // 100)
+        cooling = s.cooldown * self.end
+        self.rate = 1.0 if step < self.end - cooling or not cooling else (self.end - step) / cooling
         batch = self.feed.reconstruct(step)[0]
         self.held: dict[str, Tensor] = {}
         if s.encoder.updates == "each":
@@ -260,7 +263,8 @@ class Reference:
                 self.moments[name] = first, second
                 corrected = (second / (1 - rates.beta2**t)).sqrt() + 1e-8
                 gradient = first / (1 - rates.beta1**t) / corrected
-            self.p[name] = self.p[name] - rates.learning_rate * gradient
+            gradient = gradient + rates.weight_decay * self.p[name]
+            self.p[name] = self.p[name] - self.rate * rates.learning_rate * gradient
 
 
 def sum_of(values: object) -> Tensor:

@@ -45,6 +45,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "generator.normalization": "none",
         },
     ),
+    "text, weights decay, cooling down": (
+        "text",
+        {
+            "encoder.weight_decay": 3.0,
+            "decoder.weight_decay": 5.0,
+            "critic.weight_decay": 7.0,
+            "generator.weight_decay": 2.0,
+            "generator.optimizer": "sgd",
+            "cooldown": 0.5,
+        },
+    ),
     "text plain": ("text", {"critic.objective": "none", "encoder.word_dropout": 0.2}),
     "text AAE": ("text", {"generator.kind": "gaussian"}),
     "text AAE, unbounded": ("text", {"generator.kind": "gaussian", "code.unit_sphere": False}),
@@ -87,7 +98,8 @@ def test_iterations_equal_the_reference(variant: str) -> None:
     feed = Feed(store, shape_of(kind), settings.batch_size, settings.seed)
     state = new_state(settings, kind)
     before = weights(state)
-    reference = Reference(settings, before, feed)
+    state.end = 4
+    reference = Reference(settings, before, feed, state.end)
     for step in range(3):
         scalars = iteration(state, feed, Parallel())
         reference.iteration(step)

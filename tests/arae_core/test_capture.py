@@ -22,6 +22,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "text wgan-clip": ("text", {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
     "text, states pooled": ("text", {"encoder.pooling": "max", "critic.objective": "none"}),
     "text, mean of states": ("text", {"encoder.pooling": "mean", "generator.kind": "gaussian"}),
+    "text, weights decay": ("text", {"encoder.weight_decay": 0.1, "critic.weight_decay": 0.3, "cooldown": 0.1}),
+    "text, gradient descent": ("text", {"encoder.optimizer": "sgd", "decoder.optimizer": "sgd", "cooldown": 1.0}),
     "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
     "two classes": ("labelled", {}),
     "two classes, markers hidden": ("labelled", {"encoder.marker_ratio": 1.3}),

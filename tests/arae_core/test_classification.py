@@ -84,7 +84,7 @@ def test_a_step_is_that_of_the_cross_entropy() -> None:
     gradients = torch.autograd.grad(loss, parameters)
     expected = [(p - 0.1 * g).detach().clone() for p, g in zip(parameters, gradients, strict=True)]
     others = {n: p.clone() for n, p in made.state.modules.state_dict().items() if not n.startswith("encoder")}
-    optimizer = make_optimizer(Head(optimizer="sgd", learning_rate=0.1), parameters)
+    optimizer = make_optimizer(Head(optimizer="sgd", learning_rate=0.1), parameters, cools=False)
     scalars = supervise(made, optimizer, data, rows)
     assert float(scalars["classification_loss"]) == pytest.approx(float(loss.detach()), abs=1e-12)
     for p, wanted in zip(parameters, expected, strict=True):
@@ -126,6 +126,20 @@ def test_with_sentences_the_autoencoder_learns_as_well_without_them_it_does_not(
         after = made.state.decoder.state_dict()["lstm.weight_hh_l0"]  # type: ignore[attr-defined]
         assert torch.equal(before, after) == (sentences_without_labels is None)
         assert ("reconstruction_loss" in reports[0].scalars) == (sentences_without_labels is not None)
+
+
+def test_the_supervised_step_cools_down_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, rates = classifier(cooldown=1.0), list[float]()
+
+    def watched(*arguments: Any) -> Any:
+        rates.append(arguments[1].param_groups[0]["lr"] / HEAD.learning_rate)
+        return supervise(*arguments)
+
+    monkeypatch.setattr("arae_core.classification.supervise", watched)
+    list(train_classifier(made, labelled(), store_of("text"), until=5, every=5))  # type: ignore[arg-type]
+    assert rates == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    encoder = made.state.optimizers["encoder"].param_groups[0]["lr"]
+    assert encoder == pytest.approx(0.2 * made.state.settings.encoder.learning_rate)
 
 
 def test_the_seed_decides_everything() -> None:

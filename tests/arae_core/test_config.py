@@ -35,6 +35,7 @@ NUMBERS: dict[str, list[Any]] = {
     "iterations": [-1],
     "seed": [-1, 2**32],
     "longest": [0],
+    "cooldown": [-0.1, 1.1],
     "gradient_clip": [-0.1, math.inf],
     "temperature": [-0.5, math.inf],
     "vocabulary.size": [5],
@@ -67,6 +68,7 @@ for part in PARTS:
     NUMBERS[f"{part}.learning_rate"] = [0.0, -1e-3, math.inf]
     NUMBERS[f"{part}.beta1"] = [-0.1, 1.0]
     NUMBERS[f"{part}.beta2"] = [-0.1, 1.0]
+    NUMBERS[f"{part}.weight_decay"] = [-0.1, math.inf]
 BAD = [(name, value) for table in (WORDS, NUMBERS) for name, values in table.items() for value in values]
 NANS = [(name, math.nan) for name, value in DEFAULTS.items() if isinstance(value, float)]
 FREE = {"vocabulary.lowercase", "encoder.adversarial_each_critic_step", "code.unit_sphere"}

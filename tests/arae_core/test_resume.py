@@ -19,6 +19,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "text, Adam": ("text", 0, {"generator.average": 0.9, "encoder.word_dropout": 0.3}),
     "text, SGD, clipped": ("text", 0, {"critic.objective": "wgan-clip"} | SGD),
     "text, noise shrinks at 100": ("text", 95, {"code.noise": 0.5, "code.noise_decay": 0.5}),
+    "text, cooling down": ("text", 0, {"iterations": 17, "cooldown": 0.7, "encoder.weight_decay": 0.1}),
     "text, plain, float32": ("text", 0, {"critic.objective": "none", "precision": "float32"}),
     "two classes": ("labelled", 0, {}),
     "two classes, markers hidden": ("labelled", 0, {"encoder.marker_ratio": 1.3}),

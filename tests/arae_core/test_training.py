@@ -41,6 +41,21 @@ def test_it_reports_at_multiples_and_at_the_end(start: int, until: int, every: i
     assert state.step == until
 
 
+def test_rates_fall_to_zero_in_a_line_over_the_last_iterations() -> None:
+    """As set by hand before each iteration of a run that does not cool down."""
+    plain, cooling = {"iterations": 10}, {"iterations": 10, "cooldown": 0.4, "code.noise": 0.0}
+    by_hand, state = (new_state(text_settings(changes | {"code.noise": 0.0})) for changes in (plain, cooling))
+    full = {part: optimizer.param_groups[0]["lr"] for part, optimizer in by_hand.optimizers.items()}
+    rates = []
+    for _ in train(state, store_of("text"), until=10, every=1):
+        rates.append(state.optimizers["encoder"].param_groups[0]["lr"] / full["encoder"])
+    assert rates == pytest.approx([1] * 7 + [0.75, 0.5, 0.25])
+    for report in train(by_hand, store_of("text"), until=10, every=1):
+        for part, optimizer in by_hand.optimizers.items():
+            optimizer.param_groups[0]["lr"] = full[part] * min(1, (10 - report.step) / 4)
+    assert_same(weights(state), weights(by_hand))
+
+
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_reports_are_means_and_their_spacing_changes_nothing(kind: str) -> None:
     often, seldom = new_state(settings_of(kind)), new_state(settings_of(kind))
