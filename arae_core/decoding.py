@@ -17,6 +17,8 @@ from arae_core.image import ImageDecoder
 from arae_core.shapes import TextShape
 from arae_core.text import SeparateDecoders, TextDecoder
 
+TOGETHER = 32
+"""Sentences that leave a batch at a time when they have ended, for the reason that `text.ROUND` has."""
 LOOK_ON_GPU = 4
 """Words after which a GPU is asked which sentences have ended."""
 
@@ -62,7 +64,8 @@ def decode_text(
     """Words by the weighted sum of what the voices say, greedy at temperature 0, else drawn; without marks, at most
     `longest` words.
 
-    A row leaves the batch when it has ended; on a GPU only every few words, for to look costs more there than to go on.
+    Rows that have ended leave the batch, TOGETHER at a time, and on a GPU only every few words, for to look costs more
+    there than to go on.
     The pad and start marks are never chosen.
     """
     fed = [code for _, code, _ in voices]
@@ -85,10 +88,11 @@ def decode_text(
         ended = ended | (word[:, 0] == shape.end)
         if (position + 1) % look:
             continue
-        going = (~ended).nonzero()[:, 0]
-        if len(going) == 0:
+        left = len(rows) - int(ended.sum())
+        if left == 0:
             break
-        if len(going) < len(rows):
+        if (kept := -(-left // TOGETHER) * TOGETHER) < len(rows):
+            going = ended.int().argsort(stable=True)[:kept]
             rows, word, ended, fed = rows[going], word[going], ended[going], [code[going] for code in fed]
             states = [s and (s[0][:, going].contiguous(), s[1][:, going].contiguous()) for s in states]
     written = words.cpu().numpy()  # the only wait for a GPU but for the looks

@@ -20,6 +20,9 @@ from arae_core.shapes import TextShape
 State = tuple[Tensor, Tensor]
 IGNORED = -100
 """The target of a token that does not count."""
+ROUND = 64
+"""Logits are worked out for so many tokens or a multiple of it. In bfloat16 torch makes and keeps a program for every
+number of them that it meets on a CPU, a megabyte each: a training of hours filled the memory."""
 
 
 def embedding(entries: int, width: int) -> nn.Embedding:
@@ -150,8 +153,8 @@ class TextDecoder(nn.Module):
         return run_lstm(self.lstm, torch.cat([embedded, code], 2), state)
 
     def logits(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor]:
-        """logits[M, V] of the valid tokens alone, and the tokens [M] that stand there; of a padded batch of all tokens,
-        and IGNORED where none counts."""
+        """logits[M, V] of the valid tokens, and the tokens [M] that stand there; of a few more, so that M is a multiple
+        of ROUND, and of a padded batch of all tokens. IGNORED stands where none counts."""
         hidden, _ = self(batch.source, self.conditioned(code, batch.labels))
         if isinstance(batch, PaddedBatch):
             return self.output(hidden.flatten(0, 1)), counted_targets(batch)
@@ -159,8 +162,11 @@ class TextDecoder(nn.Module):
         valid = torch.arange(batch.source.shape[1]) < batch.lengths[:, None]
         if bool(valid.all()):
             return self.output(hidden.flatten(0, 1)), batch.target.flatten()
-        where = moved(valid.flatten().nonzero().squeeze(1), hidden.device)
-        return self.output(hidden.flatten(0, 1)[where]), batch.target.flatten()[where]
+        where, target = valid.flatten().nonzero().squeeze(1), batch.target
+        more = -len(where) % ROUND
+        where = moved(F.pad(where, (0, more)), hidden.device)
+        target = F.pad(target.flatten()[where][: len(where) - more], (0, more), value=IGNORED)
+        return self.output(hidden.flatten(0, 1)[where]), target
 
     def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
         """-log p(x | c) in nats, summed over the valid tokens; the end mark counts."""
@@ -169,15 +175,15 @@ class TextDecoder(nn.Module):
     def nll_each(self, batch: TextBatch, code: Tensor) -> Tensor:
         """As `nll`, of each sentence by itself: [B]."""
         logits, target = self.logits(batch, code)
-        nats = F.cross_entropy(logits.float(), target, reduction="none")
+        nats = F.cross_entropy(logits.float(), target, reduction="none")[: int(batch.lengths.sum())]
         sentence = torch.repeat_interleave(torch.arange(len(batch)), batch.lengths)
         return torch.zeros(len(batch), device=nats.device).index_add_(0, moved(sentence, nats.device), nats)
 
     def score(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor, int]:
         """Summed nats, tokens whose most probable value is right, and tokens, given the right words before each."""
         logits, target = self.logits(batch, code)
-        nll = F.cross_entropy(logits, target, reduction="sum")
-        return nll, (logits.argmax(1) == target).sum(), len(target)
+        nll = F.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORED)
+        return nll, (logits.argmax(1) == target).sum(), int(batch.lengths.sum())
 
 
 class SeparateDecoders(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from arae_core.batches import TextBatch, TokenStore
 from arae_core.state import TrainingState
-from arae_core.text import TextDecoder, TextEncoder, corrupted
+from arae_core.text import IGNORED, ROUND, TextDecoder, TextEncoder, corrupted
 from tests.arae_core.small import TEXT, WORDS, sentences, text_settings
 
 SETTINGS = text_settings({"encoder.hidden": (11, 11), "decoder.hidden": (13, 13)})
@@ -78,6 +78,18 @@ def test_nll_is_the_sum_over_words_and_end_marks() -> None:
         chances = DECODER.output(hidden[0]).softmax(1)
         expected = expected - sum(chances[t, word].log() for t, word in enumerate([*row, TEXT.end]))
     torch.testing.assert_close(DECODER.nll(batch(ROWS), codes), expected)
+
+
+def test_numbers_of_logits_are_few() -> None:
+    """A multiple of ROUND, the rest of which counts nowhere; as many as there are where no sentence is shorter."""
+    for rows in (ROWS, ROWS[:1], sentences(67, longest=5)):
+        mixed = batch(rows)
+        logits, target = DECODER.logits(mixed, code(len(rows)))
+        valid = int(mixed.lengths.sum())
+        assert len(logits) == len(target) == (valid if len(rows) == 1 else -(-valid // ROUND) * ROUND)
+        assert (target[:valid] != IGNORED).all() and (target[valid:] == IGNORED).all()
+        each = DECODER.nll_each(mixed, code(len(rows)))
+        torch.testing.assert_close(each.sum().double(), DECODER.nll(mixed, code(len(rows))), rtol=1e-6, atol=0)
 
 
 def test_score_counts_words_and_the_right_ones() -> None:
