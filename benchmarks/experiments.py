@@ -5,7 +5,8 @@
 
 Trains as `train.py` does, keeps the evaluation that is best on validation, and does with it what `evaluate.py` does on
 the test split, perplexity last, for it takes longest. What is found is in --out as soon as it is found: NAME.json,
-NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt, and the model itself in NAME.
+NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt, a picture of each evaluation, NAME-EVALUATION.png,
+and the model itself in NAME.
 """
 
 import json
@@ -147,6 +148,8 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     def evaluate(task: str) -> None:
         outcome = TASKS[task]([subject], asked)
         results[task] = outcome.rows
+        if outcome.figure is not None:
+            outcome.figure.savefig(options.out / f"{name}-{task}.png", dpi=120)
         for row in outcome.rows:
             print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
         text.extend([f"== {task}", *outcome.text])

@@ -90,6 +90,8 @@ def test_experiments_run_where_only_the_core_is(tmp_path: Path) -> None:
     assert {row["model"] for row in found["transfer"]} == {"copy of the input", "it"}
     assert len((tmp_path / "out" / "it-samples.txt").read_text().splitlines()) == 5
     assert (tmp_path / "out" / "it" / "manifest.json").is_file()
+    pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"it-latent", "it-robustness", "it-transfer"}
 
 
 def test_few_labels_by_the_core_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

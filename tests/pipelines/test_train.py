@@ -92,7 +92,8 @@ def test_a_name_goes_with_one_configuration(
 
 def test_from_labelled_sentences_to_a_transfer_by_the_registry(tmp_path: Path, tracking_uri: str) -> None:
     """The commands as they are typed: train with an attribute, its markers hidden, then say sentences again."""
-    given = ("--config", "grammar-sentiment", "--encoder.marker_ratio", "5")
+    given = ["--config", "grammar-sentiment", "--encoder.marker_ratio", "5"]
+    given += ["--encoder.weight_decay", "0.1", "--cooldown", "0.5"]
     words = command("train.py", tmp_path, tracking_uri, *given, **{"iterations": 40})
     trained = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "as of another class" in trained.stdout and "transfer accuracy" in trained.stdout
