@@ -17,7 +17,7 @@ from arae_core.image import ImageDecoder
 from arae_core.shapes import TextShape
 from arae_core.text import SeparateDecoders, TextDecoder
 
-TOGETHER = 32
+TOGETHER = 8
 """Sentences that leave a batch at a time when they have ended, for the reason that `text.ROUND` has."""
 LOOK_ON_GPU = 4
 """Words after which a GPU is asked which sentences have ended."""
