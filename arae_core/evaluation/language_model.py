@@ -71,20 +71,20 @@ def train_language_model(
     validation: TokenStore,
     shape: TextShape,
     *,
+    real: TokenStore,
     seed: int = 0,
     device: torch.device | str = "cpu",
     units: int = UNITS,
     seen: int = SEEN,
-    real: TokenStore | None = None,
     progress: Callable[[int, int, float], None] = lambda epoch, epochs, perplexity: None,
 ) -> LanguageModel:
     """A model of `train`, of the epoch that was best on `validation`. Adam, its rate falling to zero in a line.
 
     On two cores, 20,000 sentences of SNLI take about a minute.
 
-    real: sentences by whose frequencies words are put in clusters; default: `train`. For a model's samples it has to be
-    given: the words that they never have would otherwise be a cluster almost without probability, and real text, which
-    has them, would be found less probable than by one softmax.
+    real: sentences by whose frequencies words are put in clusters. By those of a model's samples, words that it never
+    writes would be a cluster almost without probability, and real text, which has them, less probable than by one
+    softmax.
     progress: told of every epoch that is done, of how many, and the perplexity of validation after it.
     Raises ValueError where there is nothing to train on, or training diverges.
     """
@@ -93,7 +93,6 @@ def train_language_model(
     device, size = torch.device(device), min(BATCH, len(train))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        real = real or train
         counts = np.bincount(real.ids, minlength=shape.vocabulary)
         counts[shape.end] += len(real)
         model = LanguageModel(shape, units, counts).to(device)

@@ -35,8 +35,9 @@ def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageMode
             model.load_state_dict(load_file(file))
             return model.to(device)
     say("a language model of the training sentences, once for this corpus")
+    train = subject.store("train")
     model = train_language_model(
-        subject.store("train"), subject.store("validation"), shape, device=device, progress=told(say)
+        train, subject.store("validation"), shape, real=train, device=device, progress=told(say)
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=storage / "data") as scratch:

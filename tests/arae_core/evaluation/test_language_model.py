@@ -47,7 +47,7 @@ def test_a_model_of_a_known_language_has_its_perplexity() -> None:
     train, validation, test = language(3001, 1), language(499, 2), language(997, 3)
     seen: list[tuple[int, int, float]] = []
     model = train_language_model(
-        train, validation, SHAPE, units=67, seen=36_000, progress=lambda *values: seen.append(values)
+        train, validation, SHAPE, real=train, units=67, seen=36_000, progress=lambda *values: seen.append(values)
     )
     exact = math.exp(entropy(test))
     assert exact * 0.995 < perplexity(model, test) < exact * 1.08
@@ -61,7 +61,9 @@ def test_a_model_of_a_known_language_has_its_perplexity() -> None:
 
 def test_the_same_seed_makes_the_same_model() -> None:
     train, validation = language(101, 1), language(53, 2)
-    first, second = (train_language_model(train, validation, SHAPE, units=5, seen=400, seed=3) for _ in range(2))
+    first, second = (
+        train_language_model(train, validation, SHAPE, real=train, units=5, seen=400, seed=3) for _ in range(2)
+    )
     assert perplexity(first, validation) == perplexity(second, validation)
 
 
@@ -102,14 +104,14 @@ def test_clusters_are_those_of_real_text() -> None:
     real = TokenStore.from_rows([[COMMON]] * 3 + [[COMMON + 1]] * 2)
     samples = TokenStore.from_rows([[5, 7], [5, 11], [5]])
     model = train_language_model(samples, samples, shape, units=3, seen=3, real=real)
-    own = train_language_model(samples, samples, shape, units=3, seen=3)
+    own = train_language_model(samples, samples, shape, units=3, seen=3, real=samples)
     assert model.by_frequency[[shape.end, COMMON, COMMON + 1]].tolist() == [0, 1, 2]
     assert own.by_frequency[[shape.end, 5]].tolist() == [0, 1] and int(own.by_frequency[COMMON + 1]) == COMMON + 1
 
 
 def test_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="needs sentences to learn from"):
-        train_language_model(TokenStore.from_rows([]), language(3, 1), SHAPE)
+        train_language_model(TokenStore.from_rows([]), language(3, 1), SHAPE, real=language(3, 1))
     with pytest.raises(ValueError, match="at least one sentence"):
         perplexity(LanguageModel(SHAPE, 5), TokenStore.from_rows([]))
 
