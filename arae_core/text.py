@@ -22,7 +22,7 @@ IGNORED = -100
 """The target of a token that does not count."""
 ROUND = 64
 """Logits are worked out for so many tokens or a multiple of it. In bfloat16 torch makes and keeps a program for every
-number of them that it meets on a CPU, a megabyte each: a training of hours filled the memory."""
+number of them that it meets on a CPU, a megabyte each: half an hour of training grew to 8 GB."""
 
 
 def embedding(entries: int, width: int) -> nn.Embedding:
@@ -162,11 +162,10 @@ class TextDecoder(nn.Module):
         valid = torch.arange(batch.source.shape[1]) < batch.lengths[:, None]
         if bool(valid.all()):
             return self.output(hidden.flatten(0, 1)), batch.target.flatten()
-        where, target = valid.flatten().nonzero().squeeze(1), batch.target
-        more = -len(where) % ROUND
-        where = moved(F.pad(where, (0, more)), hidden.device)
-        target = F.pad(target.flatten()[where][: len(where) - more], (0, more), value=IGNORED)
-        return self.output(hidden.flatten(0, 1)[where]), target
+        where = moved(valid.flatten().nonzero().squeeze(1), hidden.device)
+        more = (0, -len(where) % ROUND)
+        states = hidden.flatten(0, 1)[F.pad(where, more)]
+        return self.output(states), F.pad(batch.target.flatten()[where], more, value=IGNORED)
 
     def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
         """-log p(x | c) in nats, summed over the valid tokens; the end mark counts."""

@@ -53,7 +53,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "critic.weight_decay": 7.0,
             "generator.weight_decay": 2.0,
             "generator.optimizer": "sgd",
-            "cooldown": 0.5,
+            "cooldown": 0.9,
         },
     ),
     "text plain": ("text", {"critic.objective": "none", "encoder.word_dropout": 0.2}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from arae_core.batches import TokenStore
 from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.decoding import decode_sentences, decode_text
+from arae_core.decoding import TOGETHER, decode_sentences, decode_text
 from arae_core.sampling import Model
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
@@ -63,6 +64,20 @@ def test_greedy_decoding_takes_the_most_probable_word_each_time() -> None:
     rows = decode(codes(97))
     assert rows == expected
     assert len(set(map(len, rows))) > 3, "rows that end at different places leave the batch without disorder"
+
+
+def test_batches_that_sentences_leave_are_of_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A multiple of TOGETHER, but for the first."""
+    sizes, forward = list[int](), DECODER.forward
+
+    def watched(words: Tensor, *rest: Any) -> Any:
+        sizes.append(len(words))
+        return forward(words, *rest)
+
+    monkeypatch.setattr(DECODER, "forward", watched)
+    decode(codes(97))
+    assert sizes[0] == 97 and len(set(sizes)) > 2
+    assert all(size % TOGETHER == 0 for size in sizes if size < 97)
 
 
 def test_drawn_words_have_the_probabilities_of_the_model() -> None:
