@@ -12,6 +12,7 @@ from arae_core.code_space import Classifier, Critic, make_generator
 from arae_core.config import Settings, Trained
 from arae_core.cross_alignment import SequenceDiscriminators
 from arae_core.image import ImageDecoder, ImageEncoder
+from arae_core.memory import keep_freed_memory
 from arae_core.parallel import Parallel
 from arae_core.shapes import Shape, TextShape
 from arae_core.text import SeparateDecoders, TextDecoder, TextEncoder
@@ -51,6 +52,8 @@ class TrainingState:
             raise ValueError(f"kind must match the data, got {settings.kind!r} for {shape}")
         self.settings, self.shape, self.device, self.step = settings, shape, torch.device(device), 0
         self.end = 0
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.dtype = torch.float64 if settings.precision == "float64" else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -150,14 +153,13 @@ class TrainingState:
         words: those that the batches of all ranks have, if `loss` depends on no other's vector.
         """
         parameters = [p for part in parts for p in self.modules[part].parameters()]
-        loss.backward(inputs=parameters)
-        rows = {} if words is None else self._vectors_of(parts, words)
-        parallel.average_gradients(parameters, parallel.share(self.settings.batch_size), rows)
+        parallel.weighted(loss, self.settings.batch_size).backward(inputs=parameters)
+        parallel.sum_gradients(parameters, {} if words is None else self._vectors_of(parts, words))
         clip = self.settings.gradient_clip if "encoder" in parts else 0.0
         norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
         for part in parts:
             self.optimizers[part].step()
-            self.optimizers[part].zero_grad(set_to_none=not self.keeps_gradients)
+            self.optimizers[part].zero_grad(set_to_none=parallel.world > 1 or not self.keeps_gradients)
         return norm
 
     def _vectors_of(self, parts: Sequence[str], words: Tensor) -> dict[nn.Parameter, Tensor]:
@@ -178,7 +180,8 @@ class TrainingState:
         if self.settings.encoder.updates == "each":
             self.update(parts, loss, parallel, words)
         else:
-            loss.backward(inputs=[p for part in parts for p in self.modules[part].parameters()])
+            parameters = [p for part in parts for p in self.modules[part].parameters()]
+            parallel.weighted(loss, self.settings.batch_size).backward(inputs=parameters)
 
     @torch.no_grad()
     def update_average(self) -> None:

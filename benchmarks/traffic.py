@@ -31,13 +31,15 @@ OPTIONS = (Option("presets", tuple[str, ...], ("grammar", "snli", "paper-snli", 
 
 
 def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
-    """Bytes that a worker hands to each all-reduce of the next iteration, in their order, by the parts updated.
+    """Bytes that a worker hands to each all-reduce of the next iteration, in their order, by the parts updated. (Ranks
+    on one machine may sum them in memory that they share instead.)
 
     One process takes the place of the first of two workers and gets no answer: the state is of no use afterwards.
     """
     from torch import distributed
 
-    from arae_core import algorithm
+    from arae_core import algorithm, parallel
+    from arae_core.exchange import AllReduce
     from arae_core.feed import Feed
     from arae_core.parallel import Parallel
 
@@ -52,9 +54,16 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
     def reduced(flat: "torch.Tensor") -> None:
         found[updated[0]].append(flat.nbytes)
 
+    def made(rank: int, world: int, size: int, like: "torch.Tensor") -> AllReduce:
+        return AllReduce(size, like)
+
     settings = state.settings
     feed = Feed(store, state.shape, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
-    with patch.object(state, "update", noted), patch.object(distributed, "all_reduce", reduced):
+    with (
+        patch.object(state, "update", noted),
+        patch.object(parallel, "make_exchange", made),
+        patch.object(distributed, "all_reduce", reduced),
+    ):
         algorithm.iteration(state, feed, Parallel(0, 2))
     return dict(found)
 

@@ -117,7 +117,7 @@ def test_divergence_is_raised_on_every_rank_alike(world: int, results: dict[int,
 def test_one_process_needs_no_group() -> None:
     alone, parameter = Parallel.from_process_group(), nn.Parameter(torch.zeros(3))
     parameter.grad = torch.tensor([1.0, 2.0, 3.0])
-    alone.average_gradients([parameter], 1.0)
+    alone.sum_gradients([parameter])
     assert alone == Parallel(0, 1)
     assert parameter.grad.tolist() == [1, 2, 3] == alone.mean(parameter.grad, 1.0).tolist()
 

@@ -1,0 +1,52 @@
+"""Memory that is freed stays with the process, where glibc lets it."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from arae_core.memory import keep_freed_memory
+
+PROGRAM = """
+import resource, sys, torch
+from arae_core import config
+from arae_core.memory import keep_freed_memory
+from arae_core.shapes import TextShape
+from arae_core.state import TrainingState
+
+torch.set_num_threads(1)
+if sys.argv[1] == "asked":
+    assert keep_freed_memory()
+if sys.argv[1] == "by the state":
+    encoder, decoder = config.Encoder(hidden=(3,)), config.Decoder(hidden=(5,))
+    settings = config.Settings(encoder=encoder, decoder=decoder, code=config.Code(size=3))
+    TrainingState(settings, TextShape(11, 0, 1, 2, 3))
+torch.ones(10_000_000)  # 40 MB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(7):
+    torch.ones(10_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+GLIBC = platform.libc_ver()[0] == "glibc"
+
+
+def pages_cleared(how: str) -> int:
+    """What a new process asks of the operating system for seven tensors, one after the other."""
+    found = subprocess.run([sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True)
+    return int(found.stdout)
+
+
+@pytest.mark.skipif(not GLIBC, reason="another C library")
+def test_the_same_memory_is_used_again() -> None:
+    by_itself = pages_cleared("by itself")
+    assert by_itself > 1000
+    assert pages_cleared("asked") < by_itself / 10
+    assert pages_cleared("by the state") < by_itself / 10
+
+
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert not keep_freed_memory()
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert not keep_freed_memory()
