@@ -2,13 +2,17 @@
 discriminators of what the decoder does.
 
 The decoder's states while it reads real sentences of a class, and while it reads its own words as it says sentences of
-another class again as of that one, are to look alike. Its own words are soft, so that gradients pass through them: the
-mean of the word vectors under a sharpened distribution. Symbols as in `algorithm`; the discriminators are trained
-with the optimizer of `classifier`.
+another class again as of that one, are to look alike. Its own words are drawn, and soft, so that gradients pass through
+them: the mean of the word vectors under a sharpened distribution, with Gumbel noise. Symbols as in `algorithm`; the
+discriminators are trained with the optimizer of `classifier`. As in their code, half of what a discriminator has found
+is dropped, and nothing follows one that can tell nothing yet. Beyond it, the gradient through each soft word is
+bounded: through ten of them it grows a thousandfold now and then.
 
-Shapes: B sentences, T tokens with one mark, H units of the decoder, D numbers in a code, K classes.
+Shapes: B sentences, T tokens with one mark, H units of the decoder, D numbers in a code, K classes, V entries of the
+vocabulary, F numbers that a discriminator finds in a sentence.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +31,14 @@ SHARPNESS = 0.1
 """Temperature of the decoder's own, soft words."""
 WIDTHS, CHANNELS = (1, 2, 3, 4, 5), 64
 """Tokens that the discriminators' filters span, and filters of each width."""
+KEPT = 0.5
+"""Share of what a discriminator has found that it may use."""
+TOO_POOR = 1.2
+"""A discriminators' loss (nats; that of chance is 1.39) from which on autoencoders do not follow them."""
+SHIFT = 1009
+"""Noise is drawn once a sentence, and for each further word lies so many entries of the vocabulary further on."""
+STEEPEST = 1.0
+"""Norm that a sentence's gradient through one of its soft words may have, in units of its weight in the loss."""
 
 
 class SequenceDiscriminators(nn.Module):
@@ -40,27 +52,46 @@ class SequenceDiscriminators(nn.Module):
         )
         self.outputs = nn.ModuleList(nn.Linear(CHANNELS * len(WIDTHS), 1) for _ in range(classes))
 
-    def forward(self, states: Tensor, classes: Tensor) -> Tensor:
-        """Scores [B] of states[B, T, H], each by the network of its class, classes[B]."""
+    def forward(self, states: Tensor, classes: Tensor, kept: Tensor | float = 1.0) -> Tensor:
+        """Scores [B] of states[B, T, H], each by the network of its class, classes[B]. kept[B, F]: factors of what the
+        filters have found."""
         across, scores = states.transpose(1, 2), []
         for filters, output in zip(self.filters, self.outputs, strict=True):
             assert isinstance(filters, nn.ModuleList)
             found = [F.leaky_relu(each(across)).amax(2) for each in filters]
-            scores.append(output(torch.cat(found, 1)).squeeze(1))
+            scores.append(output(torch.cat(found, 1) * kept).squeeze(1))
         return torch.stack(scores, 1).gather(1, classes[:, None]).squeeze(1)
 
 
-def self_fed(decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, steps: int) -> Tensor:
-    """States [B, steps, H] of the decoder on its own soft words, for code[B, D] and labels[B] (in main memory)."""
+def self_fed(
+    decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, noise: Iterable[Tensor], steepest: float
+) -> Tensor:
+    """States [B, T, H] of the decoder on its own soft words, for code[B, D] and labels[B] (in main memory).
+
+    noise: T times [B, V], added to the words' logits. steepest: norm that gradients through a word are cut to.
+    """
     fed = decoder.conditioned(code, labels)
     word = decoder.embedding(torch.full((len(code),), start, device=code.device))
     state: tuple[Tensor, Tensor] | None = None
     states = []
-    for _ in range(steps):
+    for each in noise:
         hidden, state = decoder.lstm(torch.cat([word, fed.to(word.dtype)], 1)[:, None], state)
         states.append(hidden)
-        word = (decoder.output(hidden[:, 0]) / SHARPNESS).softmax(1).to(word.dtype) @ decoder.embedding.weight
+        chances = ((decoder.output(hidden[:, 0]) + each) / SHARPNESS).softmax(1)
+        word = chances.to(word.dtype) @ decoder.embedding.weight
+        word.register_hook(lambda gradient: cut(gradient, steepest))
     return torch.cat(states, 1)
+
+
+def cut(gradient: Tensor, most: float) -> Tensor:
+    """gradient[B, .], each row's norm at most that."""
+    shorter: Tensor = gradient * (most / gradient.norm(dim=1, keepdim=True)).clamp(max=1)
+    return shorter
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """What, added to logits, makes the greatest of them a word drawn from their distribution, of U(0, 1)."""
+    return -(-uniform.log()).log()
 
 
 def align(state: "TrainingState", parallel: Parallel, batch: Batch) -> dict[str, Tensor]:
@@ -74,17 +105,22 @@ def align(state: "TrainingState", parallel: Parallel, batch: Batch) -> dict[str,
     decoder, discriminators = state.decoder, state.modules["aligner"]
     assert isinstance(decoder, TextDecoder) and isinstance(discriminators, SequenceDiscriminators)
     assert isinstance(state.shape, TextShape)
+    m, weight = state.settings.batch_size, state.settings.decoder.alignment_weight
     other = (batch.labels + 1) % len(discriminators.outputs)
+    drawn = gumbel(state.uniform(m, state.shape.vocabulary, parallel))
+    noise = (drawn.roll(step * SHIFT, 1) for step in range(batch.source.shape[1]))
     with state.autocast():
         code = state.encoder(batch)
         real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))
-        own = self_fed(decoder, code, other, state.shape.start, batch.source.shape[1])
+        own = self_fed(decoder, code, other, state.shape.start, noise, STEEPEST * weight / m)
     there = torch.arange(real.shape[1], device=real.device) < moved(batch.lengths, real.device)[:, None]
     real, own = (states.to(state.dtype) * there[:, :, None] for states in (real, own))
     own_class, other_class = moved(batch.labels, real.device), moved(other, real.device)
-    told_apart = F.softplus(-discriminators(real.detach(), own_class)).mean()
-    told_apart = told_apart + F.softplus(discriminators(own.detach(), other_class)).mean()
+    kept = [(state.uniform(m, len(WIDTHS) * CHANNELS, parallel) < KEPT) / KEPT for _ in range(3)]
+    told_apart = F.softplus(-discriminators(real.detach(), own_class, kept[0])).mean()
+    told_apart = told_apart + F.softplus(discriminators(own.detach(), other_class, kept[1])).mean()
     state.update(("aligner",), told_apart, parallel)
-    alike = F.softplus(-discriminators(own, other_class)).mean()
-    state.add(("encoder", "decoder"), state.settings.decoder.alignment_weight * alike, parallel)
+    alike = F.softplus(-discriminators(own, other_class, kept[2])).mean()
+    good = parallel.mean(told_apart.detach(), parallel.share(m)) < TOO_POOR
+    state.add(("encoder", "decoder"), weight * good * alike, parallel)
     return {"discriminator_loss": told_apart.detach(), "alignment_loss": alike.detach()}
