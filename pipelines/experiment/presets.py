@@ -225,8 +225,8 @@ def yelp_markers() -> Experiment:
 
 def yelp_aligned() -> Experiment:
     """The Cross-Aligned autoencoder (Shen et al. 2017) with the parts of `yelp`. As there, one update follows the sum
-    of both losses, of which the autoencoder's is of a whole sentence, some ten times that of a token."""
-    changes = {"encoder.updates": "summed", "decoder.alignment_weight": 0.1}
+    of both losses; the weight makes alignment's gradient a third of the autoencoder's."""
+    changes = {"encoder.updates": "summed", "decoder.alignment_weight": 0.03}
     return with_settings(yelp_ae(), {"name": "yelp-aligned", **changes})
 
 
