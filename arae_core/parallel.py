@@ -23,6 +23,7 @@ class Parallel:
     exchanges: dict[tuple[torch.device, torch.dtype], AllReduce | SharedMemory] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    """What sums the gradients, by where they lie and their kind; made when first needed, by all ranks at once."""
 
     @classmethod
     def from_process_group(cls) -> "Parallel":

@@ -159,6 +159,7 @@ class TrainingState:
         norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
         for part in parts:
             self.optimizers[part].step()
+            # Sums over ranks lie where the next step's will; with several ranks nothing is captured.
             self.optimizers[part].zero_grad(set_to_none=parallel.world > 1 or not self.keeps_gradients)
         return norm
 
