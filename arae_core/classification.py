@@ -30,9 +30,10 @@ from arae_core.feed import Feed
 from arae_core.labelled import LabelledStore
 from arae_core.losses import classifier_loss
 from arae_core.parallel import Parallel
+from arae_core.precision import check_precision
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState, make_optimizer, set_rate
-from arae_core.training import Report, check_precision, means
+from arae_core.training import Report, means
 from arae_core.vocabulary import Vocabulary
 
 SUPERVISED = 5

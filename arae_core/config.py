@@ -19,7 +19,7 @@ INITIALIZATIONS = ("default", "remembering", "released")
 POOLINGS = ("last", "mean", "max")
 UPDATES = ("each", "summed")
 CUDA_GRAPHS = ("auto", "off")
-PRECISIONS = ("float32", "bfloat16", "float64")
+PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,8 +298,9 @@ class Settings:
     """Largest norm of the gradient of encoder and decoder together, steps (1) and (3); 0: not clipped."""
     temperature: float = 0.0
     """How samples are drawn from the decoder: 0 greedily, 1 from its own distribution, between them in between."""
-    precision: str = "float32"
-    """float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
+    precision: str = "auto"
+    """auto: bfloat16 on a processor with instructions for it (AVX-512 BF16, AMX), float32 elsewhere. Or
+    float32; bfloat16 (autoencoder under autocast, all else stays float32); float64 (tests)."""
     cuda_graphs: str = "auto"
     """auto: on a GPU with one worker, each step is captured as a CUDA graph and played back, several times as fast as
     calling it; where that fails, a warning says so. off: steps are called."""

@@ -21,9 +21,10 @@ from arae_core.config import Settings
 from arae_core.decoding import decode_images, decode_sentences, likeliest_classes
 from arae_core.image import ImageDecoder
 from arae_core.interpolation import path
+from arae_core.precision import lstm_runs_in_bfloat16
 from arae_core.shapes import ImageShape, TextShape
 from arae_core.state import TrainingState
-from arae_core.text import SeparateDecoders, TextDecoder, lstm_runs_in_bfloat16
+from arae_core.text import SeparateDecoders, TextDecoder
 from arae_core.vocabulary import Vocabulary
 
 Images = NDArray[np.uint8]

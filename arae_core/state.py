@@ -14,6 +14,7 @@ from arae_core.cross_alignment import SequenceDiscriminators
 from arae_core.image import ImageDecoder, ImageEncoder
 from arae_core.memory import keep_freed_memory
 from arae_core.parallel import Parallel
+from arae_core.precision import precision_on
 from arae_core.shapes import Shape, TextShape
 from arae_core.text import SeparateDecoders, TextDecoder, TextEncoder
 
@@ -41,10 +42,10 @@ class TrainingState:
     The data's position and the noise radius follow from `step`. Every rank draws for the whole batch and takes its own
     rows, so that all ranks stay in the same state and any number of ranks computes the same.
 
-    Attributes: settings, shape, device, dtype, step; encoder, decoder, generator, critic (also by name in `modules`,
-    where "average" is the generator's moving average, if there is one, "classifier" is that of labelled data, and
-    "aligner" the discriminators of cross-alignment);
-    optimizers by the same names; draws; end, the step at which the run is to end, as `train` finds it, else 0.
+    Attributes: settings, shape, device, precision (what `auto` means there), dtype, step; encoder, decoder, generator,
+    critic (also by name in `modules`, where "average" is the generator's moving average, if there is one, "classifier"
+    is that of labelled data, and "aligner" the discriminators of cross-alignment); optimizers by the same names; draws;
+    end, the step at which the run is to end, as `train` finds it, else 0.
     """
 
     def __init__(self, settings: Settings, shape: Shape, device: torch.device | str = "cpu"):
@@ -54,7 +55,8 @@ class TrainingState:
         self.end = 0
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.dtype = torch.float64 if settings.precision == "float64" else torch.float32
+        self.precision = precision_on(self.device, settings)
+        self.dtype = torch.float64 if self.precision == "float64" else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             encoder: TextEncoder | ImageEncoder
@@ -143,7 +145,7 @@ class TrainingState:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The autoencoder's arithmetic; the critic, its penalty and all normalisation stay outside."""
-        if self.settings.precision != "bfloat16":
+        if self.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

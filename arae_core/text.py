@@ -6,7 +6,6 @@ and the attribute's vector), H units, V entries of the vocabulary, M valid token
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -54,20 +53,6 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: State | None = None) -> tuple
     else:
         states, last = lstm(inputs, state)
     return states, last
-
-
-@cache
-def lstm_runs_in_bfloat16(device_type: str) -> bool:
-    """Whether LSTMs can be run in bfloat16 there: a GPU, or a processor with AVX-512 or the like. Tried, not asked:
-    what a processor needs differs from one release of torch to the next."""
-    if device_type == "cuda":
-        return True
-    try:
-        with torch.no_grad(), torch.autocast(device_type, torch.bfloat16):
-            nn.LSTM(2, 3, batch_first=True)(torch.zeros(1, 2, 2))
-    except RuntimeError:
-        return False
-    return True
 
 
 class TextEncoder(nn.Module):

@@ -17,11 +17,12 @@ from arae_core.code_space import FittedGaussian
 from arae_core.config import Settings
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
+from arae_core.precision import check_precision
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
-from arae_core.text import TextEncoder, lstm_runs_in_bfloat16
+from arae_core.text import TextEncoder
 
-__all__ = ["Report", "TrainingState", "check_precision", "evaluate_reconstruction", "total_iterations", "train"]
+__all__ = ["Report", "TrainingState", "evaluate_reconstruction", "total_iterations", "train"]
 
 FITTED_EXAMPLES = 4096
 """Examples whose codes a plain autoencoder's Gaussian is fitted to."""
@@ -33,17 +34,6 @@ class Report:
 
     step: int
     scalars: dict[str, float]
-
-
-def check_precision(settings: Settings, device: torch.device | str) -> None:
-    """Raise ValueError where a model of sentences is to be trained in bfloat16 on a processor that cannot. (To load one
-    and use it, no bfloat16 is needed.)"""
-    wanted = settings.precision == "bfloat16" and settings.kind == "text"
-    if wanted and not lstm_runs_in_bfloat16(torch.device(device).type):
-        raise ValueError(
-            "precision must be float32 on this processor, which cannot run LSTMs in bfloat16 (that takes AVX-512 or "
-            "the like), got 'bfloat16'"
-        )
 
 
 def total_iterations(settings: Settings, examples: int) -> int:

@@ -99,7 +99,8 @@ def parameters(settings: Settings, shape: Shape) -> dict[str, int]:
 
 
 def iteration_parts(settings: Settings, shape: Shape, length: float = 0, device: str = "cpu") -> list[Part]:
-    """What an iteration of Algorithm 1 computes and moves. length: mean tokens a sentence, end mark counted (text)."""
+    """What an iteration of Algorithm 1 computes and moves, in a precision that is named: `auto` is none. length: mean
+    tokens a sentence, end mark counted (text)."""
     assert not (isinstance(shape, TextShape) and shape.classes), "Algorithm 2 is not counted"
     s, e, d, f = settings, settings.encoder, settings.decoder, settings.critic
     m, k, code = s.batch_size, f.steps, s.code.size

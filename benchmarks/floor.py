@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,12 +138,14 @@ def measured(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from arae_core.batches import TokenStore
+    from arae_core.precision import precision_on
     from arae_core.state import TrainingState
     from benchmarks.examples import examples
 
     experiment, options = arguments.experiment, arguments.options
     torch.set_num_threads(options.threads)
     device = chosen_device(experiment)
+    experiment = replace(experiment, precision=precision_on(device, experiment))
     store, shape, _ = examples(experiment, options.data)
     length = float(store.lengths.mean()) + 1 if isinstance(store, TokenStore) else 0.0
     parts = iteration_parts(experiment, shape, length, device.type)

@@ -42,7 +42,8 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     on_gpu = wanted == "cuda"
     store, shape, _ = examples(experiment, options.data)
     iterations = arguments.given.get("iterations") or ITERATIONS
-    reports = train(TrainingState(experiment, shape, wanted), store, until=10**9, every=iterations)
+    state = TrainingState(experiment, shape, wanted)
+    reports = train(state, store, until=10**9, every=iterations)
     for _ in range(-(-100 // iterations) if on_gpu else 1):
         next(reports)
     started = time.perf_counter()
@@ -62,7 +63,7 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     return {
         "config": experiment.name,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "precision": experiment.precision,
+        "precision": state.precision,
         "cuda_graphs": experiment.cuda_graphs if on_gpu else "off",
         "ms_per_iteration": ms,
         "busy_ms": sum(row["ms"] for row in rows),

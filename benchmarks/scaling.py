@@ -11,7 +11,7 @@ import math
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +131,12 @@ def measured(arguments: Arguments) -> dict[str, Any]:
     """All rows, said on stderr as they come."""
     import torch
 
+    from arae_core.precision import precision_on
+
     experiment, options = arguments.experiment, arguments.options
     torch.set_num_threads(options.threads)
     device = chosen_device(experiment)
+    experiment = replace(experiment, precision=precision_on(device, experiment))
     iterations = arguments.given.get("iterations") or ITERATIONS[device.type]
     at_least("warm_up", options.warm_up, 1)
     require(options.warm_up <= iterations, "warm_up", options.warm_up, f"<= iterations ({iterations})")

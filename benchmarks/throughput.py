@@ -38,6 +38,7 @@ def measured(arguments: Arguments) -> dict[str, Any]:
     """Measure this project in this process."""
     import torch
 
+    from arae_core.precision import precision_on
     from benchmarks.examples import examples
     from benchmarks.measure import measure
 
@@ -52,7 +53,7 @@ def measured(arguments: Arguments) -> dict[str, Any]:
         "data": str(options.data or "synthetic"),
         "examples": len(store),
         "batch_size": experiment.batch_size,
-        "precision": experiment.precision,
+        "precision": precision_on(wanted, experiment),
         "threads": options.threads,
         "device": torch.cuda.get_device_name() if wanted == "cuda" else "cpu",
         "torch": torch.__version__,

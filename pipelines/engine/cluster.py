@@ -222,7 +222,7 @@ def check_precision(room: Room, experiment: "Experiment", gpus: float) -> None:
     """Raise ValueError where workers without a GPU on this machine are to train in a precision that its processor
     cannot run. The nodes of a cluster that others started say so themselves."""
     if experiment.precision == "bfloat16" and not gpus and not room.attached:
-        from arae_core.training import check_precision  # which imports torch: only where it matters
+        from arae_core.precision import check_precision  # which imports torch: only where it matters
 
         check_precision(experiment, "cpu")
 

@@ -104,6 +104,8 @@ def work(
     own = bool(before) and before[-1][0] == task.trial  # not a donor's
     unsent = extra["unsent"] if own and first else ()  # only rank 0 logs
     tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=own and first)
+    if first:
+        tracker.tag({"precision_used": state.precision})  # which `auto` is, depends on the machine
     if first and before and len(lineage) > len(before):
         tracker.log(state.step, {f"pbt/{k}": v for k, v in task.searched.items() if isinstance(v, (int, float))})
     end = total_iterations(settings, len(store))

@@ -32,6 +32,7 @@ def paper_snli() -> Experiment:
         epochs=15,
         longest=15,
         gradient_clip=1.0,
+        precision="float32",
         initialization="released",
         vocabulary=Vocabulary(size=11_000),
         encoder=Encoder(embedding=300, hidden=(300,), adversarial_weight=0.1, **sgd),
@@ -82,6 +83,7 @@ def paper_mnist() -> Experiment:
         batch_size=100,
         iterations=10_000,
         gradient_clip=0.0,
+        precision="float32",
         initialization="released",
         encoder=Encoder(
             hidden=(800, 400),

@@ -1,22 +1,27 @@
 """precision bfloat16: the autoencoder's products are half as long, everything that must be exact stays float32."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
-from arae_core import sampling, training
+from arae_core import precision, sampling
+from arae_core.checkpoint import load_checkpoint, save_checkpoint
 from arae_core.config import Settings
 from arae_core.config import Vocabulary as VocabularySettings
 from arae_core.parallel import Parallel
+from arae_core.precision import check_precision, lstm_runs_in_bfloat16, precision_on
 from arae_core.sampling import Model
-from arae_core.text import Projection, lstm_runs_in_bfloat16
+from arae_core.text import Projection
 from arae_core.training import train
 from arae_core.tree import with_settings
 from arae_core.vocabulary import Vocabulary
 from tests.arae_core.small import WORDS, new_state, settings_of, store_of
 
 
-def settings(kind: str, precision: str) -> Settings:
-    return with_settings(settings_of(kind), {"precision": precision})
+def settings(kind: str, wanted: str) -> Settings:
+    return with_settings(settings_of(kind), {"precision": wanted})
 
 
 KINDS = [
@@ -30,10 +35,10 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_follow_those_of_float32(kind: str) -> None:
     losses = {}
-    for precision in ("float32", "bfloat16"):
-        state = new_state(settings(kind, precision))
+    for wanted in ("float32", "bfloat16"):
+        state = new_state(settings(kind, wanted))
         reports = list(train(state, store_of(kind), until=30, every=10))
-        losses[precision] = [report.scalars["reconstruction_loss"] for report in reports]
+        losses[wanted] = [report.scalars["reconstruction_loss"] for report in reports]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
     assert losses["bfloat16"] != losses["float32"], "autocast had no effect"
 
@@ -48,14 +53,64 @@ def test_weights_moments_and_codes_stay_float32(kind: str) -> None:
     assert state.normal(3, 2, Parallel()).dtype == torch.float32
 
 
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Called with instructions by name: a processor that has these and no others of that kind."""
+
+    def has(*instructions: str, lstm: bool = True) -> None:
+        precision._bfloat16_is_fast.cache_clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True} | dict.fromkeys(instructions, True))
+        monkeypatch.setattr(precision, "lstm_runs_in_bfloat16", lambda device_type: lstm)
+
+    yield has
+    precision._bfloat16_is_fast.cache_clear()
+
+
+def test_auto_is_bfloat16_where_a_processor_has_instructions_for_it(processor: Callable[..., None]) -> None:
+    asked = settings("text", "auto")
+    for instructions, lstm, expected in (
+        (("avx512_bf16",), True, "bfloat16"),
+        (("amx_bf16", "avx512_f"), True, "bfloat16"),
+        (("avx512_f",), True, "float32"),  # LSTMs run there in bfloat16, and slowly
+        (("avx512_bf16",), False, "float32"),  # a library that has no LSTM for it
+        ((), False, "float32"),
+    ):
+        processor(*instructions, lstm=lstm)
+        assert precision_on("cpu", asked) == expected, instructions
+        assert precision_on(torch.device("cuda", 3), asked) == "float32"
+        assert precision_on("cpu", settings("text", "float64")) == "float64"
+        check_precision(asked, "cpu")
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_auto_trains_as_what_it_stands_for(kind: str) -> None:
+    states = [new_state(settings(kind, "auto"))]
+    states += [new_state(settings(kind, states[0].precision))]
+    assert states[0].settings.precision == "auto" and states[1].settings.precision in ("float32", "bfloat16")
+    for state in states:
+        list(train(state, store_of(kind), until=5, every=5))
+    for one, other in zip(*(state.modules.parameters() for state in states), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_of_auto_is_used_with_what_another_processor_has(
+    processor: Callable[..., None], tmp_path: Path
+) -> None:
+    processor("avx512_bf16")
+    saved = save_checkpoint(tmp_path / "model", new_state(settings("image", "auto")))
+    assert load_checkpoint(saved)[0].precision == "bfloat16"
+    processor()
+    assert load_checkpoint(saved)[0].precision == "float32"
+
+
 def test_a_processor_that_cannot_says_so_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "lstm_runs_in_bfloat16", lambda device_type: device_type == "cuda")
+    monkeypatch.setattr(precision, "lstm_runs_in_bfloat16", lambda device_type: device_type == "cuda")
     state = new_state(settings("text", "bfloat16"))  # to load it and use it is no mistake
-    with pytest.raises(ValueError, match="precision must be float32 on this processor"):
+    with pytest.raises(ValueError, match="precision must be auto or float32 on this processor"):
         next(train(state, store_of("text"), until=3, every=3))
     assert state.step == 0
-    training.check_precision(state.settings, "cuda")
-    training.check_precision(settings("image", "bfloat16"), "cpu")
+    check_precision(state.settings, "cuda")
+    check_precision(settings("image", "bfloat16"), "cpu")
 
 
 def test_sentences_are_written_in_the_precision_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,11 +127,11 @@ def test_sentences_are_written_in_the_precision_of_training(monkeypatch: pytest.
     written = {}
     for runs in (False, True) if lstm_runs_in_bfloat16("cpu") else (False,):
         monkeypatch.setattr(sampling, "lstm_runs_in_bfloat16", lambda device_type, runs=runs: runs)
-        for precision in ("float32", "bfloat16"):
-            state = new_state(settings("text", precision))
+        for wanted in ("float32", "bfloat16"):
+            state = new_state(settings("text", wanted))
             asked.clear()
-            written[runs, precision] = Model(state, vocabulary).generate_ids(211, seed=1)
-            assert set(asked) == {runs and precision == "bfloat16"}
+            written[runs, wanted] = Model(state, vocabulary).generate_ids(211, seed=1)
+            assert set(asked) == {runs and wanted == "bfloat16"}
     assert written[False, "float32"] == written[False, "bfloat16"]
     if (True, "bfloat16") in written:
         same = sum(a == b for a, b in zip(written[True, "float32"], written[True, "bfloat16"], strict=True))

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from arae_core.batches import TokenStore
+from arae_core.config import Settings
+from arae_core.precision import precision_on
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
 from arae_core.tree import with_settings
@@ -68,7 +70,7 @@ def test_every_kind_of_experiment_has_a_floor(words: list[str], capsys: pytest.C
 def test_the_table_has_the_parts_under_the_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config=grammar", *SMALL, "--iterations=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("grammar: batch 14, float32, cpu, threads 1")
+    assert lines[0].startswith(f"grammar: batch 14, {precision_on('cpu', Settings())}, cpu, threads 1")
     names = [line[:30].rstrip() for line in lines]
     first = names.index("reconstruct")
     assert names[first : first + 3] == ["reconstruct", "  vocabulary projection", "  decoder LSTM"]

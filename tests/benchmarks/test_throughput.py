@@ -14,6 +14,7 @@ import torch
 
 from arae_core import algorithm
 from arae_core.config import Settings, Vocabulary
+from arae_core.precision import precision_on
 from benchmarks.examples import examples, synthetic_sentences
 from benchmarks.parts import PARTS, WATCHED, Stopwatch, watched
 from benchmarks.throughput import FEEDING_LIMIT, main
@@ -70,7 +71,7 @@ def test_feeding_costs_less_than_three_percent_at_the_published_settings(capsys:
 def test_table_is_what_is_printed_without_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SMALL) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("grammar: batch 16, float32, cpu, threads 1")
+    assert lines[0].startswith(f"grammar: batch 16, {precision_on('cpu', Settings())}, cpu, threads 1")
     assert [line.split("  ")[0] for line in lines[-len(PARTS) :]] == list(PARTS)
 
 

@@ -44,6 +44,8 @@ def curve(task: Task, name: str) -> list[tuple[int, float]]:
 
 
 def test_a_report_and_a_checkpoint_at_each_evaluation(make_task: Make, tmp_path: Path) -> None:
+    from pipelines.tracking.store import connect
+
     task, notes = make_task(), Notes(tmp_path / "kept")
     seen: list[Metrics] = []
     last = work(task, Parallel(), notes, progress=seen.append)
@@ -57,6 +59,8 @@ def test_a_report_and_a_checkpoint_at_each_evaluation(make_task: Make, tmp_path:
     assert {f"probe_{what}_{whose}" for what in ("norm", "variance") for whose in ("real", "fake")} <= last.keys()
     assert seen[-1]["step"] == seen[-1]["end"] == 24
     assert seen[-1]["evaluation"] == last
+    used = connect(task.tracking_uri).get_run(task.run_id).data.tags["precision_used"]
+    assert used == load_checkpoint(notes.checkpoints[-1])[0].precision != "auto"
 
 
 def test_resuming_is_exact(make_task: Make, tmp_path: Path) -> None:
