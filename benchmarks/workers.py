@@ -3,9 +3,11 @@
     python benchmarks/workers.py --config paper-snli --worlds 1,2 --rounds 3
 
 Processes on this machine, gradients by gloo, without Ray. `same batch`: the batch is split between the workers, who
-compute what one does, sooner. `a batch each`: it grows with their number.
+compute what one does, sooner. `a batch each`: it grows with their number. Of an iteration's milliseconds, `exchange`
+are those of adding gradients over the workers, and `waiting` those of it in barriers and all-reduces.
 """
 
+import json
 import multiprocessing
 import statistics
 import sys
@@ -42,6 +44,7 @@ def worker(
     from arae_core.state import TrainingState
     from arae_core.training import train
     from benchmarks.examples import examples
+    from benchmarks.parts import watched
 
     torch.set_num_threads(threads)
     store, shape, _ = examples(experiment, data)
@@ -49,16 +52,21 @@ def worker(
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     state = TrainingState(experiment, shape)
     until = WARMUP + iterations
-    reports = list(train(state, store, Parallel.from_process_group(), until=until, every=(WARMUP, until)))
+    exchanged = ((Parallel, "sum_gradients", "exchange"), (dist, "barrier", "waiting"), (dist, "all_reduce", "waiting"))
+    with watched(state.device, exchanged) as watch:
+        for report in train(state, store, Parallel.from_process_group(), until=until, every=(WARMUP, until)):
+            if report.step == WARMUP:
+                watch.seconds.clear()
     if world > 1:
         dist.destroy_process_group()
     if rank == 0:
-        steps = [(report.scalars["ms_per_iteration"], report.step) for report in reports if report.step > WARMUP]
-        Path(folder, "ms").write_text(str(statistics.fmean(ms for ms, _ in steps)))
+        waiting, adding = (1000 * watch.seconds[part] / iterations for part in ("waiting", "exchange"))
+        found = {"ms": report.scalars["ms_per_iteration"], "exchange": waiting + adding, "waiting": waiting}
+        Path(folder, "found.json").write_text(json.dumps(found))
 
 
-def timed(world: int, experiment: Experiment, arguments: Arguments) -> float:
-    """Milliseconds an iteration of `world` workers."""
+def timed(world: int, experiment: Experiment, arguments: Arguments) -> dict[str, float]:
+    """Milliseconds an iteration of `world` workers, and what of it the first one spends on the others."""
     context, options = multiprocessing.get_context("spawn"), arguments.options
     iterations = arguments.given.get("iterations") or ITERATIONS
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +78,8 @@ def timed(world: int, experiment: Experiment, arguments: Arguments) -> float:
             process.join()
             if process.exitcode:
                 raise RuntimeError(f"one of {world} workers ended with status {process.exitcode}; its error is above")
-        return float(Path(folder, "ms").read_text())
+        found: dict[str, float] = json.loads(Path(folder, "found.json").read_text())
+        return found
 
 
 def measured(arguments: Arguments, worlds: Sequence[int]) -> list[dict[str, Any]]:
@@ -82,20 +91,22 @@ def measured(arguments: Arguments, worlds: Sequence[int]) -> list[dict[str, Any]
         for world in worlds
         if world > 1
     ]
-    rates: list[list[float]] = [[] for _ in plans]
+    found: list[list[dict[str, float]]] = [[] for _ in plans]
     for turn in range(arguments.options.rounds):
-        for (world, how, planned), found in zip(plans, rates, strict=True):
-            found.append(1000 * planned.batch_size / timed(world, planned, arguments))
-            print(f"round {turn + 1}: {world} workers, {how}: {found[-1]:.0f} sentences/s", file=sys.stderr)
-    for (world, how, planned), found in zip(plans, rates, strict=True):
-        ratios = [rate / first for rate, first in zip(found, rates[0], strict=True)]
+        for (world, how, planned), turns in zip(plans, found, strict=True):
+            took = timed(world, planned, arguments)
+            turns.append(took | {"rate": 1000 * planned.batch_size / took["ms"]})
+            print(f"round {turn + 1}: {world} workers, {how}: {turns[-1]['rate']:.0f} sentences/s", file=sys.stderr)
+    for (world, how, planned), turns in zip(plans, found, strict=True):
+        ratios = [each["rate"] / first["rate"] for each, first in zip(turns, found[0], strict=True)]
         rows.append(
             {
                 "workers": world,
                 "how": how,
                 "batch_size": planned.batch_size,
-                "examples_per_second": statistics.median(found),
+                "examples_per_second": statistics.median(each["rate"] for each in turns),
                 "ratio": statistics.median(ratios),
+                **{name: statistics.median(each[name] for each in turns) for name in ("ms", "exchange", "waiting")},
             }
         )
     return rows
@@ -104,15 +115,20 @@ def measured(arguments: Arguments, worlds: Sequence[int]) -> list[dict[str, Any]
 def table(report: dict[str, Any]) -> str:
     """The report to read."""
     lines = ["{config}: {precision}, {threads} threads a worker".format(**report)]
-    lines += [f"{'workers':>7}  {'':<14}{'batch':>6}{'examples/s':>12}{'gain':>8}"]
+    lines += [
+        f"{'workers':>7}  {'':<14}{'batch':>6}{'examples/s':>12}{'gain':>8}{'ms':>8}{'exchange':>10}{'waiting':>9}"
+    ]
     for row in report["rows"]:
         what = f"{row['workers']:>7}  {row['how']:<14}{row['batch_size']:>6}"
-        lines += [what + f"{row['examples_per_second']:>12.0f}{row['ratio']:>7.2f}x"]
+        times = "{ms:>8.1f}{exchange:>10.1f}{waiting:>9.1f}".format(**row)
+        lines += [what + f"{row['examples_per_second']:>12.0f}{row['ratio']:>7.2f}x{times}"]
     return "\n".join(lines)
 
 
 def body(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
+    from arae_core.precision import precision_on
+
     arguments = parse(words, "Measure workers that train one model.", OPTIONS, config="paper-snli")
     options = arguments.options
     try:
@@ -124,7 +140,12 @@ def body(words: Sequence[str] | None) -> None:
     at_least("rounds", options.rounds, 1)
     experiment = arguments.experiment
     rows = measured(arguments, worlds)
-    report = {"config": experiment.name, "precision": experiment.precision, "threads": options.threads, "rows": rows}
+    report = {
+        "config": experiment.name,
+        "precision": precision_on("cpu", experiment),
+        "threads": options.threads,
+        "rows": rows,
+    }
     if options.json:
         emit_json(report)
     else:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import experiments, few_labels, kernels, packing, workers
+from arae_core.checkpoint import save_checkpoint
+from arae_core.config import Vocabulary as VocabularySettings
+from arae_core.precision import lstm_runs_in_bfloat16
+from arae_core.sampling import Model
+from arae_core.tree import with_settings
+from arae_core.vocabulary import Vocabulary
+from benchmarks import experiments, few_labels, kernels, memory, packing, sampling, workers
+from tests.arae_core.small import WORDS, new_state, settings_of
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys(('ray', 'mlflow', 'datasets', 'optuna')))"
@@ -42,6 +49,14 @@ def test_kernels_shows_what_takes_the_time(capsys: pytest.CaptureFixture[str]) -
         (packing.main, ["--trials", "1,none"], "trials must be numbers >= 1"),
         (packing.main, ["--trials", "0"], "trials must be numbers >= 1"),
         (packing.main, ["--seconds", "0"], "seconds must be > 0"),
+        (memory.main, ["--threads", "0"], "threads must be >= 1"),
+        (memory.main, ["--iterations", "7", "--log-every", "5"], "log_every must be <= half of 7 iterations"),
+        (sampling.main, [], "model must be the folder of a model"),
+        (sampling.main, ["--model", "nowhere"], "there is no checkpoint folder nowhere"),
+        (sampling.main, ["--model", "nowhere", "--count", "0"], "count must be >= 1"),
+        (sampling.main, ["--model", "nowhere", "--precisions", "float16"], "precisions must be one of"),
+        (sampling.main, ["--model", "nowhere", "--temperatures", "0,-1"], "temperatures must be >= 0"),
+        (sampling.main, ["--model", "nowhere", "--device", "tpu"], "device must be one of"),
         (workers.main, ["--worlds", "two"], "worlds must be numbers >= 1"),
         (workers.main, ["--rounds", "0"], "rounds must be >= 1"),
         (experiments.main, ["--on", "poetry"], "--on must be some of perplexity"),
@@ -72,6 +87,50 @@ def test_workers_share_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert [(row["workers"], row["batch_size"]) for row in rows] == [(1, 16), (2, 16), (2, 32)]
     assert rows[0]["ratio"] == 1 and all(row["examples_per_second"] > 0 for row in rows)
+    assert rows[0]["waiting"] == 0 and all(0 < row["waiting"] < row["exchange"] < row["ms"] for row in rows[1:])
+
+
+@pytest.mark.skipif(not memory.STATUS.exists(), reason="reads /proc")
+def test_memory_is_measured_with_freed_memory_kept_and_given_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert memory.main([*SMALL, "--iterations", "6", "--log-every", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["freed_memory"]
+    assert list(found) == ["kept", "given back"]
+    for each in found.values():
+        assert list(each["resident_mb"]) == ["2", "4", "6"]
+        assert all(100 < size < 5000 for size in each["resident_mb"].values())
+        assert each["ms"] >= each["system_ms"] >= 0 and each["faults"] >= 0
+
+
+def test_figures_of_memory_are_of_the_iterations_after_the_first_report() -> None:
+    rows = [
+        {"step": 5, "seconds": 10.0, "faults": 1000, "system": 1.0, "resident_mb": 300.0},
+        {"step": 10, "seconds": 10.5, "faults": 1010, "system": 1.01, "resident_mb": 310.0},
+        {"step": 15, "seconds": 11.0, "faults": 1030, "system": 1.02, "resident_mb": 305.0},
+    ]
+    figures = memory.figures(rows)
+    assert figures.pop("resident_mb") == {5: 300.0, 10: 310.0, 15: 305.0}
+    assert figures == pytest.approx({"ms": 100.0, "system_ms": 2.0, "faults": 3.0})
+    assert "3.0" in memory.table({"config": "x", "threads": 1, "freed_memory": {"kept": memory.figures(rows)}})
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_trained_model_is_timed_while_it_writes(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = new_state(with_settings(settings_of(kind), {"precision": "float32"}))
+    words = Vocabulary.train([" ".join(map(str, WORDS))], VocabularySettings(tokenizer="spaces"))
+    saved = save_checkpoint(tmp_path / "model", state, words if kind == "text" else None)
+    options = ["--model", str(saved), "--count", "17", "--threads", "1", "--precisions", "float32,bfloat16"]
+    assert sampling.main([*options, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    drawn = [(row["precision"], row["temperature"]) for row in report["rows"]]
+    expected = [(name, t) for name in ("float32", "bfloat16") for t in (0.0, 1.0)]
+    assert drawn == (expected if kind == "image" or lstm_runs_in_bfloat16("cpu") else expected[:2])
+    assert all(row["per_second"] == pytest.approx(17 / row["seconds"]) for row in report["rows"])
+    written = Model.load(saved).generate(17, temperature=1.0)
+    assert report["rows"][1]["distinct"] == len({str(each) for each in written}) / 17
+    assert ("words" in report["rows"][0]) == (kind == "text")
+    assert sampling.table(report).count("\n") == 1 + len(report["rows"])
 
 
 def test_experiments_run_where_only_the_core_is(tmp_path: Path) -> None:
