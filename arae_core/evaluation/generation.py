@@ -44,6 +44,7 @@ class SentenceScorer:
         if len(train.offsets) < 2 or len(self.validation.offsets) < 2:
             raise ValueError("scoring samples needs training and validation sentences, one of the splits has none")
         self.real = CountLanguageModel(_spaced(train, MOST_TRAIN), vocabulary_size)
+        self.ordinary = self.real.perplexity(self.validation)
         self.known = np.unique(_fingerprints(train))
 
     def score(self, samples: Rows) -> dict[str, float]:
@@ -51,7 +52,9 @@ class SentenceScorer:
 
         forward_perplexity      of the samples under a language model of the training split (fluency)
         reverse_perplexity      of the validation split under a language model of the samples (fluency and coverage)
-        generation_perplexity   their geometric mean, sqrt(forward * reverse): the figure that chooses a model
+        generation_perplexity   sqrt(max(forward, that of the validation split) * reverse): the figure that chooses a
+                                model. Samples that are more probable than real text are no better for it: whoever
+                                keeps to what is usual writes such, and the plain product chose models that cover less
         distinct                share of the samples that differ from one another
         novel                   share of the distinct samples that the training split does not hold
         mean_length             tokens a sample, without the end mark
@@ -68,7 +71,7 @@ class SentenceScorer:
         reverse = of_samples.perplexity(self.validation)
         different = np.unique(_fingerprints(flat))
         return {
-            "generation_perplexity": math.sqrt(forward * reverse),
+            "generation_perplexity": math.sqrt(max(forward, self.ordinary) * reverse),
             "forward_perplexity": forward,
             "reverse_perplexity": reverse,
             "distinct": len(different) / count,

@@ -33,10 +33,11 @@ def test_the_figures_are_what_they_say() -> None:
     score = SCORER.score(SAMPLES)
     forward = CountLanguageModel(TRAIN, VOCABULARY).perplexity(SAMPLES)
     reverse = CountLanguageModel(SAMPLES, VOCABULARY, continuation=False).perplexity(VALIDATION)
+    ordinary = CountLanguageModel(TRAIN, VOCABULARY).perplexity(VALIDATION)
     different = {tuple(row) for row in SAMPLES}
     assert score == pytest.approx(
         {
-            "generation_perplexity": math.sqrt(forward * reverse),
+            "generation_perplexity": math.sqrt(max(forward, ordinary) * reverse),
             "forward_perplexity": forward,
             "reverse_perplexity": reverse,
             "distinct": len(different) / 307,
@@ -60,6 +61,18 @@ def test_worse_samples_score_worse() -> None:
     assert good["forward_perplexity"] < mixed["forward_perplexity"] < random_tokens["forward_perplexity"]
     assert repeated["reverse_perplexity"] > 100 * good["reverse_perplexity"]
     assert better("generation_perplexity", mixed["generation_perplexity"], repeated["generation_perplexity"])
+
+
+def test_samples_more_probable_than_real_text_are_no_better_for_it() -> None:
+    """The likeliest two thirds of some sentences cover less: the plain product would choose them."""
+    pool = sentences(3 * len(SAMPLES), seed=5)
+    one_by_one = [SCORER.real.perplexity([row]) for row in pool]
+    usual = [row for _, row in sorted(zip(one_by_one, pool, strict=True))][: 2 * len(pool) // 3]
+    all_, likely = SCORER.score(pool), SCORER.score(usual)
+    assert likely["forward_perplexity"] < SCORER.ordinary and likely["reverse_perplexity"] > all_["reverse_perplexity"]
+    products = [s["forward_perplexity"] * s["reverse_perplexity"] for s in (all_, likely)]
+    assert products[1] < products[0], "a case that tells nothing"
+    assert better("generation_perplexity", all_["generation_perplexity"], likely["generation_perplexity"])
 
 
 def test_empty_samples_count_against_a_model() -> None:
