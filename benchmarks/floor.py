@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.checks import at_least
 from benchmarks.costs import Part, iteration_parts
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.experiment.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -210,10 +210,7 @@ def body(words: Sequence[str] | None) -> None:
     )
     at_least("threads", arguments.options.threads, 1)
     report = measured(arguments)
-    if arguments.options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, arguments.options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

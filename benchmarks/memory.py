@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.experiment.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS = 400
@@ -114,10 +114,7 @@ def body(words: Sequence[str] | None) -> None:
     if not STATUS.exists():
         raise ValueError(f"this benchmark reads {STATUS}, which only Linux has")
     report = measured(arguments)
-    if arguments.options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, arguments.options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

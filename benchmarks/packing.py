@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.checks import above, at_least, require
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.experiment.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 WARMUP, MOST_SECONDS_TO_START = 100, 120.0
@@ -104,10 +104,7 @@ def body(words: Sequence[str] | None) -> None:
         print("{trials} at a time: {iterations_per_second:.1f} iterations/s".format(**rows[-1]), file=sys.stderr)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     report = {"config": arguments.experiment.name, "device": name, "threads": options.threads, "rows": rows}
-    if options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.checks import at_least, one_of, require
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.experiment.command_line import Option, parse_options, run, show
 
 WARM_UP = 2_000
 PRECISIONS = ("bfloat16", "float32")
@@ -87,10 +87,7 @@ def body(words: Sequence[str] | None) -> None:
     for temperature in options.temperatures:
         at_least("temperatures", temperature, 0.0)
     report = measured(options)
-    if options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

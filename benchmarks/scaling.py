@@ -23,7 +23,7 @@ from arae_core.shapes import TextShape
 from arae_core.tree import with_settings
 from benchmarks.costs import iteration_parts
 from benchmarks.floor import block_times, chosen_device
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.experiment.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -234,10 +234,7 @@ def body(words: Sequence[str] | None) -> None:
     report = measured(arguments)
     if options.picture:
         draw(report, options.picture)
-    if options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.experiment.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.flags import spelled
 
 ITERATIONS = 60
@@ -136,10 +136,7 @@ def body(words: Sequence[str] | None) -> None:
     at_least("threads", arguments.options.threads, 1)
     at_least("rounds", arguments.options.rounds, 1)
     report = compared(arguments) if arguments.options.peer else measured(arguments)
-    if arguments.options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, arguments.options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.experiment.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS, WARMUP = 30, 5
@@ -146,10 +146,7 @@ def body(words: Sequence[str] | None) -> None:
         "threads": options.threads,
         "rows": rows,
     }
-    if options.json:
-        emit_json(report)
-    else:
-        print(table(report))
+    show(report, table, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

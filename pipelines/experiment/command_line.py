@@ -25,7 +25,7 @@ from pipelines.experiment.flags import Option, peek, read_flags, setting_options
 from pipelines.experiment.presets import PRESETS, preset
 from pipelines.experiment.settings import Classification, Experiment, doubts, ignored
 
-__all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run"]
+__all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run", "show"]
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,14 @@ def _output_closed() -> bool:
 def emit_json(results: Mapping[str, Any]) -> None:
     """Print the results as one line of JSON (NaN and infinities as null): what --json promises, so print it last."""
     print(json.dumps(_plain(results), default=str, allow_nan=False), flush=True)
+
+
+def show(report: Mapping[str, Any], table: Callable[[Any], str], options: argparse.Namespace) -> None:
+    """Print what was found: as JSON where --json was given, else as the text that `table` makes of it."""
+    if options.json:
+        emit_json(report)
+    else:
+        print(table(report))
 
 
 def _plain(value: Any) -> Any:
