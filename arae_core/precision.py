@@ -16,7 +16,7 @@ def precision_on(device: torch.device | str, settings: Settings) -> str:
 
     That is bfloat16 on a processor with instructions for it, where an iteration takes half to two thirds of the time,
     and float32 elsewhere: without them bfloat16 is many times slower, and a GPU, whose LSTMs stay in float32, gains
-    little by it.
+    little by it. Workers on unlike machines may differ: their weights and gradients are float32 in either.
     """
     if settings.precision != "auto":
         return settings.precision
