@@ -33,7 +33,7 @@ COUPLED: dict[str, list[str]] = {
     "precision": ["--precision", "bfloat16"],
     "cuda_graphs": ["--cuda-graphs", "off"],
     "initialization": ["--initialization", "released"],
-    "encoder.pooling": ["--encoder.pooling", "max"],
+    "encoder.pooling": ["--encoder.pooling", "mean"],
     "encoder.updates": ["--encoder.updates", "summed"],
     "encoder.marker_ratio": ["--encoder.marker_ratio", "5.0"],
     "vocabulary.tokenizer": ["--vocabulary.tokenizer", "bpe"],
