@@ -25,6 +25,7 @@ OPTIONS = (
     Option("on", str, "", f"Experiments with commas between: {', '.join(NAMES)} (default: all that the models can)."),
     Option("split", str, "validation", "What is compared with: validation for any choice, test for a report.", SPLITS),
     Option("samples", int, 100_000, "Sentences that each model writes for perplexity."),
+    Option("reconstructed", bool, False, "Perplexity of reconstructions of as many training sentences, too."),
     Option(
         "references", Path, None, "File of sentences with people's rewritings, for transfer (source, label, reference)."
     ),
@@ -70,7 +71,8 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = (options.references, options.outputs)
     where = (storage, options.tracking_uri)
-    asked = Asked(options.split, options.samples, options.seed, *where, *files, options.contrast, console.print)
+    how = (options.contrast, options.reconstructed)
+    asked = Asked(options.split, options.samples, options.seed, *where, *files, *how, console.print)
     tables = {}
     for name in names:
         if reasons[name]:

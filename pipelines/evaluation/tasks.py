@@ -39,7 +39,8 @@ class Asked:
     """What was asked of all tasks alike.
 
     samples: sentences that each model writes for the perplexities. references, outputs: files to score transfer with,
-    see `read_references`. contrast: of transfer, by default each model's own.
+    see `read_references`. contrast: of transfer, by default each model's own. reconstructed: whether the perplexities
+    are of reconstructions, too.
     """
 
     split: str = "validation"
@@ -50,6 +51,7 @@ class Asked:
     references: Path | None = None
     outputs: Path | None = None
     contrast: float | None = None
+    reconstructed: bool = False
     say: Say = print
 
 
@@ -63,7 +65,11 @@ class Outcome:
 
 
 def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
-    """Forward and reverse perplexity by an LSTM, real training sentences as samples for a bar (paper, section 6.1)."""
+    """Forward and reverse perplexity by an LSTM, real training sentences as samples for a bar (paper, section 6.1).
+
+    Of reconstructions, where they are asked for: the same sentences through a model's own codes of them and back, drawn
+    as samples are. What they lack, the decoder does not say; what samples lack beside them is the prior's part.
+    """
     rows: list[dict[str, Any]] = []
     for subject in subjects:
         train, held = subject.store("train"), subject.store(asked.split)
@@ -73,9 +79,11 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
         scorer = SentenceScorer(train, subject.store("validation"), size)
         sets = {subject.name: subject.model.generate_ids(asked.samples, seed=asked.seed)}
         bar = f"real sentences ({subject.corpus.fingerprint})"
+        real_rows = train.rows(np.random.default_rng(asked.seed).permutation(len(train))[: asked.samples])
         if bar not in [row["model"] for row in rows]:
-            chosen = np.random.default_rng(asked.seed).permutation(len(train))[: asked.samples]
-            sets = {bar: train.rows(chosen), **sets}
+            sets = {bar: real_rows, **sets}
+        if asked.reconstructed:
+            sets[f"{subject.name}, reconstructions"] = _reconstructed(subject, real_rows, asked.seed)
         for name, written in sets.items():
             filled = [row for row in written if row]
             asked.say(f"{name}: a language model of {len(filled):,} sentences")
@@ -110,6 +118,13 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             )
     rows += [dict(row) for row in published.PERPLEXITY if _of_real_text(subjects)]
     return Outcome(rows, bars(rows, ("forward", "reverse"), "perplexity: lower is better", log=True))
+
+
+def _reconstructed(subject: Subject, rows: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+    model = subject.model
+    assert model.vocabulary is not None
+    sentences = model.vocabulary.decode(rows)
+    return model.encode_text(list(model.reconstruct(sentences, temperature=model.settings.temperature, seed=seed)))
 
 
 def latent_space(subjects: Sequence[Subject], asked: Asked) -> Outcome:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -198,6 +199,23 @@ def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
     save_file({"other": torch.zeros(2)}, kept)
     assert table(typed(evaluate, *words)[1], "perplexity")[str(arae)]["forward"] == own["forward"]
     assert kept.stat().st_size > 1000, "one of an earlier version is made again"
+
+
+def test_perplexity_of_reconstructions(typed: Typed, arae: Path, storage: Path) -> None:
+    words = ("--model", arae, "--on", "perplexity", "--samples", 70, "--storage", storage, "--json")
+    rows = table(typed(evaluate, *words, "--reconstructed")[1], "perplexity")
+    assert set(rows) - set(table(typed(evaluate, *words)[1], "perplexity")) == {f"{arae}, reconstructions"}
+    assert rows[f"{arae}, reconstructions"]["samples"] == 70
+    assert rows[f"{arae}, reconstructions"]["reverse"] != rows[str(arae)]["reverse"]
+
+
+def test_reconstructions_are_of_the_sentences_themselves(arae: Path, storage: Path) -> None:
+    """A model that says every sentence again has those of real text."""
+    subject = load_subject(str(arae), "", storage)
+    rows = subject.store("train").rows(range(17))
+    with patch.object(type(subject.model), "reconstruct", lambda self, sentences, **how: list(sentences)):
+        assert tasks._reconstructed(subject, rows, 0) == rows
+    assert tasks._reconstructed(subject, rows, 0) != rows
 
 
 def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> None:
