@@ -46,6 +46,7 @@ OPTIONS = (
         "seconds", float, 1e9, "Training ends after these, its evaluations counted, or when its iterations are done."
     ),
     Option("count", int, 100_000, "Samples that perplexities are of."),
+    Option("reconstructed", bool, False, "Perplexity of reconstructions of as many training sentences, too."),
     Option("keep_samples", int, 20_000, "Greedy samples to write."),
     Option("references", Path, None, "File of sentences with people's rewritings, for transfer."),
     Option("outputs", Path, None, "File of other systems' outputs, for transfer."),
@@ -136,7 +137,7 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     model = Model(state, corpus.vocabulary)
     subject = Subject(name, model, Path(), experiment, corpus, "")
     storage, files = corpus.folder.resolve().parents[1], (options.references, options.outputs)
-    asked = Asked("test", options.count, 0, storage, "", *files)
+    asked = Asked("test", options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
     attempt("checkpoint", lambda: save_checkpoint(options.out / name, state, corpus.vocabulary))
     attempt("samples", lambda: write("samples", [str(line) for line in model.generate(options.keep_samples, seed=1)]))
     if options.contrasts:
