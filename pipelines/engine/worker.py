@@ -103,7 +103,9 @@ def work(
     lineage = _continued(before, task, state.step)
     own = bool(before) and before[-1][0] == task.trial  # not a donor's
     unsent = extra["unsent"] if own and first else ()  # only rank 0 logs
-    tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=own and first)
+    # without a checkpoint, too, somebody may have been here: lost after his first points were sent, before it counted
+    resumed = first and (own or task.resume is None)
+    tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=resumed)
     if first:
         tracker.tag({"precision_used": state.precision})  # which `auto` is, depends on the machine
     if first and before and len(lineage) > len(before):

@@ -179,10 +179,11 @@ class Tracker:
         """Learn up to which step each curve that waits has been sent; whether that worked."""
         from mlflow.exceptions import MlflowException
 
-        client = connect(self.tracking_uri)
+        client, unknown = connect(self.tracking_uri), {point[0] for point in self._points} - self._last.keys()
         try:
-            for name in {point[0] for point in self._points} - self._last.keys():
-                history = client.get_metric_history(self.run_id, name)
+            sent = client.get_run(self.run_id).data.metrics if unknown else {}
+            for name in unknown:
+                history = client.get_metric_history(self.run_id, name) if name in sent else ()
                 self._last[name] = max((point.step for point in history), default=-1)
         except (MlflowException, OSError):
             return False

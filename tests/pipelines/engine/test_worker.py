@@ -79,6 +79,16 @@ def test_resuming_is_exact(make_task: Make, tmp_path: Path) -> None:
     assert [step for step, _ in curve(task, "reconstruction_loss")] == list(range(3, 25, 3))  # each point once
 
 
+def test_a_worker_lost_before_its_first_checkpoint_counts_sends_no_point_twice(make_task: Make, tmp_path: Path) -> None:
+    task = make_task()
+    with pytest.raises(KeyboardInterrupt):
+        work(task, Parallel(), Notes(tmp_path / "a", stop_after=1))
+    assert [step for step, _ in curve(task, "generation_perplexity")] == [6]
+    work(task, Parallel(), Notes(tmp_path / "b"))  # nobody knows of a checkpoint
+    assert [step for step, _ in curve(task, "generation_perplexity")] == [6, 12, 18, 24]
+    assert [step for step, _ in curve(task, "reconstruction_loss")] == list(range(3, 25, 3))
+
+
 def test_a_complete_run_reports_once(make_task: Make, tmp_path: Path) -> None:
     notes, again = Notes(tmp_path / "a"), Notes(tmp_path / "b")
     task = make_task()
