@@ -103,7 +103,7 @@ def work(
     lineage = _continued(before, task, state.step)
     own = bool(before) and before[-1][0] == task.trial  # not a donor's
     unsent = extra["unsent"] if own and first else ()  # only rank 0 logs
-    # without a checkpoint, too, somebody may have been here: lost after his first points were sent, before it counted
+    # without a checkpoint, too, one may have been here, lost after it sent points and before its checkpoint counted
     resumed = first and (own or task.resume is None)
     tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=resumed)
     if first:
