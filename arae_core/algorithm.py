@@ -42,6 +42,7 @@ def iteration(state: TrainingState, feed: Feed, parallel: Parallel, perform: Per
     state.cool_down()
     step, k = state.step, state.settings.critic.steps
     summed = state.settings.encoder.updates == "summed"
+    confuses = state.settings.encoder.adversarial_weight > 0
     scalars: Scalars = {}
     if not summed:
         scalars |= perform(reconstruct, state, parallel, *feed.reconstruct(step), state.noise)
@@ -49,13 +50,14 @@ def iteration(state: TrainingState, feed: Feed, parallel: Parallel, perform: Per
         scalars |= perform(classify, state, parallel, feed.classify(step))
     if state.settings.adversarial:
         batch = feed.criticise(step, k)
-        if state.settings.encoder.adversarial_each_critic_step:
+        if confuses and state.settings.encoder.adversarial_each_critic_step:
             for part in split(batch, k):
                 scalars |= perform(criticise, state, parallel, part, 1)
                 scalars |= perform(confuse_encoder, state, parallel, part)
         else:
             scalars |= perform(criticise, state, parallel, batch, k)
-            scalars |= perform(confuse_encoder, state, parallel, feed.confuse(step))
+            if confuses:  # of a gradient of 0, Adam's momentum would make a whole step
+                scalars |= perform(confuse_encoder, state, parallel, feed.confuse(step))
         scalars |= perform(confuse_generator, state, parallel)
     if state.hides_attribute:
         scalars |= perform(hide, state, parallel, feed.confuse(step))
@@ -92,7 +94,7 @@ def criticise(state: TrainingState, parallel: Parallel, batch: Batch, k: int) ->
     """(2), k times: w <- grad of -mean f(c) + mean f(c~), f kept Lipschitz by a penalty or by clipping its weights.
 
     batch: k batches in one. The step holds phi and theta still, so the codes of all k come from one encoder pass and
-    one generator pass.
+    one generator pass. (BatchNorm in one of them normalises by all k together.)
     """
     settings, m = state.settings.critic, state.settings.batch_size
     with torch.no_grad():

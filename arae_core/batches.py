@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -151,7 +152,9 @@ def load_store(folder: Path) -> Store:
 
     def load(name: str) -> NDArray[Any]:
         path = folder / name
-        array: NDArray[Any] = np.load(path, "r" if path.stat().st_size > MEMORY_MAP_BYTES else None, allow_pickle=False)
+        array = np.load(path, "r" if path.stat().st_size > MEMORY_MAP_BYTES else None, allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+            raise ValueError(f"{name} is not an array of whole numbers")
         return array
 
     try:
@@ -159,8 +162,13 @@ def load_store(folder: Path) -> Store:
             height, width = load("size.npy").tolist()
             return ImageStore(load("pixels.npy"), height, width)
         labels = load("labels.npy") if (folder / "labels.npy").exists() else None
-        return TokenStore(load("ids.npy"), load("offsets.npy"), labels)
-    except (OSError, EOFError, ValueError) as error:
+        store = TokenStore(load("ids.npy"), load("offsets.npy"), labels)
+        if not (store.ids.ndim == store.offsets.ndim == 1 <= len(store.offsets)) or store.offsets[-1] != len(store.ids):
+            raise ValueError("offsets.npy is not that of ids.npy")
+        if labels is not None and len(labels) != len(store):
+            raise ValueError(f"labels.npy has {len(labels)} classes for {len(store)} sentences")
+        return store
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
 
 

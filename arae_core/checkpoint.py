@@ -1,6 +1,6 @@
 """A folder <-> a run: settings and vocabulary as JSON, weights and training state as safetensors. Never a pickle.
 
-    manifest.json          what this is, and size and SHA-256 of every other file
+    manifest.json          what this is, size and SHA-256 of every other file, and of itself
     settings.json          dotted name -> value
     vocabulary/            the tokenizer, in its own format (text)
     model.safetensors      weights of all parts
@@ -11,12 +11,11 @@
 A folder appears under its name when it is complete, so it is whole or absent.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arae_core.config import Settings
+from arae_core.config import KINDS, Settings
+from arae_core.integrity import is_intact, sealed, sha256_of
 from arae_core.shapes import ImageShape, Shape, TextShape
 from arae_core.state import TrainingState
 from arae_core.tree import flatten, with_settings
@@ -38,6 +38,7 @@ ARCHITECTURE = (
     *(f"{part}.{name}" for part in ("encoder", "decoder") for name in ("embedding", "hidden", "normalization")),
     *(
         "encoder.pooling",
+        "encoder.marker_ratio",
         "decoder.conditioning",
         "decoder.attribute_embedding",
         "classifier.hidden",
@@ -59,22 +60,28 @@ def save_checkpoint(
     """Write the whole run to `folder`, atomically; what was there before is replaced.
 
     extra: JSON kept beside it, for going on. about: JSON that an exported model keeps as well, see `read_about`.
+    Raises ValueError for a model of sentences without its vocabulary, and OSError where it cannot be written.
     """
+    if state.settings.kind == "text" and vocabulary is None:
+        raise ValueError("a model of sentences is saved with its vocabulary")
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    new, old = scratch / "new", scratch / "old"
     try:
-        _write(temporary, state, vocabulary, extra or {}, about)
+        new.mkdir()  # not the scratch folder itself, which nobody else may read
+        _write(new, state, vocabulary, extra or {}, about)
         if folder.exists():  # a folder cannot replace another: the old one steps aside, whole, and goes last
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / "old"
             os.rename(folder, old)
-            os.rename(temporary, folder)
-            shutil.rmtree(old.parent, ignore_errors=True)
+            try:
+                os.rename(new, folder)
+            except BaseException:
+                os.rename(old, folder)
+                raise
         else:
-            os.rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            os.rename(new, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
@@ -95,6 +102,8 @@ def _write(
         for i, values in optimizer.state_dict()["state"].items():
             training |= {f"{part}.{i}.{name}": value for name, value in values.items() if value is not None}
     save_file(_contiguous(training), folder / "training.safetensors")
+    for path in folder.glob("*.safetensors"):  # which their library hides from all but the user
+        path.chmod((folder / "settings.json").stat().st_mode)
     _write_json(folder / "training.json", extra)
     if about is not None:
         _write_json(folder / "about.json", about)
@@ -134,7 +143,7 @@ def load_checkpoint(
     manifest = read_manifest(folder)
     try:
         return _load(folder, manifest, device, settings)
-    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # the files are those of the manifest, but what is in them is not what this program writes
         line = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(line if str(folder) in line else f"{folder} cannot be loaded: {line}") from None
@@ -178,6 +187,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a checkpoint of this program: its format is {manifest.get('format')!r}")
     if manifest.get("version") != VERSION:
         raise ValueError(f"{folder} has checkpoint version {manifest.get('version')}; this program reads {VERSION}")
+    if not is_intact(manifest) or not _says_what_it_is(manifest):
+        raise ValueError(f"{folder} is damaged: manifest.json is not what was written; use another checkpoint")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
         raise ValueError(f"{folder} is damaged: its manifest.json names no files")
@@ -187,7 +198,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{folder}: its manifest names {name!r}, which lies outside")
         if not path.is_file():
             raise ValueError(f"{folder} is not complete: {name} is missing; use another checkpoint of the run")
-        if path.stat().st_size != facts.get("bytes") or _sha256(path) != facts.get("sha256"):
+        if path.stat().st_size != facts.get("bytes") or sha256_of(path) != facts.get("sha256"):
             raise ValueError(f"{folder} is damaged: {name} is not what was written; use another checkpoint of the run")
     for name in ("settings.json", "model.safetensors"):
         if name not in files:
@@ -228,15 +239,23 @@ def _load_training(state: TrainingState, tensors: dict[str, Tensor]) -> None:
         optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def _says_what_it_is(manifest: dict[str, Any]) -> bool:
+    kind, step, shape = (manifest.get(name) for name in ("kind", "step", "shape"))
+    if kind not in KINDS or not isinstance(step, int) or step < 0 or not isinstance(shape, dict):
+        return False
+    names = {each.name for each in fields(TextShape if kind == "text" else ImageShape)}
+    return set(shape) <= names
+
+
 def _shape(manifest: dict[str, Any]) -> Shape:
     return TextShape(**manifest["shape"]) if manifest["kind"] == "text" else ImageShape(**manifest["shape"])
 
 
 def _write_manifest(folder: Path, kind: str, step: int, shape: Shape) -> None:
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    files = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in paths}
+    files = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in paths}
     manifest = {"format": FORMAT, "version": VERSION, "kind": kind, "step": step, "shape": asdict(shape)}
-    _write_json(folder / "manifest.json", manifest | {"files": files})
+    _write_json(folder / "manifest.json", sealed(manifest | {"files": files}))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -246,7 +265,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not a JSON object")
@@ -255,11 +274,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 __all__ = ["export_model", "load_checkpoint", "read_about", "read_manifest", "save_checkpoint"]

@@ -27,6 +27,7 @@ from arae_core.batches import TokenStore
 from arae_core.checkpoint import export_model, load_checkpoint, save_checkpoint
 from arae_core.config import Head
 from arae_core.feed import Feed
+from arae_core.integrity import is_intact, sealed, sha256_of
 from arae_core.labelled import LabelledStore
 from arae_core.losses import classifier_loss
 from arae_core.parallel import Parallel
@@ -168,7 +169,10 @@ class SentenceClassifier:
             weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
             save_file(weights, Path(scratch, "classifier", "head.safetensors"))
             content = {"head": asdict(self.head.settings), "sentences": self.head.sentences, "classes": self.classes}
-            Path(scratch, "classifier", "head.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            content["weights"] = sha256_of(Path(scratch, "classifier", "head.safetensors"))
+            described = Path(scratch, "classifier", "head.json")
+            described.write_text(json.dumps(sealed(content), indent=1) + "\n", encoding="utf-8")
+            Path(scratch, "classifier", "head.safetensors").chmod(described.stat().st_mode)
             Path(scratch, "classifier").rename(folder)
         return folder
 
@@ -181,6 +185,9 @@ class SentenceClassifier:
         state, vocabulary, _ = load_checkpoint(folder / "autoencoder", device)
         try:
             content = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+            written = sha256_of(folder / "head.safetensors")
+            if not is_intact(content) or content.get("weights", written) != written:
+                raise ValueError("its head is not what was written")
             values: dict[str, Any] = content["head"] | {"hidden": tuple(content["head"]["hidden"])}
             settings = Head(**values)
             classifier = cls.new(state, settings, content["sentences"], content["classes"], vocabulary)

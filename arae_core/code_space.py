@@ -79,7 +79,8 @@ class FittedGaussian(nn.Module):
     def fit(self, codes: Tensor) -> None:
         """Take mean and covariance of codes[N, D]; the factor is the covariance's symmetric square root."""
         self.mean.copy_(codes.mean(0))
-        values, vectors = torch.linalg.eigh(torch.cov(codes.T.double()).reshape(self.noise_size, self.noise_size))
+        spread = torch.cov(codes.T.double(), correction=min(1, len(codes) - 1))
+        values, vectors = torch.linalg.eigh(spread.reshape(self.noise_size, self.noise_size))
         self.factor.copy_((vectors * values.clamp_min(0).sqrt()) @ vectors.T)
 
 

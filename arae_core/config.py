@@ -30,7 +30,8 @@ class Vocabulary:
     """words (words and runs of punctuation), spaces (the text is tokenised already), bpe, or a pretrained tokenizer:
     the path of a tokenizer.json, a folder with one, or a name on the hub."""
     size: int = 11_000
-    """The most entries a vocabulary built from the training text may have, its four marks included."""
+    """The most entries a vocabulary built from the training text may have, its four marks included. (bpe has an entry
+    for every byte of the text at least.)"""
     lowercase: bool = True
     """Lower-case all text (words, spaces and bpe; a pretrained tokenizer keeps its own way)."""
 
@@ -336,9 +337,19 @@ class Settings:
                 "critic.normalization must be layer or none with critic.objective wgan-gp, got 'batch': the penalty is "
                 "of each sample's gradient, which BatchNorm mixes"
             )
-        parts = (self.encoder, self.decoder, self.generator, self.critic, self.classifier)
-        if self.batch_size < 2 and any(part.normalization == "batch" for part in parts):
-            raise ValueError(f"batch_size must be >= 2 with a normalization of batch, got {self.batch_size}")
+        self.check_shares(1)
+
+    def check_shares(self, workers: int) -> None:
+        """Raise ValueError where BatchNorm would have one example on some of so many workers."""
+        if self.batch_normalized and self.batch_size < 2 * workers:
+            each = f"{self.batch_normalized[0]} batch" + (f" on {workers} workers" if workers > 1 else "")
+            raise ValueError(f"batch_size must be >= {2 * workers} with {each}, got {self.batch_size}")
+
+    @property
+    def batch_normalized(self) -> list[str]:
+        """The settings of normalization that are batch."""
+        parts = ("encoder", "decoder", "generator", "critic", "classifier")
+        return [f"{part}.normalization" for part in parts if getattr(self, part).normalization == "batch"]
 
     @property
     def adversarial(self) -> bool:

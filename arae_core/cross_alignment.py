@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from arae_core.batches import Batch, TextBatch, moved
 from arae_core.parallel import Parallel
 from arae_core.shapes import TextShape
-from arae_core.text import TextDecoder
+from arae_core.text import TextDecoder, run_lstm
 
 if TYPE_CHECKING:
     from arae_core.state import TrainingState
@@ -34,7 +34,8 @@ WIDTHS, CHANNELS = (1, 2, 3, 4, 5), 64
 KEPT = 0.5
 """Share of what a discriminator has found that it may use."""
 TOO_POOR = 1.2
-"""A discriminators' loss (nats; that of chance is 1.39) from which on autoencoders do not follow them."""
+"""A discriminators' loss (nats; that of chance is 1.39) from which on autoencoders do not follow them. (Where
+`encoder.updates` is each, what Adam remembers of steps before still moves them.)"""
 SHIFT = 1009
 """Noise is drawn once a sentence, and for each further word lies so many entries of the vocabulary further on."""
 STEEPEST = 1.0
@@ -75,7 +76,7 @@ def self_fed(
     state: tuple[Tensor, Tensor] | None = None
     states = []
     for each in noise:
-        hidden, state = decoder.lstm(torch.cat([word, fed.to(word.dtype)], 1)[:, None], state)
+        hidden, state = run_lstm(decoder.lstm, torch.cat([word, fed.to(word.dtype)], 1)[:, None], state)
         states.append(hidden)
         chances = ((decoder.output(hidden[:, 0]) + each) / SHARPNESS).softmax(1)
         word = chances.to(word.dtype) @ decoder.embedding.weight

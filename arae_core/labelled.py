@@ -6,6 +6,7 @@ Shapes: N examples of S sentences each, B examples in a batch.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -85,7 +86,9 @@ def load_labelled(folder: Path) -> LabelledStore:
     sentences = load_store(folder)
     try:
         labels = np.load(folder / "classes.npy", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.ndim != 1:
+            raise ValueError("classes.npy is not a row of whole numbers")
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
         raise ValueError(f"{folder} does not hold labelled examples: {error}") from None
     if not isinstance(sentences, TokenStore):
         raise ValueError(f"{folder} holds images, not sentences")

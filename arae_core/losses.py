@@ -1,7 +1,7 @@
 """The objectives as pure functions of tensors. Shapes: B samples of this rank, D numbers in a code, K classes.
 
-Every loss is a mean over this rank's samples; ranks have equally many, so the mean of their gradients is the whole
-batch's. The reconstruction loss is the exception, for sentences differ in length: it takes the whole batch's count.
+Every loss is a mean over this rank's samples, which `Parallel.weighted` makes its part of the whole batch's. The
+reconstruction loss is the exception, for sentences differ in length: it takes the whole batch's count.
 """
 
 from collections.abc import Callable

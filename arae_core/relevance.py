@@ -14,9 +14,12 @@ OF_CLASSES = (
 """Settings of Algorithm 2 alone."""
 
 
-def ignored(settings: Settings) -> dict[str, str]:
-    """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
+def ignored(settings: Settings, *, classes: bool = True) -> dict[str, str]:
+    """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why, which begins with
+    the setting that does: what that one itself is always counts. classes: whether the data have any."""
     why: dict[str, str] = {}
+    hides = classes and settings.kind == "text" and settings.encoder.attribute_weight > 0
+    aligns = classes and settings.kind == "text" and settings.decoder.alignment_weight > 0
     if settings.kind == "image":
         for name in (
             "vocabulary.*",
@@ -29,6 +32,8 @@ def ignored(settings: Settings) -> dict[str, str]:
             *OF_CLASSES,
         ):
             why[name] = "kind is image"
+        if settings.initialization == "remembering" or not settings.adversarial:
+            why["initialization"] = "kind is image"
     else:
         for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):
             why[name] = "kind is text"
@@ -41,14 +46,19 @@ def ignored(settings: Settings) -> dict[str, str]:
             why[name] = "critic.objective is none"
     elif settings.generator.kind == "gaussian":
         why["generator.*"] = "generator.kind is gaussian"
-    if not settings.adversarial and settings.encoder.attribute_weight == settings.decoder.alignment_weight == 0:
-        why["encoder.updates"] = "step (1) alone trains the encoder"
+    confuses = settings.adversarial and settings.encoder.adversarial_weight > 0
+    alone = "encoder.adversarial_weight is 0" if settings.adversarial else "critic.objective is none"
+    if not confuses:
+        why["encoder.adversarial_each_critic_step"] = alone
+    if not confuses and not hides and not aligns:  # step (1) alone trains the encoder
+        why["encoder.updates"] = alone
     if settings.critic.objective != "wgan-gp":
         why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"
     if settings.critic.objective != "wgan-clip":
         why["critic.clip"] = f"critic.objective is {settings.critic.objective}"
-    if settings.encoder.attribute_weight == settings.decoder.alignment_weight == 0:
-        why["classifier.*"] = "encoder.attribute_weight is 0"
+    if not hides:  # cross-alignment has but the classifier's optimizer
+        for name in ("classifier.hidden", "classifier.normalization") if aligns else ("classifier.*",):
+            why[name] = "encoder.attribute_weight is 0"
     if settings.decoder.conditioning == "separate":
         why["decoder.attribute_embedding"] = "decoder.conditioning is separate"
     if settings.code.noise == 0:
@@ -56,6 +66,4 @@ def ignored(settings: Settings) -> dict[str, str]:
     for part in ("encoder", "decoder", "generator", "critic", "classifier"):
         if getattr(settings, part).optimizer != "adam":
             why[f"{part}.beta1"] = why[f"{part}.beta2"] = f"{part}.optimizer is {getattr(settings, part).optimizer}"
-    for name in ("generator.kind", "critic.objective"):  # these are what makes the others irrelevant
-        why.pop(name, None)
     return why

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from arae_core.batches import ImageStore, Store, TextBatch, TokenStore, make_batch
 from arae_core.checkpoint import load_checkpoint
-from arae_core.checks import at_least
+from arae_core.checks import at_least, require
 from arae_core.code_space import to_sphere
 from arae_core.config import Settings
 from arae_core.decoding import decode_images, decode_sentences, likeliest_classes
@@ -55,10 +55,12 @@ class Model:
     def kind(self) -> str:
         return self.state.settings.kind
 
-    @property
-    def _at_once(self) -> int:
-        """Examples in a batch where nobody says: on a GPU more, where a word of many costs no more than of few."""
-        return AT_ONCE_ON_GPU if self.state.device.type == "cuda" else AT_ONCE
+    def _at_once(self, batch_size: int | None) -> int:
+        """Examples in a batch. Where nobody says: on a GPU more, where a word of many costs no more than of few."""
+        if batch_size is None:
+            return AT_ONCE_ON_GPU if self.state.device.type == "cuda" else AT_ONCE
+        at_least("batch_size", batch_size, 1)
+        return batch_size
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,6 +89,8 @@ class Model:
         Raises ValueError for count < 0, temperature < 0 and an unknown attribute.
         """
         temperature = self.settings.temperature if temperature is None else temperature
+        if attribute is not None:
+            self._labels([attribute])
         if self.vocabulary is not None:
             rows = self.generate_ids(
                 count, seed=seed, temperature=temperature, attribute=attribute, batch_size=batch_size
@@ -138,11 +142,13 @@ class Model:
         section 4): of one class for all, or of a class for each.
 
         contrast: how much what the other classes would say is avoided, see `decode_sentences`; by default the model's
-        own, decoder.contrast. Raises ValueError for an unknown attribute, and where the model has none.
+        own, decoder.contrast. Raises ValueError for an unknown attribute, where the model has none, and for another
+        number of attributes than of sentences.
         """
         contrast = self.settings.decoder.contrast if contrast is None else contrast
         at_least("contrast", contrast, 0)
         wanted = [attribute] * len(sentences) if isinstance(attribute, str) else attribute
+        require(len(wanted) == len(sentences), "attribute", len(wanted), f"one, or one for each of {len(sentences)}")
         written = self._through(sentences, self._labels(wanted), temperature, seed, batch_size, contrast=contrast)
         assert isinstance(written, list)
         return written
@@ -170,6 +176,7 @@ class Model:
 
         For models trained without labels; one with classes keeps each sentence's class.
         """
+        require(offset.shape == (self.settings.code.size,), "offset", offset.shape, f"({self.settings.code.size},)")
         shift = torch.from_numpy(offset).to(self.state.device)
         written = self._through(sentences, None, temperature, seed, batch_size, shift)
         assert isinstance(written, list)
@@ -200,7 +207,7 @@ class Model:
         draws = torch.Generator(self.state.device).manual_seed(seed)
         texts: list[list[int]] = [[] for _ in order]
         images = [self._no_images()] if self.vocabulary is None else []
-        for part in _parts(order, batch_size or self._at_once):
+        for part in _parts(order, self._at_once(batch_size)):
             code = self._encoded(store, part)
             if shift is not None:
                 code = to_sphere(code + shift) if self.settings.code.unit_sphere else code + shift
@@ -247,14 +254,17 @@ class Model:
 
     def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int | None = None) -> NDArray[np.float32]:
         """The codes of the examples at rows[N], float32[N, D]."""
-        codes = [self._encoded(store, part) for part in _parts(rows, batch_size or self._at_once)]
-        result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
-        return result.float().cpu().numpy()
+        codes = [self._encoded(store, part) for part in _parts(rows, self._at_once(batch_size))]
+        return self._in_one(codes)
 
     def sample_codes(self, count: int, *, seed: int = 0) -> NDArray[np.float32]:
         """The codes that `generate` decodes, float32[count, D]."""
-        codes = torch.cat([code for code, _ in self._sampled(count, seed, 0.0, 512)])
-        return codes.float().cpu().numpy()
+        codes = [code for code, _ in self._sampled(count, seed, 0.0, 512)]
+        return self._in_one(codes)
+
+    def _in_one(self, codes: list[Tensor]) -> NDArray[np.float32]:
+        result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
+        return result.float().cpu().numpy()
 
     def encode_text(self, sentences: Sequence[str]) -> list[list[int]]:
         """Ids of sentences. Raises ValueError where the model is one of images."""
@@ -292,7 +302,7 @@ class Model:
         self.state.modules.eval()
         with torch.no_grad():
             codes = self.state.sampler(self._noise(count, draws))
-        return [(code, draws) for code in codes.split(batch_size or self._at_once)] if count else []
+        return [(code, draws) for code in codes.split(self._at_once(batch_size))] if count else []
 
     def _decode_ids(
         self,
@@ -325,7 +335,7 @@ class Model:
         decoder = self.state.decoder
         assert isinstance(decoder, TextDecoder | SeparateDecoders)
         found = torch.zeros(len(store), dtype=torch.long)
-        for part in _parts(np.argsort(store.lengths, kind="stable"), batch_size or self._at_once):
+        for part in _parts(np.argsort(store.lengths, kind="stable"), self._at_once(batch_size)):
             batch, code = make_batch(store, part, self.state.shape, self.state.device), self._encoded(store, part)
             assert isinstance(batch, TextBatch)
             found[torch.from_numpy(part)] = likeliest_classes(decoder, batch, code, len(self.classes))

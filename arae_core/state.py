@@ -1,6 +1,7 @@
 """TrainingState: everything that a run is at one moment. Saved and loaded, the run goes on bit for bit."""
 
 import copy
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -144,21 +145,23 @@ class TrainingState:
         return parallel.mine(drawn, batches)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The autoencoder's arithmetic; the critic, its penalty and all normalisation stay outside."""
+        """The autoencoder's arithmetic; generator, critic, its penalty and the unit sphere stay outside."""
         if self.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def update(self, parts: Sequence[str], loss: Tensor, parallel: Parallel, words: Tensor | None = None) -> Tensor:
-        """One optimizer step of `parts` alone, whatever else `loss` depends on; the gradient's norm before clipping.
+        """One optimizer step of `parts` alone, whatever else `loss` depends on; the norm of an encoder's gradient
+        before clipping.
 
         words: those that the batches of all ranks have, if `loss` depends on no other's vector.
         """
         parameters = [p for part in parts for p in self.modules[part].parameters()]
         parallel.weighted(loss, self.settings.batch_size).backward(inputs=parameters)
         parallel.sum_gradients(parameters, {} if words is None else self._vectors_of(parts, words))
-        clip = self.settings.gradient_clip if "encoder" in parts else 0.0
-        norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else torch.zeros((), device=loss.device)
+        norm = torch.zeros((), device=loss.device)
+        if "encoder" in parts:
+            norm = nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip or math.inf)
         for part in parts:
             self.optimizers[part].step()
             # Sums over ranks lie where the next step's will; with several ranks nothing is captured.

@@ -52,6 +52,7 @@ def train(
     """
     parallel = parallel or Parallel()
     check_precision(state.settings, state.device)
+    state.settings.check_shares(parallel.world)
     if isinstance(store, TokenStore) and len(store) and int(store.lengths.max()) > state.settings.longest:
         raise ValueError(f"longest must be >= {store.lengths.max()}, the longest example, got {state.settings.longest}")
     feed = Feed(
@@ -139,6 +140,8 @@ def evaluate_reconstruction(state: TrainingState, store: Store, limit: int = 200
     validation_nll: nats a token (or pixel) under the decoder that sees the right words before it;
     validation_accuracy: share of tokens (or pixels) whose most probable value is right.
     """
+    if not len(store):
+        raise ValueError("there are no examples to validate on")
     state.modules.eval()
     nll, right, count = torch.zeros((), device=state.device), torch.zeros((), device=state.device), 0
     lengths = getattr(store, "lengths", np.zeros(len(store), np.int64))[:limit]

@@ -60,7 +60,7 @@ class Vocabulary:
         if settings.lowercase:
             tokenizer.normalizer = normalizers.Lowercase()
         # text may spell out a mark (Penn Treebank has <unk>): the trainer would count it as a word of its own
-        without = re.compile("|".join(map(re.escape, marks)))
+        without = re.compile("|".join(map(re.escape, marks)), re.IGNORECASE if settings.lowercase else re.NOFLAG)
         tokenizer.train_from_iterator((without.sub(" ", sentence) for sentence in sentences), trainer)
         vocabulary = cls(tokenizer, dict(MARKS))
         if len(vocabulary) < len(MARKS) + 2:

@@ -3,13 +3,12 @@
 import importlib
 import math
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from arae_core.config import Settings
 from arae_core.tree import flatten, with_settings
-from pipelines.experiment.settings import Experiment, ignored
+from pipelines.experiment.settings import Experiment, why_without_effect
 
 Space = dict[str, tuple[Any, ...]]
 """Dotted name -> ("loguniform" | "uniform" | "randint", low, high), both ends included, or ("choice", [values])."""
@@ -76,8 +75,8 @@ def own_values(space: Space, experiment: Experiment) -> dict[str, Any]:
 
 def without_effect(values: Mapping[str, Any], experiment: Experiment) -> list[str]:
     """Those of a trial's values (dotted name -> value) that its other values make irrelevant."""
-    patterns = ignored(with_settings(experiment, values))
-    return [name for name in values if any(fnmatch(name, pattern) for pattern in patterns)]
+    trial = with_settings(experiment, values)
+    return [name for name in values if why_without_effect(name, trial)]
 
 
 def with_own(space: Space, own: Mapping[str, Any]) -> Space:

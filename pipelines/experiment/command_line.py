@@ -16,14 +16,13 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
 from arae_core.tree import flatten, with_settings
 from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
 from pipelines.experiment.presets import PRESETS, preset
-from pipelines.experiment.settings import Classification, Experiment, doubts, ignored
+from pipelines.experiment.settings import Classification, Experiment, doubts, why_without_effect
 
 __all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run", "show"]
 
@@ -102,9 +101,8 @@ def parse(
     given = {name: value for name, value in values.items() if name not in chosen}
     experiment = with_settings(experiment, given)
     for name in given:
-        reasons = [why for pattern, why in ignored(experiment).items() if fnmatch(name, pattern)]
-        if reasons and not reasons[0].startswith(name + " "):
-            print(f"warning: {name} has no effect: {reasons[0]}", file=sys.stderr)
+        if why := why_without_effect(name, experiment):
+            print(f"warning: {name} has no effect: {why}", file=sys.stderr)
     for doubt in doubts(experiment):
         print(f"warning: {doubt}", file=sys.stderr)
     if chosen.print_config:

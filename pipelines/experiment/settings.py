@@ -6,6 +6,7 @@ one dotted name everywhere: `critic.steps`, `data.source`, `workers`.
 
 import re
 from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatch
 
 from arae_core import config, relevance
 from arae_core.checks import at_least, one_of, require
@@ -105,6 +106,7 @@ class Experiment(config.Settings):
         """What no single setting can say."""
         if self.batch_size < self.workers:
             raise ValueError(f"batch_size must be >= workers ({self.workers}), got {self.batch_size}")
+        self.check_shares(self.workers)
         kind = BUILT_IN.get(self.data.source, self.kind)
         require(self.kind == kind, "kind", self.kind, f"{kind} for data.source {self.data.source}")
         if self.data.source == "grammar" and self.data.label:
@@ -165,7 +167,8 @@ class Classification(Experiment):
 
 def ignored(experiment: Experiment) -> dict[str, str]:
     """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
-    why = relevance.ignored(experiment)
+    classes = bool(experiment.data.label) and not isinstance(experiment, Classification)
+    why = relevance.ignored(experiment, classes=classes)
     if experiment.kind == "image":
         why["data.distinct"] = why["data.shortest"] = "kind is image"
     if not experiment.data.label:
@@ -173,6 +176,8 @@ def ignored(experiment: Experiment) -> dict[str, str]:
     if isinstance(experiment, Classification):
         why |= dict.fromkeys(relevance.OF_CLASSES, "classify.py trains the autoencoder without classes")
         why |= dict.fromkeys(("samples", "temperature"), "classify.py draws no samples")
+        if experiment.head.optimizer != "adam":
+            why["head.beta1"] = why["head.beta2"] = f"head.optimizer is {experiment.head.optimizer}"
     if experiment.data.source in BUILT_IN:
         why["data.columns"] = f"data.source is {experiment.data.source}"
     if experiment.data.source != "grammar":
@@ -180,10 +185,15 @@ def ignored(experiment: Experiment) -> dict[str, str]:
     return why
 
 
+def why_without_effect(name: str, experiment: Experiment) -> str:
+    """Why a setting does nothing in this experiment; empty where it does something."""
+    reasons = [why for pattern, why in ignored(experiment).items() if fnmatch(name, pattern)]
+    return next((why for why in reasons if not why.startswith(f"{name} ")), "")
+
+
 def doubts(experiment: Experiment) -> list[str]:
     """What these settings do that may not be what is meant, though it is supported."""
-    parts = ("encoder", "decoder", "generator", "critic")
-    batch = [f"{part}.normalization" for part in parts if getattr(experiment, part).normalization == "batch"]
+    batch = experiment.batch_normalized
     if experiment.workers > 1 and batch:
         return [
             f"{' and '.join(batch)} batch: each of the {experiment.workers} workers normalises by its own share of the "

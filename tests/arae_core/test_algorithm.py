@@ -135,6 +135,30 @@ def test_clipped_critic_stays_in_its_box() -> None:
     assert largest == 0.013
 
 
+@pytest.mark.parametrize("changes", [{}, {"encoder.adversarial_each_critic_step": True}, {"encoder.updates": "summed"}])
+def test_lambda_1_of_zero_leaves_the_autoencoder_to_reconstruction(changes: dict[str, Any]) -> None:
+    """Adam's momentum would make a whole step of a gradient of 0."""
+    plain = {"code.noise": 0.0, "encoder.adversarial_weight": 0.0, **changes}
+    ends = []
+    for objective in ("wgan-gp", "none"):
+        settings = settings_of("text", plain | {"critic.objective": objective})
+        feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+        scalars = [iteration(state, feed, Parallel()) for _ in range(3)][-1]
+        assert ("distance" in scalars) == (objective == "wgan-gp") and "encoder_loss" not in scalars
+        ends.append({name: value for name, value in weights(state).items() if name.split(".")[0] in state.optimizers})
+    for name in (name for name in ends[1] if name.startswith(("encoder.", "decoder."))):
+        assert torch.equal(ends[0][name], ends[1][name]), name
+
+
+def test_the_gradients_norm_is_told_where_it_is_not_clipped() -> None:
+    norms = []
+    for clip in (0.0, 1e9):
+        settings = settings_of("text", {"gradient_clip": clip})
+        feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+        norms.append(float(reconstruct(state, Parallel(), *feed.reconstruct(0), state.noise)["gradient_norm"]))
+    assert norms[0] == norms[1] > 0.01
+
+
 def test_each_step_moves_its_own_parts_only() -> None:
     settings = settings_of("text")
     feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +89,27 @@ def test_a_folder_without_a_whole_store_is_refused_by_name(tmp_path: Path) -> No
     np.save(tmp_path / "pickled" / "ids.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"pickled does not hold prepared examples"):
         load_store(tmp_path / "pickled")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ids.npy", b"PK\x03\x04 no archive"),
+        ("ids.npy", np.zeros((2, 3), np.int32)),
+        ("offsets.npy", STORE.offsets.astype(float)),
+        ("offsets.npy", STORE.offsets[:-1]),
+        ("offsets.npy", np.zeros((), np.int64)),
+        ("labels.npy", np.zeros(3, np.int64)),
+    ],
+)
+def test_arrays_of_another_store_are_refused(name: str, content: Any, tmp_path: Path) -> None:
+    STORE.save(tmp_path / "other")
+    if isinstance(content, bytes):
+        (tmp_path / "other" / name).write_bytes(content)
+    else:
+        np.save(tmp_path / "other" / name, content)
+    with pytest.raises(ValueError, match=r"other does not hold prepared examples"):
+        load_store(tmp_path / "other")
 
 
 def test_pixels_must_fill_the_image() -> None:

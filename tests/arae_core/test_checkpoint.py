@@ -1,6 +1,7 @@
 """A checkpoint comes back as it was, or is refused with its name and a reason."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "c" / "settings.json").read_text())["critic.steps"] == 3
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        saved(tmp_path / "c")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "c").rglob("*") if path.is_file()}
+    assert modes == {0o640} and (tmp_path / "c").stat().st_mode & 0o777 == 0o750
+
+
 def test_a_model_of_images_has_no_vocabulary(tmp_path: Path) -> None:
     state = trained(image_settings(), 2)
     loaded, vocabulary, extra = load_checkpoint(save_checkpoint(tmp_path / "deep" / "c", state))
@@ -86,6 +97,7 @@ def test_classes_are_kept_by_name(conditioning: str, tmp_path: Path) -> None:
     [
         ({"code.size": 5}, "code.size must be 7 as in the checkpoint {}, got 5"),
         ({"critic.hidden": (3,)}, "critic.hidden must be (13, 5) as in the checkpoint {}, got (3,)"),
+        ({"encoder.marker_ratio": 3.0}, "encoder.marker_ratio must be 0.0 as in the checkpoint {}, got 3.0"),
         ({"kind": "image"}, "kind must be 'text' as in the checkpoint {}, got 'image'"),
     ],
 )

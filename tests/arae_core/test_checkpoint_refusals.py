@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from arae_core.checkpoint import load_checkpoint
+from arae_core.checkpoint import export_model, load_checkpoint, save_checkpoint
+from arae_core.integrity import sealed
 from arae_core.sampling import Model
 from tests.arae_core.test_checkpoint import FILES, saved
 
@@ -24,12 +25,12 @@ def sign_again(folder: Path) -> None:
     for name in manifest["files"]:
         data = (folder / name).read_bytes()
         manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest | changes)))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -120,6 +121,8 @@ REFUSALS: list[tuple[Callable[[Path], None], str]] = [
     (lambda folder: change_manifest(folder, files=None), ""),
     (lambda folder: change_manifest(folder, files={}), ""),
     (lambda folder: change_manifest(folder, step="many"), ""),
+    (lambda folder: change_manifest(folder, step=-3), "manifest.json is not what was written"),
+    (lambda folder: change_manifest(folder, kind=None), "manifest.json is not what was written"),
     (lambda folder: change_manifest(folder, kind="image"), ""),
     (lambda folder: change_manifest(folder, shape={"height": 3}), ""),
     (lambda folder: shutil.rmtree(folder), "there is no checkpoint folder"),
@@ -143,6 +146,35 @@ def test_what_is_foreign_unsafe_or_of_another_kind_is_refused(
     with pytest.raises(ValueError, match=str(tmp_path / "c")) as caught:
         load_checkpoint(tmp_path / "c")
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_any_bit_of_the_manifest_that_flips_is_found(tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    path = tmp_path / "c" / "manifest.json"
+    whole = path.read_bytes()
+    said = {name: value for name, value in json.loads(whole).items() if name != "sha256"}
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 7]) + whole[place + 1 :])
+        try:
+            load_checkpoint(tmp_path / "c")
+        except ValueError:
+            continue
+        # a space between the words, or the name of the seal
+        assert json.loads(path.read_bytes()).items() >= said.items()
+
+
+@pytest.mark.parametrize("changes", [{"kind": "image"}, {"shape": {"height": 3}}, {"step": None}])
+def test_what_cannot_be_loaded_is_not_exported(changes: dict[str, Any], tmp_path: Path) -> None:
+    saved(tmp_path / "c")
+    change_manifest(tmp_path / "c", **changes)
+    with pytest.raises(ValueError, match=str(tmp_path / "c")):
+        export_model(tmp_path / "c", tmp_path / "exported")
+
+
+def test_a_model_of_sentences_is_not_saved_without_its_vocabulary(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is saved with its vocabulary"):
+        save_checkpoint(tmp_path / "c", saved(tmp_path / "whole"))
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from arae_core.batches import TokenStore
 from arae_core.classification import ClassifierHead, SentenceClassifier, pair_features, supervise, train_classifier
 from arae_core.config import Head
 from arae_core.config import Vocabulary as VocabularySettings
+from arae_core.integrity import sealed
 from arae_core.labelled import LabelledStore
 from arae_core.state import TrainingState, make_optimizer
 from arae_core.vocabulary import Vocabulary
@@ -205,10 +206,17 @@ def test_examples_that_are_none(saved: tuple[SentenceClassifier, Path], examples
 def test_damaged_classifiers(saved: tuple[SentenceClassifier, Path], tmp_path: Path) -> None:
     _, folder = saved
     content = json.loads((folder / "head.json").read_text())
-    for text in ("{", json.dumps({**content, "classes": ["a"]}), json.dumps({"head": content["head"]})):
+    others = [{**content, "classes": content["classes"][::-1]}, sealed({**content, "classes": ["a"]})]
+    for text in ("{", *map(json.dumps, others), json.dumps({"head": content["head"]})):
         (folder / "head.json").write_text(text)
         with pytest.raises(ValueError, match="classifier cannot be loaded"):
             SentenceClassifier.load(folder)
+    (folder / "head.json").write_text(json.dumps(content))
+    weights = bytearray((folder / "head.safetensors").read_bytes())
+    weights[-3] ^= 1
+    (folder / "head.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match="classifier cannot be loaded: its head is not what was written"):
+        SentenceClassifier.load(folder)
     with pytest.raises(ValueError, match=r"autoencoder is not a classifier: it has no head\.json"):
         SentenceClassifier.load(folder / "autoencoder")
 

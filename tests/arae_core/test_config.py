@@ -134,7 +134,7 @@ def test_settings_that_exclude_each_other_name_both() -> None:
     with pytest.raises(ValueError, match=r"^critic\.normalization .* critic\.objective wgan-gp"):
         Settings(critic=Critic(normalization="batch"))
     Settings(critic=Critic(normalization="batch", objective="wgan-clip"))
-    with pytest.raises(ValueError, match=r"^batch_size must be >= 2 with a normalization of batch, got 1"):
+    with pytest.raises(ValueError, match=r"^batch_size must be >= 2 with generator\.normalization batch, got 1"):
         Settings(batch_size=1, generator=Generator(normalization="batch"))
     assert Settings(kind="image", encoder=Encoder(hidden=(7, 5))).encoder.hidden == (7, 5)
     together = {"critic.normalization": "batch", "critic.objective": "wgan-clip"}
@@ -195,6 +195,19 @@ def test_settings_cannot_be_changed_in_place() -> None:
         ({"generator.kind": "gaussian"}, {"generator.*"}, {"generator.kind", "critic.*"}),
         ({"kind": "image"}, {"vocabulary.*", "longest", "encoder.word_dropout"}, {"decoder.logits_per_pixel"}),
         ({"code.noise": 0.0}, {"code.noise_decay"}, {"code.noise"}),
+        ({"kind": "image", "initialization": "remembering"}, {"initialization"}, {"encoder.updates"}),
+        ({"kind": "image", "critic.objective": "none"}, {"initialization", "encoder.updates"}, set()),
+        ({"critic.objective": "none"}, {"encoder.adversarial_each_critic_step"}, {"encoder.updates", "initialization"}),
+        (
+            {"encoder.adversarial_weight": 0.0, "encoder.attribute_weight": 0.0},
+            {"encoder.updates", "encoder.adversarial_each_critic_step", "classifier.*"},
+            set(),
+        ),
+        (
+            {"encoder.attribute_weight": 0.0, "decoder.alignment_weight": 0.1},
+            {"classifier.hidden", "classifier.normalization"},
+            {"classifier.*", "classifier.learning_rate"},
+        ),
         ({"encoder.optimizer": "sgd"}, {"encoder.beta1", "encoder.beta2"}, {"decoder.beta1", "encoder.learning_rate"}),
     ],
 )

@@ -60,6 +60,10 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     TokenStore.from_rows(ROWS).save(tmp_path / "plain")
     with pytest.raises(ValueError, match="plain does not hold labelled examples"):
         load_labelled(tmp_path / "plain")
+    for content in (b"PK\x03\x04 no archive", b""):
+        (tmp_path / "plain" / "classes.npy").write_bytes(content)
+        with pytest.raises(ValueError, match="plain does not hold labelled examples"):
+            load_labelled(tmp_path / "plain")
     ImageStore(np.zeros((2, 6), np.uint8), 2, 3).save(tmp_path / "images")
     np.save(tmp_path / "images" / "classes.npy", np.zeros(2, np.int64))
     with pytest.raises(ValueError, match="images holds images, not sentences"):

@@ -203,6 +203,10 @@ def test_samples_follow_from_seed_and_temperature(text_model: Model, image_model
     assert text_model.generate(5, seed=3) == text_model.vocabulary.decode(text_model.generate_ids(5, seed=3))
 
 
+def test_none_are_none(text_model: Model) -> None:
+    assert text_model.generate(0) == [] and text_model.sample_codes(0).shape == (0, text_model.settings.code.size)
+
+
 def test_images_are_bytes_of_their_size(image_model: Model) -> None:
     pixels = np.random.default_rng(1).integers(0, 2, (11, 3, 5), np.uint8)
     first, second = pixels[:2]
@@ -258,6 +262,9 @@ def test_what_cannot_be_done_is_refused(text_model: Model, image_model: Model) -
         (lambda: image_model.reconstruct(["a"]), "one of images; it reads no sentences"),
         (lambda: image_model.encode(np.zeros((1, 5, 3), np.uint8)), r"images must be \(3, 5\) pixels, got \(5, 3\)"),
         (lambda: Model(text_model.state, None), "needs its vocabulary"),
+        (lambda: image_model.generate(1, attribute="up"), "the attribute must be left out"),
+        (lambda: text_model.generate(3, batch_size=0), "batch_size must be >= 1, got 0"),
+        (lambda: text_model.shift(["a"], np.zeros(3, np.float32)), "offset must be"),
     ]
     for attempt, message in refusals:
         with pytest.raises(ValueError, match=message):
@@ -311,6 +318,8 @@ def test_samples_and_reconstructions_have_the_class_asked_for(polar: Model) -> N
 def test_unknown_attributes_are_refused_with_those_there_are(polar: Model) -> None:
     with pytest.raises(ValueError, match="the attribute must be one of down, up, got 'left'"):
         polar.transfer(["the bad dog"], "left")
+    with pytest.raises(ValueError, match="attribute must be one, or one for each of 1, got 2"):
+        polar.transfer(["the bad dog"], ["up", "down"])
     plain = Model(new_state(text_settings()), Vocabulary.train(["a b c"], VocabularySettings(tokenizer="spaces")))
     with pytest.raises(ValueError, match="the attribute must be left out: this model has no attribute, got 'up'"):
         plain.generate(1, attribute="up")

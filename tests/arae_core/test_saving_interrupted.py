@@ -54,9 +54,9 @@ def dying_at(event_number: int, root: Path, state: TrainingState) -> Callable[[]
 def steps_of_whole_checkpoints(root: Path) -> list[int]:
     """The step of every checkpoint under `root`, whatever its name, that is whole."""
     steps = []
-    for folder in root.iterdir():
+    for path in root.rglob("manifest.json"):
         try:
-            steps.append(int(read_manifest(folder)["step"]))
+            steps.append(int(read_manifest(path.parent)["step"]))
         except ValueError:
             continue
     return steps
@@ -101,6 +101,26 @@ def test_full_disk_leaves_the_previous_checkpoint_and_no_litter(tmp_path: Path) 
         assert loaded.step == 5
         assert_same(weights(loaded), weights(old))
         assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_where_the_new_checkpoint_cannot_take_its_place_the_old_one_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = new_state(image_settings()), new_state(image_settings())
+    old.step, new.step = 5, 7
+    save_checkpoint(tmp_path / "c", old)
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == "new":
+            raise OSError("the place is taken")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OSError, match="the place is taken"):
+        save_checkpoint(tmp_path / "c", new)
+    assert load_checkpoint(tmp_path / "c")[0].step == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_an_error_while_saving_is_passed_on(tmp_path: Path) -> None:

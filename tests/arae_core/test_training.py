@@ -8,6 +8,7 @@ import torch
 
 from arae_core.batches import TokenStore
 from arae_core.config import Settings
+from arae_core.parallel import Parallel
 from arae_core.sampling import Model
 from arae_core.state import TrainingState
 from arae_core.training import evaluate_reconstruction, fit_prior, total_iterations, train
@@ -189,3 +190,22 @@ def _codes(state: TrainingState) -> torch.Tensor:
     if isinstance(store, TokenStore):
         return torch.cat([state.encoder(store.batch(torch.tensor([i]).numpy(), TEXT)) for i in range(len(store))])
     return state.encoder(store.batch(torch.arange(len(store)).numpy()))
+
+
+def test_batch_normalization_of_one_example_on_a_rank_is_refused_on_every_rank() -> None:
+    state = new_state(text_settings({"generator.normalization": "batch", "batch_size": 5}))
+    for rank in range(3):
+        with pytest.raises(ValueError, match=r"batch_size must be >= 6 with generator\.normalization batch on 3"):
+            next(train(state, store_of("text"), Parallel(rank, 3), until=1, every=1))
+
+
+def test_one_sentence_is_enough_for_a_fitted_prior() -> None:
+    state = new_state(text_settings({"critic.objective": "none", "batch_size": 1}))
+    list(train(state, TokenStore.from_rows([[5, 6]]), until=1, every=1))
+    codes = state.generator(torch.randn(5, state.generator.noise_size, dtype=state.dtype))
+    assert torch.isfinite(codes).all() and codes.std(0).max() < 1e-6
+
+
+def test_nothing_to_validate_on_is_told() -> None:
+    with pytest.raises(ValueError, match="there are no examples to validate on"):
+        evaluate_reconstruction(new_state(text_settings()), TokenStore.from_rows([]))

@@ -57,6 +57,8 @@ def test_an_experiment_is_the_cores_settings_with_more() -> None:
         ("snli", {}, "data.size"),
         ("grammar", {"iterations": 5}, "epochs"),
         ("grammar", {}, "critic.clip"),
+        ("grammar", {"critic.objective": "none"}, "encoder.updates"),
+        ("grammar-entailment", {"head.optimizer": "sgd"}, "head.beta2"),
     ],
 )
 def test_what_the_other_settings_make_irrelevant_is_known(config: str, values: dict[str, Any], name: str) -> None:
@@ -73,3 +75,12 @@ def test_batch_normalization_over_several_workers_is_doubtful() -> None:
     assert doubt.startswith("generator.normalization batch: each of the 2 workers")
     assert doubts(with_settings(preset("grammar"), changed | {"workers": 1})) == []
     assert doubts(preset("grammar")) == []
+    (doubt,) = doubts(with_settings(preset("grammar"), {"classifier.normalization": "batch", "workers": 2}))
+    assert doubt.startswith("classifier.normalization batch")
+
+
+def test_batch_normalization_needs_two_examples_on_every_worker() -> None:
+    changed = {"generator.normalization": "batch", "workers": 3, "batch_size": 5}
+    with pytest.raises(ValueError, match=r"batch_size must be >= 6 with generator.normalization batch on 3 workers"):
+        with_settings(preset("grammar"), changed)
+    assert with_settings(preset("grammar"), changed | {"batch_size": 6}).workers == 3
