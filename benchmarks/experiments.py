@@ -2,11 +2,12 @@
 
     python benchmarks/experiments.py --config snli --data.source DATA --only-prepare          # needs `datasets`
     python benchmarks/experiments.py --config snli --corpus runs/data/FINGERPRINT --on perplexity,latent,robustness
+    python benchmarks/experiments.py --config snli --trained experiments/snli --split test --temperature 0.5 --called t5
 
-Trains as `train.py` does, keeps the evaluation that is best on validation, and does with it what `evaluate.py` does on
-the test split, perplexity last, for it takes longest. What is found is in --out as soon as it is found: NAME.json,
-NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt, a picture of each evaluation, NAME-EVALUATION.png,
-and the model itself in NAME.
+Trains as `train.py` does, or takes a model that it has kept, keeps the evaluation that is best on validation, and does
+with it what `evaluate.py` does, perplexity last, for it takes longest. In --out is what is found, as soon as it is:
+NAME.json, NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt, a picture of each evaluation,
+NAME-EVALUATION.png, and the model itself in NAME.
 """
 
 import json
@@ -40,6 +41,8 @@ OPTIONS = (
     Option("on", tuple[str, ...], ("perplexity", "latent", "robustness"), "What evaluate.py can do, with commas."),
     Option("corpus", Path, None, "Folder of prepared data. Default: prepared now, in --storage."),
     Option("only_prepare", bool, False, "Prepare the data, say where they are, and stop."),
+    Option("trained", Path, None, "A model that was kept in --out: evaluated again, nothing is trained."),
+    Option("split", str, "validation", "validation for any choice, test for a report.", ("validation", "test")),
     Option("out", Path, Path("experiments"), "Folder for what is found."),
     Option("called", str, "", "First part of the names of files there. Default: the preset's name."),
     Option(
@@ -47,10 +50,10 @@ OPTIONS = (
     ),
     Option("count", int, 100_000, "Samples that perplexities are of."),
     Option("reconstructed", bool, False, "Perplexity of reconstructions of as many training sentences, too."),
-    Option("keep_samples", int, 20_000, "Greedy samples to write."),
+    Option("keep_samples", int, 20_000, "Samples to write, drawn as the settings say."),
     Option("references", Path, None, "File of sentences with people's rewritings, for transfer."),
     Option("outputs", Path, None, "File of other systems' outputs, for transfer."),
-    Option("contrasts", tuple[float, ...], (), "Of transfer: tried on validation, the best is taken for the test."),
+    Option("contrasts", tuple[float, ...], (), "Of transfer: tried on validation, the best is taken."),
     Option("threads", int, 2, "Threads that torch may use."),
 )
 TRIED_ON = 2000
@@ -106,10 +109,11 @@ def trained(
 
 def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     """Train, and everything that was asked for; what fails is told, listed under "failed", and the rest goes on."""
-    from arae_core.checkpoint import save_checkpoint
+    from arae_core.checkpoint import load_checkpoint, save_checkpoint
     from arae_core.sampling import Model
     from arae_core.tree import flatten
     from pipelines.engine.records import write_record
+    from pipelines.engine.worker import core_settings
     from pipelines.evaluation.subjects import Subject
     from pipelines.evaluation.tasks import TASKS, Asked
 
@@ -133,12 +137,17 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
         keep()
 
     keep()
-    state = trained(experiment, corpus, options.seconds, device, results, keep)
+    if options.trained is None:
+        state = trained(experiment, corpus, options.seconds, device, results, keep)
+    else:
+        state, _, _ = load_checkpoint(options.trained, device, core_settings(experiment))
     model = Model(state, corpus.vocabulary)
     subject = Subject(name, model, Path(), experiment, corpus, "")
     storage, files = corpus.folder.resolve().parents[1], (options.references, options.outputs)
-    asked = Asked("test", options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
-    attempt("checkpoint", lambda: save_checkpoint(options.out / name, state, corpus.vocabulary))
+    asked = Asked(options.split, options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
+    results["split"] = options.split
+    if options.trained is None:
+        attempt("checkpoint", lambda: save_checkpoint(options.out / name, state, corpus.vocabulary))
     attempt("samples", lambda: write("samples", [str(line) for line in model.generate(options.keep_samples, seed=1)]))
     if options.contrasts:
         attempt("contrasts", lambda: results.update(contrasts=_contrasted(subject, asked, options.contrasts)))
@@ -216,6 +225,8 @@ def check(arguments: Arguments) -> None:
     for flag in ("references", "outputs"):
         if (file := getattr(options, flag)) is not None and not file.is_file():
             raise ValueError(f"--{flag} {file}: there is no such file")
+    if options.trained is not None and not (options.trained / "manifest.json").is_file():
+        raise ValueError(f"--trained must be a folder with a model, as --out has them; got {options.trained}")
     if options.corpus is not None and not (options.corpus / "corpus.json").is_file():
         raise ValueError(f"--corpus must be a folder with a corpus.json, see --only-prepare; got {options.corpus}")
 

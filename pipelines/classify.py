@@ -133,7 +133,13 @@ def check_table(experiment: object, labels: Sequence[int], methods: Sequence[str
 def described(counts: Mapping[str, Any]) -> str:
     """What a split holds, in words."""
     classes = ", ".join(f"{count:,} {name}" for name, count in counts["classes"].items())
-    left_out = f" (left out: {counts['left_out']:,} without a class or a text)" if counts["left_out"] else ""
+    reasons = {
+        "without a class or a text": counts["left_out"],
+        "repeated": counts["repeated"],
+        "in another split": counts["in_other_split"],
+    }
+    told = ", ".join(f"{count:,} {why}" for why, count in reasons.items() if count)
+    left_out = f" (left out: {told})" if told else ""
     shortened = f"; {counts['shortened']:,} read no further than `longest`" if counts["shortened"] else ""
     return f"{sum(counts['classes'].values()):,} examples: {classes}{left_out}{shortened}"
 

@@ -70,24 +70,25 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     folder = storage / "evaluations" / folder_name
     folder.mkdir(parents=True, exist_ok=True)
     files = (options.references, options.outputs)
-    where = (storage, options.tracking_uri)
+    stored = (storage, options.tracking_uri)
     how = (options.contrast, options.reconstructed)
-    asked = Asked(options.split, options.samples, options.seed, *where, *files, *how, console.print)
+    asked = Asked(options.split, options.samples, options.seed, *stored, *files, *how, console.print)
     tables = {}
     for name in names:
         if reasons[name]:
             console.print(f"{name}: left out, {reasons[name]}")
             continue
-        console.print(f"[bold]{name}[/], on the {options.split} split")
+        where = "references" if name == "transfer" and options.references else options.split
+        console.print(f"[bold]{name}[/], on the {where if where == 'references' else f'{where} split'}")
         outcome = TASKS[name](subjects, asked)
         tables[name] = outcome.rows
         console.print(display.rows_table(outcome.rows, name))
         console.print("\n".join(outcome.text), markup=False, soft_wrap=True)
         for subject in subjects:
             tracker = Tracker(options.tracking_uri, subject.run_id)
-            tracker.artifact(f"evaluation/{name}-{options.split}.json", outcome.rows)
+            tracker.artifact(f"evaluation/{name}-{where}.json", outcome.rows)
             if outcome.figure is not None:
-                tracker.figure(f"evaluation/{name}-{options.split}.png", outcome.figure)
+                tracker.figure(f"evaluation/{name}-{where}.png", outcome.figure)
         if outcome.figure is not None:
             outcome.figure.savefig(folder / f"{name}.png", dpi=120)
             console.print(f"picture: {folder / f'{name}.png'}", soft_wrap=True)

@@ -4,14 +4,30 @@ Shapes: N codes or sentences, D numbers in a code.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arae_core.batches import TokenStore
 
-WITHIN = 5
-"""Edits that make two sentences neighbours."""
+WITHIN, CLOSE = 5, 2
+"""Edits that make two sentences neighbours, and close ones."""
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """A sentence's row in its store, and the rows of others: `near` ones, `random` ones as long as those, and all that
+    are `close`.
+
+    Sentences that have many neighbours are short, and codes tell lengths: random ones of any length would make
+    whatever codes know of length look like nearness.
+    """
+
+    row: int
+    near: NDArray[np.int64]
+    random: NDArray[np.int64]
+    close: NDArray[np.int64]
 
 
 def code_statistics(codes: NDArray[np.floating]) -> dict[str, float]:
@@ -41,22 +57,25 @@ def edit_distances(sentence: Sequence[int], store: TokenStore) -> NDArray[np.int
 
 
 def neighbours(
-    store: TokenStore, sentences: int, each: int, seed: int = 0, within: int = WITHIN
-) -> list[tuple[int, NDArray[np.int64]]]:
-    """Sentences drawn from the store, and for each the rows of `each` others within `within` edits.
+    store: TokenStore, sentences: int, each: int, seed: int = 0, within: int = WITHIN, close: int = CLOSE
+) -> list[Neighbourhood]:
+    """Sentences drawn from the store, and for each `each` others within `within` edits.
 
     Only sentences that have so many are taken; fewer come back where the store has fewer of them. Of more than `each`
     neighbours some are drawn. The sentence itself and its copies are no neighbours.
     """
     rng = np.random.default_rng(seed)
-    found: list[tuple[int, NDArray[np.int64]]] = []
+    of_length = {length: np.flatnonzero(store.lengths == length) for length in np.unique(store.lengths).tolist()}
+    found: list[Neighbourhood] = []
     for row in rng.permutation(len(store)):
         if len(found) == sentences:
             break
         distances = edit_distances(store.row(int(row)).tolist(), store)
         near = np.flatnonzero((distances > 0) & (distances <= within))
         if len(near) >= each:
-            found.append((int(row), rng.choice(near, each, replace=False)))
+            chosen = rng.choice(near, each, replace=False)
+            random = np.array([rng.choice(of_length[length]) for length in store.lengths[chosen].tolist()])
+            found.append(Neighbourhood(int(row), chosen, random, near[distances[near] <= close]))
     return found
 
 

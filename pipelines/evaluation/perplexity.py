@@ -13,6 +13,9 @@ from arae_core.evaluation.language_model import LanguageModel, train_language_mo
 from pipelines.evaluation.subjects import Subject
 from pipelines.evaluation.transfer import bleu
 
+RECIPE = 2
+"""Counts up when the same sentences make another language model."""
+
 Say = Callable[[str], None]
 
 
@@ -26,7 +29,7 @@ def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageMode
     program left is replaced."""
     from safetensors.torch import load_file, save_file
 
-    file = storage / "data" / subject.corpus.fingerprint / "language_model.safetensors"
+    file = storage / "data" / subject.corpus.fingerprint / f"language_model-{RECIPE}.safetensors"
     shape: Any = subject.model.state.shape
     device = subject.model.state.device
     if file.is_file():

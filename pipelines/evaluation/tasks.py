@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arae_core.batches import TokenStore
 from arae_core.evaluation import language_model, latent, robustness
@@ -65,7 +66,8 @@ class Outcome:
 
 
 def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
-    """Forward and reverse perplexity by an LSTM, real training sentences as samples for a bar (paper, section 6.1).
+    """Forward and reverse perplexity by an LSTM, real training sentences as samples for a bar (paper, section 6.1); the
+    bar's forward perplexity is of the split, for the model knows the training sentences.
 
     Of reconstructions, where they are asked for: the same sentences through a model's own codes of them and back, drawn
     as samples are. What they lack, the decoder does not say; what samples lack beside them is the prior's part.
@@ -85,9 +87,8 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
         if asked.reconstructed:
             sets[f"{subject.name}, reconstructions"] = _reconstructed(subject, real_rows, asked.seed)
         for name, written in sets.items():
-            filled = [row for row in written if row]
-            asked.say(f"{name}: a language model of {len(filled):,} sentences")
-            store = TokenStore.from_rows(filled)
+            asked.say(f"{name}: a language model of {len(written):,} sentences")
+            store = TokenStore.from_rows(written)
             of_samples = language_model.train_language_model(
                 store,
                 subject.store("validation"),
@@ -107,11 +108,11 @@ def perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
                 {
                     "model": name,
                     "samples": len(written),
-                    "forward": language_model.perplexity(real, store),
+                    "forward": language_model.perplexity(real, held if name == bar else store),
                     "reverse": language_model.perplexity(of_samples, held),
                     "distinct": counted["distinct"],
                     "novel": counted["novel"],
-                    "self_bleu": self_bleu(subject.model.vocabulary.decode(filled[:SELF_BLEU])),
+                    "self_bleu": self_bleu(subject.model.vocabulary.decode(written[:SELF_BLEU])),
                     "frechet": language_model.frechet_distance(*features),
                     "length": counted["mean_length"],
                 }
@@ -128,26 +129,27 @@ def _reconstructed(subject: Subject, rows: Sequence[Sequence[int]], seed: int) -
 
 
 def latent_space(subjects: Sequence[Subject], asked: Asked) -> Outcome:
-    """Norms and variances of codes, and how near the codes of near sentences are (paper, section 6.1 and figure 2)."""
+    """Norms and variances of codes, and how near the codes of near sentences are (paper, section 6.1 and figure 2),
+    beside those of random pairs of the same lengths."""
     rows, near_all, curves = [], {}, {}
     for subject in subjects:
         store = subject.store(asked.split)
         real = _codes(subject, store, np.arange(min(len(store), PROBED)))
         fake = subject.model.sample_codes(PROBED, seed=asked.seed)
         found = latent.neighbours(store, SENTENCES, NEIGHBOURS, seed=asked.seed)
-        random = np.random.default_rng(asked.seed)
-        near, far = [], []
-        for row, others in found:
-            code = _codes(subject, store, np.array([row]))[0]
-            near.append(latent.cosine_similarities(code, _codes(subject, store, others)))
-            drawn = random.integers(len(store), size=len(others))
-            far.append(latent.cosine_similarities(code, _codes(subject, store, drawn)))
+        near, far, close = (list[NDArray[np.float64]]() for _ in range(3))
+        for each in found:
+            code = _codes(subject, store, np.array([each.row]))[0]
+            for kind, others in ((near, each.near), (far, each.random), (close, each.close)):
+                kind.append(latent.cosine_similarities(code, _codes(subject, store, others)))
         statistics = latent.code_statistics(real), latent.code_statistics(fake)
         figures: dict[str, Any] = {"model": subject.name, "norm c": statistics[0]["norm"]}
         figures |= {"norm c~": statistics[1]["norm"], "variance c": statistics[0]["variance"]}
         figures |= {"variance c~": statistics[1]["variance"], "sentences": len(found)}
         if found:
             figures |= {"cosine, neighbours": float(np.mean(near)), "cosine, random": float(np.mean(far))}
+            if some := [cosine for cosines in close for cosine in cosines]:
+                figures[f"cosine, within {latent.CLOSE}"] = float(np.mean(some))
             near_all[subject.name] = (np.concatenate(near), np.concatenate(far))
         rows.append(figures)
         curves[subject.name] = _curves(subject, asked.tracking_uri)
@@ -204,7 +206,8 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
 
     The sentences are the split's, or those of the file with references; beside the models stand a copy of the input and
     the other systems whose outputs there are. A model without classes moves codes by the difference of the classes'
-    means. All are judged by the same classifier and count-based language model, of the first labelled model's data.
+    means. All are judged by the same classifier and count-based language model, of the first labelled model's data;
+    reverse perplexity by the other half of the sentences, for what was copied would cover its own.
     """
     first = next(subject for subject in subjects if subject.model.classes)
     classes, given = first.model.classes, _sentences(first, asked)
@@ -222,14 +225,17 @@ def transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             written[subject.name] = _shifted(subject, first, given, wanted)
         shown = list(zip(wanted, given.sentences, written[subject.name], strict=True))[:6]
         text += [f"{subject.name}, {want}: {source}  ->  {output}" for want, source, output in shown]
-    vocabulary, held = first.model.vocabulary, first.store("validation" if asked.split == "validation" else "test")
+    vocabulary, train = first.model.vocabulary, first.store("train")
     assert vocabulary is not None
-    scorer = SentenceScorer(first.store("train"), held, len(vocabulary))
+    sources = vocabulary.encode(given.sentences)
+    halves = [SentenceScorer(train, sources[1 - half :: 2], len(vocabulary)) for half in (0, 1)]
     rows: list[dict[str, Any]] = []
     for name, outputs in written.items():
         figures = score_transfer(classifier, given.sentences, outputs, wanted, given.rewritten)
-        scored = scorer.score(vocabulary.encode(outputs))
-        figures |= {name: scored[f"{name}_perplexity"] for name in ("forward", "reverse")}
+        said = vocabulary.encode(outputs)
+        scored = [scorer.score(said[half::2]) for half, scorer in enumerate(halves)]
+        for way in ("forward", "reverse"):
+            figures[way] = float(np.exp(np.mean([np.log(half[f"{way}_perplexity"]) for half in scored])))
         rows.append({"model": name} | {key.removeprefix("transfer_"): value for key, value in figures.items()})
     rows += [dict(row) for row in published.TRANSFER if _of_real_text(subjects)]
     shown_figures = ("accuracy", "self_bleu", "bleu", "g2") if given.rewritten else ("accuracy", "self_bleu", "score")

@@ -25,6 +25,8 @@ from pipelines.experiment.settings import BUILT_IN, Experiment
 
 FORMAT = 1
 """Counts up when the same source and settings are prepared differently, so that nothing old is taken for it."""
+LABELLED_FORMAT = 2
+"""The same, of labelled examples."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def prepare(experiment: Experiment, storage: Path) -> Corpus:
 
 def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> tuple[Path, dict[str, Any]]:
     """The rows of the experiment's data as labelled examples, in the words of `corpus`: a folder with a LabelledStore
-    for each split, and what is in them: "sentences" of an example; of each split "classes", "left_out", "shortened".
+    for each split, and what is in them: "sentences" of an example; of each split "classes", "left_out", "repeated",
+    "in_other_split" and "shortened".
 
     A row is an example: the texts of all its columns together. Raises ValueError as `prepare` does, for more than two
     columns, and where a split is missing of which rows would have to be held out that `corpus` has trained on.
@@ -116,7 +119,7 @@ def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> t
     root = storage.expanduser().resolve() / "data"
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as temporary:
         digest, read = _open(experiment, Path(temporary) / "cache")
-        content = json.dumps(["labelled", FORMAT, corpus.fingerprint, _fingerprint(experiment, digest)])
+        content = json.dumps(["labelled", LABELLED_FORMAT, corpus.fingerprint, _fingerprint(experiment, digest)])
         folder = root / hashlib.sha256(content.encode()).hexdigest()[:16]
 
         def build(built: Path) -> None:

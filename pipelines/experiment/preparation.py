@@ -91,7 +91,8 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSh
 def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, folder: Path) -> dict[str, Any]:
     """Write a LabelledStore of each split into `folder`. rows: the texts of each example one after another, all with
     its label. Words past `longest` are not read, so that no example is lost for its length; those without a label, with
-    one that is not used or with an empty text are.
+    one that is not used or with an empty text are, and, as `data.distinct` says, repetitions and what a held-out split
+    has: an example is then its texts, all of them.
 
     Raises ValueError for fewer than two classes and for splits without examples.
     """
@@ -104,8 +105,18 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
         raise ValueError(f"data.source: {experiment.data.source} has no {missing} split; pairs need all three")
     grouped = dict(_with_all_splits(grouped, _new_report()))
     classes = _classes(experiment, [example[0] for example in grouped["train"]])
-    for split, examples in grouped.items():
-        used = [example for example in examples if example[0].label in classes]
+    words = _words_of(experiment.vocabulary)
+    held: set[tuple[str, ...]] = set()
+    for split in ("test", "validation", "train"):
+        labelled = [example for example in grouped[split] if example[0].label in classes]
+        keyed = [(tuple(words(str(each.text or "")) for each in example), example) for example in labelled]
+        filled = [(key, example) for key, example in keyed if all(key)]
+        used, counts = [example for _, example in filled], {"repeated": 0, "in_other_split": 0}
+        if experiment.data.distinct:
+            first = dict(reversed(filled))
+            used = [example for key, example in reversed(first.items()) if key not in held]
+            counts = {"repeated": len(filled) - len(first), "in_other_split": len(first) - len(used)}
+            held |= first.keys()
         ids = vocabulary.encode([str(each.text or "") for example in used for each in example])
         longest = [ids[i * per : i * per + per] for i in range(len(used))]
         whole = [(example, texts) for example, texts in zip(used, longest, strict=True) if all(texts)]
@@ -116,10 +127,11 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
         LabelledStore.from_rows(cut, labels).save(folder / split)
         report[split] = {
             "classes": {name: labels.count(y) for y, name in enumerate(classes)},
-            "left_out": len(examples) - len(whole),
+            "left_out": len(grouped[split]) - len(whole) - sum(counts.values()),
+            **counts,
             "shortened": sum(any(len(text) > experiment.longest for text in texts) for _, texts in whole),
         }
-    return report | {"sentences": per}
+    return {split: report[split] for split in SPLITS} | {"sentences": per}
 
 
 def _sentences(examples: Sequence[Any]) -> list[Sentence]:

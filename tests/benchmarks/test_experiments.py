@@ -75,6 +75,20 @@ def test_references_are_read_where_there_is_no_datasets(corpus: Path, tmp_path: 
     assert [source for source, _ in lines] == sample(7, 3, sentiment="negative")
 
 
+def test_a_kept_model_is_evaluated_again(experiments: Experiments, tmp_path: Path) -> None:
+    _, folder, first = experiments("--on=robustness", "--iterations=4", "--evaluate-every=2")
+    again = ("--on=robustness", "--trained", str(folder / "it"), "--called", "again")
+    assert experiments(*again, "--temperature=1")[0] == 0
+    second = json.loads((folder / "again.json").read_text())
+    values = [[value for key, value in found["robustness"][0].items() if key != "model"] for found in (first, second)]
+    assert values[0] == values[1] and (first["split"], second["split"]) == ("validation", "validation")
+    assert "evaluations" not in second and not (folder / "again").exists() and second["settings"]["temperature"] == 1
+    samples = [(folder / f"{name}-samples.txt").read_text() for name in ("it", "again")]
+    assert samples[0] != samples[1]
+    assert experiments(*again, "--split=test")[0] == 0
+    assert json.loads((folder / "again.json").read_text())["robustness"] != second["robustness"]
+
+
 def test_what_fails_is_told_and_the_rest_goes_on(
     experiments: Experiments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +152,8 @@ def test_perplexity_is_last(experiments: Experiments, monkeypatch: pytest.Monkey
         (["--on=transfer", "--config=grammar"], "transfer needs --data.label"),
         (["--outputs=others.csv"], "--outputs needs --references"),
         (["--references=none.csv"], "--references none.csv: there is no such file"),
+        (["--trained=none"], "--trained must be a folder with a model, as --out has them; got none"),
+        (["--split=train"], "split must be one of validation, test, got 'train'"),
         (["--contrasts=-1"], "--contrast must be >= 0"),
         (["--count=1"], "count must be >= 2"),
         (["--config=grammar"], "must be one that was prepared with the --data.label given"),

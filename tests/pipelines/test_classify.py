@@ -158,7 +158,8 @@ def test_a_preset_of_pairs_is_not_for_train(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_pairs_of_a_file(tmp_path: Path) -> None:
-    """Rows are examples; those without a class or a text are left out and counted; a long one is not."""
+    """Rows are examples; those without a class or a text, repeated or held out are left out and counted; a long one is
+    not."""
     rows: dict[str, list[tuple[str, str, str | None]]] = {
         "train": [
             ("a b", "c", "yes"),
@@ -168,8 +169,9 @@ def test_pairs_of_a_file(tmp_path: Path) -> None:
             ("g", "h", None),
             ("i", "j", "no"),
         ]
-        * 2,
-        "validation": [("v", "w", "yes")],
+        * 2
+        + [("V", "w", "no"), ("W ", "x", "yes"), ("w", "v", "yes")],
+        "validation": [("v", "w", "yes"), ("w", " X", "no"), ("v", "w", "yes")],
         "test": [("w", "x", "no"), ("x", "y", "maybe")],
     }
     for split, examples in rows.items():
@@ -181,8 +183,19 @@ def test_pairs_of_a_file(tmp_path: Path) -> None:
     corpus = prepare(experiment.without_labels, tmp_path / "storage")
     folder, report = prepare_labelled(experiment, corpus, tmp_path / "storage")
     assert report["sentences"] == 2
-    assert report["train"] == {"classes": {"no": 6, "yes": 2}, "left_out": 4, "shortened": 2}
-    assert report["test"] == {"classes": {"no": 1, "yes": 0}, "left_out": 1, "shortened": 0}
+    counts = ("left_out", "repeated", "in_other_split", "shortened")
+    assert [report["train"]["classes"], *map(report["train"].get, counts)] == [{"no": 3, "yes": 2}, 4, 4, 2, 1]
+    assert [report["validation"]["classes"], *map(report["validation"].get, counts)] == [
+        {"no": 0, "yes": 1},
+        0,
+        1,
+        1,
+        0,
+    ]
+    assert [report["test"]["classes"], *map(report["test"].get, counts)] == [{"no": 1, "yes": 0}, 1, 0, 0, 0]
+    as_they_are = with_settings(experiment, {"data.distinct": False})
+    whole = prepare_labelled(as_they_are, corpus, tmp_path / "storage")[1]
+    assert whole["train"]["classes"] == {"no": 7, "yes": 4} and not whole["train"]["in_other_split"]
     train = load_labelled(folder / "train")
     assert corpus.vocabulary is not None
     assert corpus.vocabulary.decode(train.sentences.rows(range(4))) == ["a b", "c", "d", "e e e e e"]

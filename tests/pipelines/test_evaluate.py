@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from arae_core.checkpoint import read_about
+from arae_core.evaluation import language_model, latent
+from arae_core.evaluation.generation import SentenceScorer
 from arae_core.evaluation.robustness import nats_given
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
@@ -21,6 +24,7 @@ from arae_core.tree import flatten, with_settings
 from pipelines import evaluate
 from pipelines.engine.worker import Metrics, Task, work
 from pipelines.evaluation import tasks
+from pipelines.evaluation.perplexity import language_model_of
 from pipelines.evaluation.subjects import load_subject
 from pipelines.evaluation.transfer import GrammarClassifier, score_transfer
 from pipelines.experiment.corpora import prepare
@@ -101,6 +105,7 @@ def test_published_figures_stand_beside_those_of_real_text(trained: Callable[...
 
 def test_latent(typed: Typed, arae: Path, plain: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "NEIGHBOURS", 3)
+    monkeypatch.setattr(latent, "neighbours", partial(latent.neighbours, close=4))
     words = ("--on", "latent", "--storage", storage, "--run-name", "second", "--split", "test", "--json")
     status, out, _ = typed(evaluate, "--model", f"{arae},{plain}", *words)
     assert status == 0
@@ -110,6 +115,7 @@ def test_latent(typed: Typed, arae: Path, plain: Path, storage: Path, monkeypatc
     assert rows[str(plain)]["variance c~"] == pytest.approx(codes.var(0).sum(), rel=1e-4)
     assert rows[str(arae)]["sentences"] > 5
     assert -1 <= rows[str(arae)]["cosine, random"] <= rows[str(arae)]["cosine, neighbours"] <= 1
+    assert rows[str(arae)]["cosine, neighbours"] < rows[str(arae)]["cosine, within 2"] <= 1
     assert (storage / "evaluations" / "second" / "latent.png").is_file()
 
 
@@ -192,13 +198,42 @@ def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
     assert own["samples"] == real["samples"] == 70
     assert real["novel"] == 0 and 0 <= own["distinct"] <= 1 and own["frechet"] > real["frechet"] >= 0
     assert own["reverse"] > real["reverse"] > 1, "a model of twelve iterations writes worse than people"
-    kept = next(storage.glob("data/*/language_model.safetensors"))
+    kept = next(storage.glob("data/*/language_model-*.safetensors"))
     before = kept.stat().st_mtime_ns
     assert typed(evaluate, *words)[0] == 0
     assert kept.stat().st_mtime_ns == before, "the language model of the real text is kept"
     save_file({"other": torch.zeros(2)}, kept)
     assert table(typed(evaluate, *words)[1], "perplexity")[str(arae)]["forward"] == own["forward"]
     assert kept.stat().st_size > 1000, "one of an earlier version is made again"
+
+
+def test_the_bar_is_real_text_that_its_language_model_has_not_seen(arae: Path, storage: Path) -> None:
+    subject = load_subject(str(arae), "", storage)
+    asked = tasks.Asked(split="test", samples=70, storage=storage, say=lambda _: None)
+    real = tasks.perplexity([subject], asked).rows[0]
+    model = language_model_of(subject, storage, lambda _: None)
+    assert real["forward"] == pytest.approx(language_model.perplexity(model, subject.store("test")), rel=1e-6)
+    assert real["forward"] > language_model.perplexity(model, subject.store("train"))
+
+
+def test_empty_samples_count(arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = load_subject(str(arae), "", storage)
+    asked = tasks.Asked(samples=70, storage=storage, say=lambda _: None)
+    own = tasks.perplexity([subject], asked).rows[-1]
+    written = subject.model.generate_ids(70)
+    monkeypatch.setattr(subject.model, "generate_ids", lambda *_, **__: [[], *written[:35], *[[]] * 34])
+    half_empty = tasks.perplexity([subject], asked).rows[-1]
+    assert half_empty["samples"] == 70 and half_empty["reverse"] > own["reverse"]
+
+
+def test_what_is_copied_covers_other_sentences_not_its_own(arae: Path, storage: Path) -> None:
+    subject = load_subject(str(arae), "", storage)
+    copied = tasks.transfer([subject], tasks.Asked(storage=storage)).rows[0]
+    held, vocabulary = subject.store("validation"), subject.model.vocabulary
+    assert vocabulary is not None and copied["model"] == "copy of the input"
+    itself = SentenceScorer(subject.store("train"), held, len(vocabulary)).score(held.rows(range(len(held))))
+    assert copied["reverse"] > 1.2 * itself["reverse_perplexity"]
+    assert copied["forward"] == pytest.approx(itself["forward_perplexity"], rel=0.1)
 
 
 def test_perplexity_of_reconstructions(typed: Typed, arae: Path, storage: Path) -> None:

@@ -36,13 +36,19 @@ def test_neighbours_are_near_and_no_copies() -> None:
     rng = np.random.default_rng(3)
     rows = [rng.integers(4, 9, rng.integers(1, 7)).tolist() for _ in range(211)]
     store = TokenStore.from_rows([*rows, rows[0], rows[0]])
-    found = neighbours(store, 7, 13, seed=5, within=2)
-    assert len(found) == 7 and len({row for row, _ in found}) == 7
-    for row, near in found:
-        distances = [levenshtein(store.row(row).tolist(), store.row(int(i)).tolist()) for i in near]
-        assert len(set(near.tolist())) == 13 and set(distances) <= {1, 2}
-    again = neighbours(store, 7, 13, seed=5, within=2)
-    assert all(a == b and (x == y).all() for (a, x), (b, y) in zip(found, again, strict=True))
+    found = neighbours(store, 7, 13, seed=5, within=2, close=1)
+    assert len(found) == 7 and len({each.row for each in found}) == 7
+    apart: list[int] = []
+    for each in found:
+        everywhere = [levenshtein(store.row(each.row).tolist(), store.row(i).tolist()) for i in range(len(store))]
+        assert len(set(each.near.tolist())) == 13 and {everywhere[i] for i in each.near} <= {1, 2}
+        assert each.close.tolist() == [i for i, distance in enumerate(everywhere) if distance == 1]
+        assert store.lengths[each.random].tolist() == store.lengths[each.near].tolist()
+        apart += [everywhere[i] for i in each.random]
+    assert min(apart) <= 2 < max(apart), "random ones may be anywhere"
+    again = neighbours(store, 7, 13, seed=5, within=2, close=1)
+    for a, b in zip(found, again, strict=True):
+        assert a.row == b.row and (a.near == b.near).all() and (a.random == b.random).all()
     assert neighbours(store, 5, 1000) == []
 
 
