@@ -76,8 +76,8 @@ def snli() -> Experiment:
 
     Against `paper_snli`: Adam for the autoencoder, codes of the greatest states and open forget gates, words dropped
     from the encoder's input, noise that stays, LayerNorm in generator and critic, generated codes on the unit sphere,
-    samples from the generator's moving average. They are drawn at a temperature at which they are about as probable as real
-    sentences; greedily written ones are more so, and cover less.
+    samples from the generator's moving average. They are drawn at a temperature at which they are about as probable as
+    real sentences; greedily written ones are more so, and cover less.
     """
     return Experiment(
         name="snli",
