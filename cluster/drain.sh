@@ -11,12 +11,13 @@ children() { # of the process $1, by /proc: slim images have no pgrep
     for stat in /proc/[0-9]*/stat; do
         line=$(cat "$stat" 2>/dev/null) || continue
         set -- "$1" ${line##*) } # after the name in parentheses: the state, then the parent
-        [ "$3" = "$1" ] && basename "$(dirname "$stat")"
+        if [ "$3" = "$1" ]; then basename "$(dirname "$stat")"; fi
     done
 }
 
 raylet=
-for process in $([ $# -gt 0 ] && children "$1" || ls /proc | grep '^[0-9]*$'); do
+if [ $# -gt 0 ]; then processes=$(children "$1"); else processes=$(ls /proc | grep '^[0-9]*$'); fi
+for process in $processes; do
     [ "$(cat "/proc/$process/comm" 2>/dev/null)" = raylet ] && raylet=$process
 done
 if [ -z "$raylet" ]; then

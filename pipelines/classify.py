@@ -38,6 +38,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     check_table(experiment, options.labels, options.methods, options.seeds)
     from pipelines.engine import closing, cluster, display, few_labels, records, trainer
     from pipelines.engine.cells import Cell, Plan
+    from pipelines.engine.lock import hold
     from pipelines.evaluation import figures, published
     from pipelines.experiment.corpora import check_source, prepare, prepare_labelled
     from pipelines.experiment.settings import BUILT_IN
@@ -46,8 +47,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     console = display.make_console()
     storage = cluster.writable(options.storage)
     name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if Path(name).name != name:
-        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    records.check_name(name)
     if not cluster.attached():
         few_labels.share_of(cluster.this_machine(), 1, experiment)
     folder = storage / "classifications" / name
@@ -72,9 +72,12 @@ def classify(arguments: Sequence[str] | None) -> None:
         for i in range(options.seeds)
     ]
     mlflow_name = f"arae-{experiment.name}"
-    run_id = start_parent(uri, mlflow_name, name, params=settings, tags={"command": "classify"}, resume=bool(record))
-    content = {"settings": settings, "data": [corpus.fingerprint, labelled.name], "run_id": run_id}
-    records.write_record(folder / "run.json", record or content)
+    release = hold(folder, f"run {name}")
+    run_id = start_parent(
+        uri, mlflow_name, name, params=settings, tags={"command": "classify"}, resume=(record or {}).get("run_id")
+    )
+    content = {"settings": settings, "data": [corpus.fingerprint, labelled.name]}
+    records.write_record(folder / "run.json", (record or content) | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
     classes, per = tuple(report["train"]["classes"]), report["sentences"]
     plan = Plan(settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id)
@@ -95,7 +98,7 @@ def classify(arguments: Sequence[str] | None) -> None:
         figure.savefig(folder / "accuracy.png", dpi=120)
         tracker.figure("accuracy.png", figure)
         tracker.artifact("accuracy.json", means)
-        best = few_labels.keep_best(rows, folder)
+        best = few_labels.keep_best(folder)
         status = "FINISHED"
     except trainer.FailedError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -106,6 +109,7 @@ def classify(arguments: Sequence[str] | None) -> None:
         raise KeyboardInterrupt(closing.again("classify.py", words, "--run-name", name)) from None
     finally:
         tracker.finish(status)
+        release()
     console.print(f"\npicture: {folder / 'accuracy.png'}", soft_wrap=True)
     console.print(f"next: {python()} pipelines/predict.py --model {best} --input FILE", soft_wrap=True)
     if options.json:

@@ -26,6 +26,7 @@ def train(arguments: Sequence[str] | None) -> None:
     experiment, options = asked.experiment, asked.options
     from arae_core.tree import flatten
     from pipelines.engine import closing, cluster, display, pictures, records, trainer
+    from pipelines.engine.lock import hold
     from pipelines.engine.worker import Task
     from pipelines.experiment.corpora import check_source, prepare
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
@@ -33,8 +34,7 @@ def train(arguments: Sequence[str] | None) -> None:
     console = display.make_console()
     storage = cluster.writable(options.storage)
     name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if Path(name).name != name:
-        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    records.check_name(name)
     if not cluster.attached():
         trainer.share_of(cluster.this_machine(), experiment)
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
@@ -49,9 +49,10 @@ def train(arguments: Sequence[str] | None) -> None:
         console.print(f"going on with run {name}")
     console.print("\n".join(corpus.summary()))
     mlflow_name, tags = f"arae-{experiment.name}", {"data_fingerprint": corpus.fingerprint, "command": "train"}
-    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=record is not None)
-    record = record or {"settings": settings, "data_fingerprint": corpus.fingerprint, "run_id": run_id}
-    records.write_record(file, record)
+    release = hold(file.parent, f"run {name}")
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=(record or {}).get("run_id"))
+    record = record or {"settings": settings, "data_fingerprint": corpus.fingerprint}
+    records.write_record(file, record | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
     tracker.artifact("settings.json", settings)
     tracker.artifact("data.json", corpus.report)
@@ -67,6 +68,7 @@ def train(arguments: Sequence[str] | None) -> None:
             console.print(f"run {name}: {workers} on {room}, checkpoints in {file.parent}", soft_wrap=True)
             with display.TrainingDisplay(console, name) as shown:
                 outcome = trainer.fit(task, share, name, file.parent.parent, shown.show)
+        tracker = Tracker(uri, run_id, outcome.unsent, resumed=True)  # from here the server may be reached
         if outcome.diverged:
             kept = f"the best checkpoint is {outcome.checkpoint}" if outcome.checkpoint else "no checkpoint was made"
             raise trainer.FailedError(f"{outcome.diverged}; {kept}")
@@ -91,6 +93,7 @@ def train(arguments: Sequence[str] | None) -> None:
         raise KeyboardInterrupt(closing.again("train.py", words, "--run-name", name)) from None
     finally:
         tracker.finish(status)
+        release()
     console.print(f"\npicture: {file.parent / 'curves.png'}")
     elsewhere = "" if uri == default_tracking_uri() else uri
     next_command = closing.next_command(outcome.checkpoint, registered, elsewhere, experiment.kind)

@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.engine.cluster import ENVIRONMENT
 from pipelines.engine.trainer import FailedError, make_trainer, reason
 from pipelines.engine.trial import Plan
+from pipelines.engine.worker import experiment_of
 
 
 def drive_trial(config: dict[str, Any], plan: Plan) -> None:
@@ -34,7 +35,7 @@ def drive_trial(config: dict[str, Any], plan: Plan) -> None:
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             self.queue.put((dict(metrics[0]), checkpoint.path if checkpoint else None))
 
-    trial = tune.get_context().get_trial_id()
+    trial, metric = tune.get_context().get_trial_id(), experiment_of(plan.task.settings).selection[0]
     inner = Path(plan.folder, "workers")
     for left in inner.glob(f"{trial}-*"):  # of this trial before it was stopped: Tune has what it reported
         shutil.rmtree(left, ignore_errors=True)
@@ -63,6 +64,8 @@ def drive_trial(config: dict[str, Any], plan: Plan) -> None:
             except Empty:
                 if not thread.is_alive():
                     break
+                continue
+            if metric not in metrics:  # a checkpoint before a machine goes, from which the workers go on by themselves
                 continue
             tune.report(metrics, checkpoint=tune.Checkpoint(path) if path else None)
         queue.shutdown()

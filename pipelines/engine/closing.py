@@ -49,6 +49,9 @@ def register_once(
 
     record = read_record(record_file)
     assert record is not None
+    done = record.get("registered", {})
+    if done.get("uri") == uri and "alias" in done:  # since when a person may have promoted another
+        return Registered(done["name"], done["version"], done["alias"])
     name, metric = f"arae-{experiment.name}", experiment.selection[0]
 
     def new_version() -> int:
@@ -63,9 +66,12 @@ def register_once(
             samples=experiment.samples,
         )
 
-    version = record.get("model_version") or patiently(uri, new_version)
-    write_record(record_file, record | {"model_version": version})
+    known = done.get("uri") == uri  # killed before it was crowned
+    done = {"uri": uri, "name": name, "version": done["version"] if known else patiently(uri, new_version)}
+    write_record(record_file, record | {"registered": done})
+    version = done["version"]
     alias, why = patiently(uri, lambda: crown(uri, name, version))
+    write_record(record_file, record | {"registered": done | {"alias": alias}})
     console.print(f"registered {name} version {version} as {alias}: {why}")
     return Registered(name, version, alias)
 

@@ -6,6 +6,7 @@ never fit.
 
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pipelines.experiment.command_line import in_ray_job
 
 if TYPE_CHECKING:
     from pipelines.experiment.settings import Experiment
@@ -239,6 +242,13 @@ def writable(folder: Path) -> Path:
 
     Raises ValueError where that cannot be done: told before Ray starts, not by its workers.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
+        raise ValueError(f"--storage must be a folder, one that all nodes see, not an address, got {str(folder)!r}")
+    if in_ray_job() and not folder.expanduser().is_absolute():
+        raise ValueError(
+            f"--storage must be an absolute path in a Ray job, got {str(folder)!r}: Ray deletes the folder that a job "
+            "runs in ($ARAE_STORAGE)"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):

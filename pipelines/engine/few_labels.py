@@ -100,15 +100,16 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def keep_best(rows: Sequence[Row], folder: Path) -> Path | None:
-    """The classifier with the best validation accuracy, which alone is kept of all that lies in the folder."""
-    found = [row for row in rows if "validation" in row]
-    if not found:
+def keep_best(folder: Path) -> Path | None:
+    """The classifier with the best validation accuracy of all that the run has trained, for another table as well. It
+    alone is kept."""
+    kept = {path.name: path for path in (folder / "classifiers").glob("*") if not path.name.startswith(".")}
+    found = {name: read_record(folder / "results" / f"{name}.json") or {} for name in kept}
+    best = max(found, key=lambda name: float(found[name].get("validation", -1)), default=None)
+    if best is None:
         return None
-    best = max(found, key=lambda row: float(row["validation"]))
-    name = Cell(best["method"], best["labels"], best["seed"]).name
-    for other in (folder / "classifiers").iterdir():
-        if other.name != name:
-            shutil.rmtree(other)
+    for name, path in kept.items():
+        if name != best:
+            shutil.rmtree(path)
     shutil.rmtree(folder / "autoencoders", ignore_errors=True)
-    return folder / "classifiers" / name
+    return kept[best]

@@ -14,6 +14,12 @@ HOW = frozenset({"workers", "min_workers", "max_failures"})
 """Settings of how a training runs and not of what comes out: it may go on with others."""
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError where a run cannot be called so: its folder is."""
+    if Path(name).name != name or name == "..":
+        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+
+
 def read_record(file: Path) -> Record | None:
     """What was written last, or None where there is nothing."""
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None

@@ -140,7 +140,7 @@ def _reopened(folder: Path, record: Record, storage: Path) -> Sweep:
     corpus_folder = storage / "data" / record["data_fingerprint"]
     corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
     space = {name: tuple(domain) for name, domain in record["space"].items()}
-    start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=True)
+    start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=record["run_id"])
     return Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"])
 
 

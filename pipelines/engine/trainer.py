@@ -1,9 +1,10 @@
 """Ray Train around the worker: N processes, restarts from the last checkpoint, resuming by name."""
 
+import json
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ class Outcome:
     """Of that evaluation; None where there was none."""
     diverged: str = ""
     """What was not finite, if anything."""
+    unsent: Sequence[Any] = ()
+    """Points of the curves that its worker could not send to MLflow, and perhaps some that it could."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,9 @@ def fit(task: Task, share: Share, name: str, storage: Path, show: Callable[[Metr
     scored = [(checkpoint, metrics) for checkpoint, metrics in result.best_checkpoints if metric in metrics]
     if not scored:
         return Outcome(last, None, str(last.get("diverged", "")))
+    newest = json.loads(Path(result.checkpoint.path, "training.json").read_text(encoding="utf-8"))
     checkpoint, metrics = (min if mode == "min" else max)(scored, key=lambda pair: float(pair[1][metric]))
-    return Outcome(metrics, Path(checkpoint.path), str(last.get("diverged", "")))
+    return Outcome(metrics, Path(checkpoint.path), str(last.get("diverged", "")), newest["unsent"])
 
 
 def drop_unfinished(folder: Path) -> None:

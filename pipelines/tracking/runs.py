@@ -35,14 +35,15 @@ def start_parent(
     *,
     params: Mapping[str, Any],
     tags: Mapping[str, str] | None = None,
-    resume: bool = False,
+    resume: str | None = None,
 ) -> str:
-    """Start the run of a training or of a sweep, or reopen the last one of that name (`resume`); its run id.
+    """Start the run of a training or of a sweep, or reopen the one whose id is `resume`, if it is there; its run id.
 
-    The MLflow experiment is created where it is missing. Parameters are written once: a reopened run keeps its own.
+    Not by its name, which others may have given theirs, and which a person may change. The MLflow experiment is created
+    where it is missing. Parameters are written once: a reopened run keeps its own.
     """
     experiment_id = _experiment_id(uri, experiment)
-    found = _find(uri, experiment_id, f"attributes.run_name = '{_quoted(run_name)}'") if resume else None
+    found = _reopened(uri, resume) if resume else None
     return found or _start(uri, experiment_id, run_name, params, {**(tags or {})})
 
 
@@ -61,7 +62,12 @@ def start_or_resume_child(
 
     def find_or_start() -> str:
         experiment_id = _experiment_id(uri, experiment)
-        return _find(uri, experiment_id, condition) or _start(uri, experiment_id, trial_id, params, tags)
+        found = _find(uri, experiment_id, condition)
+        if found is None:
+            return _start(uri, experiment_id, trial_id, params, tags)
+        there = connect(uri).get_run(found).data.params  # the server may have been lost between run and parameters
+        _log_params(uri, found, {name: value for name, value in params.items() if name not in there})
+        return found
 
     return patiently(uri, find_or_start)
 
@@ -97,16 +103,34 @@ def _find(uri: str, experiment_id: str, condition: str) -> str | None:
     return run_id
 
 
+def _reopened(uri: str, run_id: str) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = connect(uri).get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    if run.info.lifecycle_stage == "deleted":
+        return None
+    connect(uri).update_run(run_id, status="RUNNING")
+    return run_id
+
+
 def _start(uri: str, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    all_tags = {"mlflow.source.name": Path(sys.argv[0]).name, **commit_tag(), **tags}
+    run_id = str(connect(uri).create_run(experiment_id, tags=all_tags, run_name=name).info.run_id)
+    _log_params(uri, run_id, params)
+    return run_id
+
+
+def _log_params(uri: str, run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
-    client = connect(uri)
-    all_tags = {"mlflow.source.name": Path(sys.argv[0]).name, **commit_tag(), **tags}
-    run_id = str(client.create_run(experiment_id, tags=all_tags, run_name=name).info.run_id)
     entities = [Param(key, _shortened(value)) for key, value in params.items()]
     for start in range(0, len(entities), 100):  # MLflow takes 100 in a request
-        client.log_batch(run_id, params=entities[start : start + 100])
-    return run_id
+        connect(uri).log_batch(run_id, params=entities[start : start + 100])
 
 
 def commit_tag() -> dict[str, str]:
@@ -126,7 +150,7 @@ def _shortened(value: object) -> str:
 
 def _quoted(text: str) -> str:
     if "'" in text:
-        raise ValueError(f"a run's name cannot hold a single quote, got {text!r}")
+        raise ValueError(f"a trial's name cannot hold a single quote, got {text!r}")
     return text
 
 
@@ -177,15 +201,13 @@ class Tracker:
 
     def _find_last(self) -> bool:
         """Learn up to which step each curve that waits has been sent; whether that worked."""
-        from mlflow.exceptions import MlflowException
-
         client, unknown = connect(self.tracking_uri), {point[0] for point in self._points} - self._last.keys()
         try:
             sent = client.get_run(self.run_id).data.metrics if unknown else {}
             for name in unknown:
                 history = client.get_metric_history(self.run_id, name) if name in sent else ()
                 self._last[name] = max((point.step for point in history), default=-1)
-        except (MlflowException, OSError):
+        except Exception:  # see _send
             return False
         return True
 
@@ -236,11 +258,9 @@ class Tracker:
 
     def _send(self, request: str, *values: Any, **named: Any) -> bool:
         """Call the MlflowClient's method `request` on this run; whether that worked."""
-        from mlflow.exceptions import MlflowException
-
         try:
             getattr(connect(self.tracking_uri), request)(self.run_id, *values, **named)
-        except (MlflowException, OSError) as error:  # requests' errors are OSErrors
+        except Exception as error:  # of MLflow, requests, and whatever library an artifact store is reached by
             if not self._warned:
                 print(f"warning: MLflow at {self.tracking_uri} fails ({first_line(error)}); going on", file=sys.stderr)
             self._warned = True

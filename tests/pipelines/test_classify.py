@@ -20,6 +20,7 @@ from pipelines import classify, predict
 from pipelines.engine import few_labels
 from pipelines.engine.cells import Cell, settings_of
 from pipelines.engine.few_labels import summary
+from pipelines.engine.records import write_record
 from pipelines.experiment.corpora import prepare, prepare_labelled
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Classification
@@ -212,7 +213,21 @@ def test_means_and_spreads() -> None:
     first, second = summary(rows)
     assert (first["test"], first["spread"], first["seeds"]) == (3.0, pytest.approx(np.sqrt(7)), 3)
     assert (second["test"], second["spread"]) == (4.0, None)
-    assert few_labels.keep_best([rows[-1]], Path("nowhere")) is None
+
+
+def test_the_best_of_all_tables_is_kept(tmp_path: Path) -> None:
+    assert few_labels.keep_best(tmp_path) is None
+    for name, figures in (
+        ("ae-7-0", {"validation": 70.0}),
+        ("ae-5-0", {"validation": 80.0}),
+        ("arae-5-0", {"diverged": "x"}),
+    ):
+        write_record(tmp_path / "results" / f"{name}.json", figures)
+        (tmp_path / "classifiers" / name).mkdir(parents=True)
+    assert few_labels.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
+    # a smaller table under the same name, of which all is known: its classifiers are gone, the best one stays
+    assert few_labels.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
+    assert [path.name for path in (tmp_path / "classifiers").iterdir()] == ["ae-5-0"]
 
 
 def test_methods_differ_in_what_the_autoencoder_is_trained_with() -> None:

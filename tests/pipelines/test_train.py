@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine import cluster
+from pipelines.engine import cluster, lock
 from pipelines.train import main
 from tests.pipelines.engine.conftest import SMALL, last_checkpoint, step_of, weights
 
@@ -47,6 +47,8 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]", seconds: float = 
         (["--workers", "3000", "--batch-size", "3000"], "workers must be <= "),
         (["--storage", "/dev/null/here"], "--storage /dev/null/here cannot be written to"),
         (["--run-name", "a/b"], "--run-name must be a name without slashes"),
+        (["--run-name", ".."], "--run-name must be a name without slashes"),
+        (["--storage", "s3://bucket/runs"], "--storage must be a folder, one that all nodes see, not an address"),
         (["--critic.step", "3"], "did you mean --critic.steps"),
         (["--tracking-uri", "http://127.0.0.1:1"], "no MLflow server answers there"),
         (["--batch-size", "9999"], "batch_size must be <= "),
@@ -73,6 +75,20 @@ def test_mistakes_are_told_before_ray_starts(
 def test_a_mistyped_source_is_told_before_the_server_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data.source", "gramar.txt", "--tracking-uri", "http://127.0.0.1:1"]) == 2
     assert "there is no file or folder 'gramar.txt'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ray_stays_off")
+def test_a_name_is_not_worked_on_twice_at_a_time(
+    tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    release = lock.hold(tmp_path / "trainings" / "mine", "run mine")
+    words = command("train.py", tmp_path, tracking_uri, "--run-name", "mine")[2:]
+    assert main(words) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: run mine is being worked on by process {os.getpid()} on ")
+    release()
+    assert not list((tmp_path / "trainings" / "mine").iterdir())
 
 
 def test_a_name_goes_with_one_configuration(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from arae_core.tree import with_settings
+from pipelines.engine import cluster
 from pipelines.engine.cluster import Room, attached, check_fits, check_precision, this_machine, use_gpu, writable
 from pipelines.experiment.presets import preset
 
@@ -59,6 +60,17 @@ def test_storage_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--storage .* cannot be written to"):
         writable(tmp_path / "file" / "below")
+
+
+def test_storage_is_a_folder_and_in_a_job_an_absolute_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"--storage must be a folder, one that all nodes see, .* got 's3:/bucket/x'"):
+        cluster.writable(Path("s3://bucket/x"))
+    assert cluster.writable(Path("runs")) == tmp_path / "runs"
+    monkeypatch.setattr(cluster, "in_ray_job", lambda: True)
+    with pytest.raises(ValueError, match=r"--storage must be an absolute path in a Ray job, got 'runs'"):
+        cluster.writable(Path("runs"))
+    assert cluster.writable(tmp_path / "runs") == tmp_path / "runs"
 
 
 def test_a_precision_that_this_machine_cannot_run_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.tracking import runs
 from pipelines.tracking.runs import Tracker, start_or_resume_child, start_parent
 from pipelines.tracking.store import connect
 
@@ -50,11 +51,39 @@ def test_a_trial_of_another_sweep_is_another_run(tracking_uri: str, run_id: str)
     assert len(runs) == 2
 
 
-def test_resume_reopens_the_last_run_of_that_name(tracking_uri: str, run_id: str) -> None:
-    assert start_parent(tracking_uri, "arae-test", "run", params={}) != run_id
-    last = start_parent(tracking_uri, "arae-test", "run", params={})
-    assert start_parent(tracking_uri, "arae-test", "run", params={}, resume=True) == last
-    assert start_parent(tracking_uri, "arae-test", "unheard-of", params={}, resume=True) != last
+def test_resume_reopens_that_run_whatever_it_is_called(tracking_uri: str, run_id: str) -> None:
+    colleagues = start_parent(tracking_uri, "arae-test", "run", params={})
+    client = connect(tracking_uri)
+    client.set_terminated(run_id, "KILLED")
+    client.set_tag(run_id, "mlflow.runName", "the good one")
+    assert start_parent(tracking_uri, "arae-test", "run", params={}, resume=run_id) == run_id != colleagues
+    assert client.get_run(run_id).info.status == "RUNNING"
+    client.delete_run(run_id)
+    new = [start_parent(tracking_uri, "arae-test", "it's", params={}, resume=lost) for lost in (run_id, "f" * 32)]
+    assert len({run_id, colleagues, *new}) == 4
+
+
+def test_a_trial_that_was_lost_before_its_parameters_gets_them(
+    tracking_uri: str, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"critic.steps": 5, "name": "x"}
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "_log_params", lambda *_: None)
+        trial = start_or_resume_child(tracking_uri, "arae-test", run_id, "t0", params=params)
+    for _ in range(2):
+        assert start_or_resume_child(tracking_uri, "arae-test", run_id, "t0", params=params) == trial
+    assert connect(tracking_uri).get_run(trial).data.params == {"critic.steps": "5", "name": "x"}
+
+
+def test_whatever_an_artifact_store_raises_stops_nothing(
+    tracking_uri: str, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'boto3'")
+
+    monkeypatch.setattr(connect(tracking_uri), "log_artifact", away)
+    Tracker(tracking_uri, run_id).artifact("a.txt", "text")
+    assert "fails (No module named 'boto3'); going on" in capsys.readouterr().err
 
 
 def test_artifacts_of_a_local_store_lie_beside_it(tracking_uri: str, run_id: str, tmp_path: Path) -> None:

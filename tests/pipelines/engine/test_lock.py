@@ -1,0 +1,56 @@
+"""Two commands under one name: the second one is told, a lost one is not waited for."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.engine import lock
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    monkeypatch.setattr(lock, "SILENCE", 0.6)
+
+
+def test_a_name_that_is_in_use_is_refused_until_it_is_released(tmp_path: Path) -> None:
+    release = lock.hold(tmp_path / "run", "run x")
+    with pytest.raises(ValueError, match=rf"^run x is being worked on by process {os.getpid()} on .*another name$"):
+        lock.hold(tmp_path / "run", "run x")
+    release()
+    assert not list((tmp_path / "run").iterdir())
+    lock.hold(tmp_path / "run", "run x")()
+
+
+def test_a_lost_process_of_this_machine_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "SILENCE", 60.0)
+    program = f"from pathlib import Path; from pipelines.engine.lock import hold; hold(Path({str(tmp_path)!r}), 'x')"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+    assert (tmp_path / lock.NAME).exists()
+    started = time.monotonic()
+    release = lock.hold(tmp_path, "run x")
+    assert time.monotonic() - started < 5
+    release()
+    assert not (tmp_path / lock.NAME).exists()
+
+
+def test_a_silent_machine_is_waited_for_and_then_lost(tmp_path: Path) -> None:
+    (tmp_path / lock.NAME).write_text(json.dumps({"host": "elsewhere", "process": 7, "id": "other"}))
+    started = time.monotonic()
+    release = lock.hold(tmp_path, "run x")
+    assert time.monotonic() - started >= 0.6
+    assert json.loads((tmp_path / lock.NAME).read_text())["process"] == os.getpid()
+    release()
+
+
+def test_what_another_has_taken_meanwhile_is_not_released(tmp_path: Path) -> None:
+    release = lock.hold(tmp_path, "run x")
+    other = json.dumps({"host": "elsewhere", "process": 7, "id": "other"})
+    (tmp_path / lock.NAME).write_text(other)
+    release()
+    assert (tmp_path / lock.NAME).read_text() == other
