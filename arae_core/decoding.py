@@ -15,10 +15,8 @@ from torch import Tensor
 from arae_core.batches import TextBatch
 from arae_core.image import ImageDecoder
 from arae_core.shapes import TextShape
-from arae_core.text import SeparateDecoders, TextDecoder
+from arae_core.text import ROWS, SeparateDecoders, TextDecoder
 
-TOGETHER = 8
-"""Sentences that leave a batch at a time when they have ended, for the reason that `text.ROUND` has."""
 LOOK_ON_GPU = 4
 """Words after which a GPU is asked which sentences have ended."""
 
@@ -64,7 +62,7 @@ def decode_text(
     """Words by the weighted sum of what the voices say, greedy at temperature 0, else drawn; without marks, at most
     `longest` words.
 
-    Rows that have ended leave the batch, TOGETHER at a time, and on a GPU only every few words, for to look costs more
+    Rows that have ended leave the batch, ROWS at a time, and on a GPU only every few words, for to look costs more
     there than to go on.
     The pad and start marks are never chosen.
     """
@@ -91,7 +89,7 @@ def decode_text(
         left = len(rows) - int(ended.sum())
         if left == 0:
             break
-        if (kept := -(-left // TOGETHER) * TOGETHER) < len(rows):
+        if (kept := -(-left // ROWS) * ROWS) < len(rows):
             going = ended.int().argsort(stable=True)[:kept]
             rows, word, ended, fed = rows[going], word[going], ended[going], [code[going] for code in fed]
             states = [s and (s[0][:, going].contiguous(), s[1][:, going].contiguous()) for s in states]

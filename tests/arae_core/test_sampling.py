@@ -11,11 +11,11 @@ from torch import Tensor
 
 from arae_core.batches import TokenStore
 from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.decoding import TOGETHER, decode_sentences, decode_text
+from arae_core.decoding import decode_sentences, decode_text
 from arae_core.sampling import Model
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState
-from arae_core.text import SeparateDecoders, TextDecoder
+from arae_core.text import ROWS, SeparateDecoders, TextDecoder
 from arae_core.training import train
 from arae_core.vocabulary import Vocabulary
 from tests.arae_core.small import TEXT, THREE, image_settings, new_state, text_settings, trained, weights
@@ -67,7 +67,7 @@ def test_greedy_decoding_takes_the_most_probable_word_each_time() -> None:
 
 
 def test_batches_that_sentences_leave_are_of_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A multiple of TOGETHER, but for the first."""
+    """A multiple of ROWS, but for the first."""
     sizes, forward = list[int](), DECODER.forward
 
     def watched(words: Tensor, *rest: Any) -> Any:
@@ -77,7 +77,7 @@ def test_batches_that_sentences_leave_are_of_few_sizes(monkeypatch: pytest.Monke
     monkeypatch.setattr(DECODER, "forward", watched)
     decode(codes(97))
     assert sizes[0] == 97 and len(set(sizes)) > 2
-    assert all(size % TOGETHER == 0 for size in sizes if size < 97)
+    assert all(size % ROWS == 0 for size in sizes if size < 97)
 
 
 def test_drawn_words_have_the_probabilities_of_the_model() -> None:

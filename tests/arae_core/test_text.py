@@ -1,5 +1,7 @@
 """The encoder and decoder of sentences: what padding, order and the code do, and do not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from arae_core.batches import TextBatch, TokenStore
 from arae_core.state import TrainingState
-from arae_core.text import IGNORED, ROUND, TextDecoder, TextEncoder, corrupted
+from arae_core.text import IGNORED, ROUND, SeparateDecoders, TextDecoder, TextEncoder, corrupted
 from tests.arae_core.small import TEXT, WORDS, sentences, text_settings
 
 SETTINGS = text_settings({"encoder.hidden": (11, 11), "decoder.hidden": (13, 13)})
@@ -145,3 +147,24 @@ def test_forget_gates_start_open() -> None:
             assert torch.equal(value, expected)
         else:
             assert torch.equal(value, plain[name]), name
+
+
+def test_empty_rows_change_nothing_and_make_numbers_of_sentences_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders of their own read what they get of a batch, which is another number every time."""
+    shape = replace(TEXT, classes=("low", "middle", "high"))
+    torch.manual_seed(7)
+    decoders = SeparateDecoders(text_settings({"decoder.conditioning": "separate"}), shape).double()
+    labels = torch.arange(len(ROWS)) % 3
+    mixed = replace(batch(ROWS), labels=labels)
+    read: list[int] = []
+    for decoder in decoders.decoders:
+        assert isinstance(decoder, TextDecoder)
+        decoder.lstm.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
+    found = []
+    for autocast in (False, True):
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda _, on=autocast: on)
+        fed = code(len(ROWS)).double().requires_grad_()
+        nll = decoders.nll(mixed, fed)
+        found.append([nll, *torch.autograd.grad(nll, [fed, *decoders.parameters()])])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+    assert read == [len(labels[labels == y]) for y in range(3)] + [8, 8, 8] and 8 not in read[:3]
