@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipelines.engine.cluster import DRIVER, Room
 from pipelines.engine.space import domains, inside, mutations, own_values, with_own, without_effect
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.trial import run_trial
+from pipelines.engine.tune_state import back_up, can_go_on, clear_staging
 
 Row = dict[str, Any]
 """A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name. What a sweep found
@@ -33,6 +35,8 @@ OF_TUNE = {
 """What Ray Tune adds to every report."""
 STATES = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
 """Of trials that have not ended well, as Ray Tune calls them and as we do."""
+SECONDS_BETWEEN_COPIES = 30.0
+"""Of Ray's state of a sweep: what is forgotten of it, should its own be cut off."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Watch(Callback):
     """The metric and min or max, where old checkpoints may be deleted while the sweep runs."""
     rows: dict[str, Row] = {}
     """Each trial's, kept: of hundreds of trials, one report changes one row."""
+    copied: float | None = None
+    """When Ray's state was last copied; None before the first step."""
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Notice Ctrl-C and the job's end (SIGTERM): Tune's own handler of the first, in place by now, ends the sweep
@@ -70,6 +76,18 @@ class Watch(Callback):
 
         for number in STOPPING:
             signal.signal(number, told)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if Watch.copied is None:
+            Watch.copied = -math.inf
+            if trials:  # of before
+                clear_staging(Path(trials[0].storage.experiment_driver_staging_path))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if trials and now - (Watch.copied or 0) > SECONDS_BETWEEN_COPIES:
+            storage, Watch.copied = trials[0].storage, now
+            back_up(Path(storage.experiment_driver_staging_path), Path(storage.experiment_fs_path))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         Watch.rows[trial.trial_id] = _row(trial, result)
@@ -114,16 +132,16 @@ def run_sweep(
     """Run the sweep in the cluster that runs, from its beginning or from where it stopped.
 
     reported: called with all trials' rows, and the one that has just reported. ended: with the row of a trial that has
-    ended. Raises KeyboardInterrupt after Ctrl-C, the state saved.
+    ended. Raises KeyboardInterrupt after Ctrl-C, the state saved, and ValueError where the state cannot be read.
     """
     from ray import tune
 
     trainable = make_trainable(sweep, room)
-    if tune.Tuner.can_restore(str(sweep.folder)):
+    goes_on = can_go_on(sweep.folder)
+    tuner = make_tuner(sweep, trainable, sweep.at_once(room))  # writes tuner.pkl anew, which may be cut off as well
+    if goes_on:
         tuner = tune.Tuner.restore(str(sweep.folder), trainable=trainable, resume_errored=True)
-    else:
-        tuner = make_tuner(sweep, trainable, sweep.at_once(room))
-    Watch.reported, Watch.ended, Watch.interrupted, Watch.rows = reported, ended, False, {}
+    Watch.reported, Watch.ended, Watch.interrupted, Watch.rows, Watch.copied = reported, ended, False, {}, None
     # PBT may want any checkpoint that a donor ever had
     Watch.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
     before = {number: signal.getsignal(number) for number in STOPPING}

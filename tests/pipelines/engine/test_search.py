@@ -150,6 +150,22 @@ def _next(task: Task, folder: Path) -> Path:
     return folder
 
 
+def test_a_sweep_goes_on_from_state_that_is_missing_or_cut_off(make_sweep: Make, room: Room) -> None:
+    """Ray alone would start a search without a space, and never say so. What is not Ray's it does not write."""
+    sweep = make_sweep(RATES, 2, {"iterations": 6})
+    make_tuner(sweep, make_trainable(sweep, room), 2)  # and killed here: tuner.pkl alone
+    (sweep.folder / "tuner.pkl").write_bytes(b"")
+    before = run_sweep(sweep, room, nothing, nothing)
+    assert [row["state"] for row in before.rows] == ["done"] * 2
+    state = max(sweep.folder.glob("experiment_state-*.json"))
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    sweep.file.write_text("{}")
+    written = sweep.file.stat().st_mtime_ns
+    after = run_sweep(sweep, room, nothing, nothing)
+    assert {row["trial"]: row["code.noise"] for row in after.rows} == {r["trial"]: r["code.noise"] for r in before.rows}
+    assert [row["state"] for row in after.rows] == ["done"] * 2 and sweep.file.stat().st_mtime_ns == written
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scheduler", ["none", "pbt"])
