@@ -1,4 +1,4 @@
-"""Ray Tune around the trials: schedulers, search algorithms, going on with a sweep, and what came out of it."""
+"""Ray Tune around the trials: search algorithms, going on with a sweep, and what came out of it."""
 
 import json
 import math
@@ -6,17 +6,17 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
-from ray.tune.schedulers import ASHAScheduler
 
 from pipelines.engine.bridge import drive_trial
 from pipelines.engine.cluster import DRIVER, Room
-from pipelines.engine.space import domains, inside, mutations, own_values, with_own, without_effect
+from pipelines.engine.schedulers import make_scheduler
+from pipelines.engine.space import domains, own_values, with_own, without_effect
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.trial import run_trial
 from pipelines.engine.tune_state import back_up, can_go_on, clear_staging
@@ -110,22 +110,6 @@ class Watch(Callback):
         Watch.ended(_row(trial, trial.last_result or {}) | _unsent(trial) | {"state": "failed"})
 
 
-class SparingScheduler(ASHAScheduler):
-    """ASHA that lets the trial with the experiment's own settings, which the others are compared with, run to its end.
-
-    At the first rung samples may all be alike still, and what the figure says there is chance.
-    """
-
-    def __init__(self, own: Mapping[str, Any], **options: Any) -> None:
-        super().__init__(**options)
-        self.own = dict(own)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """What becomes of the trial."""
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if self.own == {name: trial.config.get(name) for name in self.own} else decision
-
-
 def run_sweep(
     sweep: Sweep, room: Room, reported: Callable[[list[Row], Row], None], ended: Callable[[Row], None]
 ) -> Found:
@@ -211,30 +195,6 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             callbacks=[Watch()],
         ),
     )
-
-
-def make_scheduler(sweep: Sweep) -> Any:
-    """asha stops the worse trials early, pbt lets them go on from better ones, none lets all run to their end."""
-    from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
-
-    every, total = sweep.experiment.evaluate_every, sweep.iterations
-    evaluations = math.ceil(total / every)
-    if sweep.options["scheduler"] == "asha":
-        # A quarter of the run before anything is judged: adversarial training is often worst before it gets good. The
-        # limit lies past the end, so that a trial ends by itself and not in its last report.
-        grace = min(every * math.ceil(evaluations / 4), total)
-        own = own_values(sweep.space, sweep.experiment)
-        return SparingScheduler(own, time_attr="step", max_t=total + 1, grace_period=grace, reduction_factor=3)
-    if sweep.options["scheduler"] == "pbt":
-        mutated = mutations(sweep.space)
-        return PopulationBasedTraining(
-            "step",
-            perturbation_interval=every * max(1, evaluations // 5),
-            hyperparam_mutations=mutated,
-            custom_explore_fn=inside({name: sweep.space[name] for name in mutated}),
-            log_config=False,
-        )
-    return FIFOScheduler()  # type: ignore[no-untyped-call]
 
 
 def collect(results: Any, metric: str, mode: str) -> Found:
