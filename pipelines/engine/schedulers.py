@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler
 
-from pipelines.engine.space import inside, mutations, own_values
+from pipelines.engine.space import inside, mutations, own_values, with_tuples
 from pipelines.engine.sweep import Sweep
 
 
@@ -36,7 +36,8 @@ class SparingScheduler(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """What becomes of the trial."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if self.own == {name: trial.config.get(name) for name in self.own} else decision
+        has = with_tuples(trial.config)  # lists where the sweep was gone on with
+        return self.CONTINUE if self.own == {name: has.get(name) for name in self.own} else decision
 
 
 def make_scheduler(sweep: Sweep) -> Any:

@@ -16,7 +16,7 @@ from ray.tune import Callback
 from pipelines.engine.bridge import drive_trial
 from pipelines.engine.cluster import DRIVER, Room
 from pipelines.engine.schedulers import make_scheduler
-from pipelines.engine.space import domains, own_values, with_own, without_effect
+from pipelines.engine.space import domains, own_values, with_own, with_tuples, without_effect
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.trial import run_trial
 from pipelines.engine.tune_state import back_up, can_go_on, clear_staging
@@ -202,7 +202,7 @@ def collect(results: Any, metric: str, mode: str) -> Found:
     sign = 1 if mode == "min" else -1
     rows = []
     for result in results:
-        row = _figures(result.metrics or {}) | (result.config or {}) | {"trial": Path(result.path).name}
+        row = _figures(result.metrics or {}) | with_tuples(result.config or {}) | {"trial": Path(result.path).name}
         row["state"] = "failed" if result.error else _ending(row)
         scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m and Path(c.path).exists()]
         if scored:
@@ -215,12 +215,12 @@ def collect(results: Any, metric: str, mode: str) -> Found:
 
 def settings_of(checkpoint: Path) -> Row:
     """What was searched and what a checkpoint was last trained with: under PBT a trial's settings change on its way."""
-    return dict(_training(checkpoint)["lineage"][-1][2])
+    return dict(with_tuples(_training(checkpoint)["lineage"][-1][2]))
 
 
 def _row(trial: Any, result: dict[str, Any]) -> Row:
     """A trial of Ray Tune as it is now."""
-    row: Row = _figures(result) | trial.config | {"trial": trial.trial_id}
+    row: Row = _figures(result) | with_tuples(trial.config) | {"trial": trial.trial_id}
     return row | {"state": _state(trial, row)}
 
 

@@ -11,7 +11,7 @@ from arae_core.tree import flatten
 from pipelines.engine import cluster
 from pipelines.engine.cluster import Room
 from pipelines.engine.records import HOW, Record, check_same, read_record, write_record
-from pipelines.engine.space import Space, load_space
+from pipelines.engine.space import Space, load_space, recorded_space
 from pipelines.engine.trainer import Share
 from pipelines.engine.trial import Plan
 from pipelines.engine.worker import Task, experiment_of
@@ -139,7 +139,7 @@ def _reopened(folder: Path, record: Record, storage: Path) -> Sweep:
     uri = open_tracking(record["tracking_uri"])
     corpus_folder = storage / "data" / record["data_fingerprint"]
     corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
-    space = {name: tuple(domain) for name, domain in record["space"].items()}
+    space = recorded_space(record["space"])
     start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=True)
     return Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"])
 

@@ -59,3 +59,13 @@ def test_a_trial_gone_on_with_does_not_count_in_rungs_that_it_has_passed() -> No
     rungs = {at: dict(scores) for at, scores in scheduler._brackets[0]._rungs}
     assert rungs == {1800: {}, 600: {}, 200: {"1": -70.0}}
     assert decided(gone_on, 1800, 12.0) == scheduler.CONTINUE and decided(other, 1800, 13.0) == scheduler.STOP
+
+
+def test_own_settings_are_the_same_as_lists() -> None:
+    """As they come back from Ray's state."""
+    scheduler = SparingScheduler({"x": (3, 4)}, time_attr="step", max_t=10, grace_period=1, reduction_factor=3)
+    scheduler.set_search_properties("loss", "min")
+    other, own = trial_of(0, {"x": (3,)}), trial_of(1, {"x": [3, 4]})
+    for trial, value in ((other, 1.0), (own, 2.0)):
+        scheduler.on_trial_add(None, trial)
+        assert scheduler.on_trial_result(None, trial, {"step": 1, "loss": value}) == scheduler.CONTINUE

@@ -12,6 +12,7 @@ from arae_core.parallel import Parallel
 from arae_core.tree import flatten
 from pipelines.engine.closing import trial_closer
 from pipelines.engine.cluster import Room
+from pipelines.engine.pictures import sweep_picture
 from pipelines.engine.search import Row, Watch, collect, make_trainable, make_tuner, prune, run_sweep
 from pipelines.engine.space import Space
 from pipelines.engine.sweep import Sweep
@@ -231,3 +232,24 @@ def test_collect_puts_the_best_first_and_the_failed_last() -> None:
 
     found = collect([Result("b", RuntimeError()), Result("a")], "generation_perplexity", "min")
     assert [row["state"] for row in found.rows] == ["failed", "stopped"] and found.best is None
+
+
+def test_tuples_come_back_as_tuples(tmp_path: Path) -> None:
+    """From Ray's state and from a checkpoint, both JSON: so that they are found among the choices."""
+    (tmp_path / "training.json").write_text(json.dumps({"lineage": [["ab", 0, {"critic.hidden": [300, 30]}]]}))
+    (tmp_path / "manifest.json").touch()
+    scored = SimpleNamespace(path=str(tmp_path)), {"generation_perplexity": 3.0}
+    result: Row = {
+        "metrics": {},
+        "config": {"critic.hidden": [300]},
+        "path": "ab",
+        "error": None,
+        "best_checkpoints": [],
+    }
+    results = [SimpleNamespace(**result), SimpleNamespace(**result | {"best_checkpoints": [scored]})]
+    found = collect(results, "generation_perplexity", "min")
+    assert [row["critic.hidden"] for row in found.rows] == [(300, 30), (300,)]
+    figure = sweep_picture(
+        {}, found.rows, "generation_perplexity", "ab", {"critic.hidden": ("choice", [(300,), (300, 300)])}
+    )
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["(300,)", "(300, 300)", "(300, 30)"]
