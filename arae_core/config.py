@@ -30,8 +30,8 @@ class Vocabulary:
     """words (words and runs of punctuation), spaces (the text is tokenised already), bpe, or a pretrained tokenizer:
     the path of a tokenizer.json, a folder with one, or a name on the hub."""
     size: int = 11_000
-    """The most entries a vocabulary built from the training text may have, its four marks included. (bpe has an entry
-    for every byte of the text at least.)"""
+    """The most entries a vocabulary built from the training text may have, its four marks included. With bpe it
+    has one for every byte of that text at least."""
     lowercase: bool = True
     """Lower-case all text (words, spaces and bpe; a pretrained tokenizer keeps its own way)."""
 

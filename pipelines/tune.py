@@ -36,6 +36,7 @@ def tune(arguments: Sequence[str] | None) -> None:
     from pipelines.engine.sweep import open_sweep
     from pipelines.engine.trainer import FailedError
     from pipelines.tracking.runs import Tracker
+    from pipelines.tracking.status import end_children
 
     console = display.make_console()
     sweep = open_sweep(asked, cluster.writable(options.storage))
@@ -80,7 +81,10 @@ def tune(arguments: Sequence[str] | None) -> None:
         status = "KILLED"
         raise KeyboardInterrupt(sweep.again(options)) from None
     finally:
+        if status != "FINISHED":  # Tune tells of no trial that it did not bring to its end
+            end_children(uri, sweep.run_id, "KILLED")
         tracker.finish(status)
+        sweep.release()
     console.print(f"\npicture: {picture}")
     elsewhere = "" if uri == default_tracking_uri() else uri
     next_command = closing.next_command(best["checkpoint"], registered, elsewhere, experiment.kind)

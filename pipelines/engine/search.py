@@ -1,23 +1,25 @@
-"""Ray Tune around the trials: schedulers, search algorithms, going on with a sweep, and what came out of it."""
+"""Ray Tune around the trials: search algorithms, going on with a sweep, and what came out of it."""
 
 import json
 import math
 import random
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
-from ray.tune.schedulers import ASHAScheduler
 
 from pipelines.engine.bridge import drive_trial
 from pipelines.engine.cluster import DRIVER, Room
-from pipelines.engine.space import domains, inside, mutations, own_values, with_own, without_effect
+from pipelines.engine.schedulers import make_scheduler
+from pipelines.engine.space import domains, own_values, with_own, with_tuples, without_effect
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.trial import run_trial
+from pipelines.engine.tune_state import back_up, can_go_on, clear_staging
 
 Row = dict[str, Any]
 """A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name. What a sweep found
@@ -33,6 +35,8 @@ OF_TUNE = {
 """What Ray Tune adds to every report."""
 STATES = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
 """Of trials that have not ended well, as Ray Tune calls them and as we do."""
+SECONDS_BETWEEN_COPIES = 30.0
+"""Of Ray's state of a sweep: what is forgotten of it, should its own be cut off."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Watch(Callback):
     """The metric and min or max, where old checkpoints may be deleted while the sweep runs."""
     rows: dict[str, Row] = {}
     """Each trial's, kept: of hundreds of trials, one report changes one row."""
+    copied: float | None = None
+    """When Ray's state was last copied; None before the first step."""
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Notice Ctrl-C and the job's end (SIGTERM): Tune's own handler of the first, in place by now, ends the sweep
@@ -70,6 +76,18 @@ class Watch(Callback):
 
         for number in STOPPING:
             signal.signal(number, told)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        if Watch.copied is None:
+            Watch.copied = -math.inf
+            if trials:  # of before
+                clear_staging(Path(trials[0].storage.experiment_driver_staging_path))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if trials and now - (Watch.copied or 0) > SECONDS_BETWEEN_COPIES:
+            storage, Watch.copied = trials[0].storage, now
+            back_up(Path(storage.experiment_driver_staging_path), Path(storage.experiment_fs_path))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         Watch.rows[trial.trial_id] = _row(trial, result)
@@ -92,38 +110,22 @@ class Watch(Callback):
         Watch.ended(_row(trial, trial.last_result or {}) | _unsent(trial) | {"state": "failed"})
 
 
-class SparingScheduler(ASHAScheduler):
-    """ASHA that lets the trial with the experiment's own settings, which the others are compared with, run to its end.
-
-    At the first rung samples may all be alike still, and what the figure says there is chance.
-    """
-
-    def __init__(self, own: Mapping[str, Any], **options: Any) -> None:
-        super().__init__(**options)
-        self.own = dict(own)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """What becomes of the trial."""
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if self.own == {name: trial.config.get(name) for name in self.own} else decision
-
-
 def run_sweep(
     sweep: Sweep, room: Room, reported: Callable[[list[Row], Row], None], ended: Callable[[Row], None]
 ) -> Found:
     """Run the sweep in the cluster that runs, from its beginning or from where it stopped.
 
     reported: called with all trials' rows, and the one that has just reported. ended: with the row of a trial that has
-    ended. Raises KeyboardInterrupt after Ctrl-C, the state saved.
+    ended. Raises KeyboardInterrupt after Ctrl-C, the state saved, and ValueError where the state cannot be read.
     """
     from ray import tune
 
     trainable = make_trainable(sweep, room)
-    if tune.Tuner.can_restore(str(sweep.folder)):
+    goes_on = can_go_on(sweep.folder)
+    tuner = make_tuner(sweep, trainable, sweep.at_once(room))  # writes tuner.pkl anew, which may be cut off as well
+    if goes_on:
         tuner = tune.Tuner.restore(str(sweep.folder), trainable=trainable, resume_errored=True)
-    else:
-        tuner = make_tuner(sweep, trainable, sweep.at_once(room))
-    Watch.reported, Watch.ended, Watch.interrupted, Watch.rows = reported, ended, False, {}
+    Watch.reported, Watch.ended, Watch.interrupted, Watch.rows, Watch.copied = reported, ended, False, {}, None
     # PBT may want any checkpoint that a donor ever had
     Watch.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
     before = {number: signal.getsignal(number) for number in STOPPING}
@@ -195,36 +197,12 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
     )
 
 
-def make_scheduler(sweep: Sweep) -> Any:
-    """asha stops the worse trials early, pbt lets them go on from better ones, none lets all run to their end."""
-    from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
-
-    every, total = sweep.experiment.evaluate_every, sweep.iterations
-    evaluations = math.ceil(total / every)
-    if sweep.options["scheduler"] == "asha":
-        # A quarter of the run before anything is judged: adversarial training is often worst before it gets good. The
-        # limit lies past the end, so that a trial ends by itself and not in its last report.
-        grace = min(every * math.ceil(evaluations / 4), total)
-        own = own_values(sweep.space, sweep.experiment)
-        return SparingScheduler(own, time_attr="step", max_t=total + 1, grace_period=grace, reduction_factor=3)
-    if sweep.options["scheduler"] == "pbt":
-        mutated = mutations(sweep.space)
-        return PopulationBasedTraining(
-            "step",
-            perturbation_interval=every * max(1, evaluations // 5),
-            hyperparam_mutations=mutated,
-            custom_explore_fn=inside({name: sweep.space[name] for name in mutated}),
-            log_config=False,
-        )
-    return FIFOScheduler()  # type: ignore[no-untyped-call]
-
-
 def collect(results: Any, metric: str, mode: str) -> Found:
     """Every trial with the best of its evaluations whose checkpoint is still there, the best trial first."""
     sign = 1 if mode == "min" else -1
     rows = []
     for result in results:
-        row = _figures(result.metrics or {}) | (result.config or {}) | {"trial": Path(result.path).name}
+        row = _figures(result.metrics or {}) | with_tuples(result.config or {}) | {"trial": Path(result.path).name}
         row["state"] = "failed" if result.error else _ending(row)
         scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m and Path(c.path).exists()]
         if scored:
@@ -237,12 +215,12 @@ def collect(results: Any, metric: str, mode: str) -> Found:
 
 def settings_of(checkpoint: Path) -> Row:
     """What was searched and what a checkpoint was last trained with: under PBT a trial's settings change on its way."""
-    return dict(_training(checkpoint)["lineage"][-1][2])
+    return dict(with_tuples(_training(checkpoint)["lineage"][-1][2]))
 
 
 def _row(trial: Any, result: dict[str, Any]) -> Row:
     """A trial of Ray Tune as it is now."""
-    row: Row = _figures(result) | trial.config | {"trial": trial.trial_id}
+    row: Row = _figures(result) | with_tuples(trial.config) | {"trial": trial.trial_id}
     return row | {"state": _state(trial, row)}
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,21 @@ def check_space(space: Space, experiment: Experiment, title: str) -> None:
                 with_settings(experiment, {name: value})
             except ValueError as error:
                 raise ValueError(f"{title}: {error}") from None
+
+
+def with_tuples(value: Any) -> Any:
+    """A value that was kept as JSON, which has lists for the tuples that settings are."""
+    if isinstance(value, Mapping):
+        return {name: with_tuples(inner) for name, inner in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def recorded_space(record: Mapping[str, Sequence[Any]]) -> Space:
+    """A space that was kept as JSON."""
+    return {
+        name: (kind, *([with_tuples(value) for value in bound] if kind == "choice" else bound for bound in bounds))
+        for name, (kind, *bounds) in record.items()
+    }
 
 
 def own_values(space: Space, experiment: Experiment) -> dict[str, Any]:

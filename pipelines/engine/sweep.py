@@ -1,25 +1,33 @@
 """What a sweep is, before Ray starts: asked for on the command line, or read back from its record to go on with it."""
 
 import argparse
+import os
 import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arae_core.tree import flatten
 from pipelines.engine import cluster
 from pipelines.engine.cluster import Room
-from pipelines.engine.records import HOW, Record, check_same, read_record, write_record
-from pipelines.engine.space import Space, load_space
+from pipelines.engine.lock import hold
+from pipelines.engine.records import Record, check_name, check_same, read_record, write_record
+from pipelines.engine.space import Space, load_space, recorded_space
 from pipelines.engine.trainer import Share
 from pipelines.engine.trial import Plan
 from pipelines.engine.worker import Task, experiment_of
-from pipelines.experiment.command_line import Arguments, python
+from pipelines.experiment.command_line import Arguments, default_tracking_uri, python
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
     from pipelines.experiment.corpora import Corpus
+
+
+HOW = frozenset({"workers"})
+"""Settings that a sweep may go on with others of, as a training may. Ray keeps max_failures with each trial."""
+OPTIONS = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Sweep:
     corpus: "Corpus"
     tracking_uri: str
     run_id: str
+    release: Callable[[], None] = field(default=lambda: None, compare=False)
+    """Lets go of the folder, which this process holds."""
 
     @property
     def name(self) -> str:
@@ -84,6 +94,8 @@ class Sweep:
     def again(self, options: argparse.Namespace) -> str:
         """The command that goes on with this sweep."""
         words = [python(), "pipelines/tune.py", "--resume", self.name, "--storage", str(options.storage)]
+        if self.tracking_uri != default_tracking_uri():
+            words += ["--tracking-uri", self.tracking_uri]
         return shlex.join(words + (["--json"] if options.json else []))
 
 
@@ -102,46 +114,96 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
 
     options = asked.options
     if options.resume:
-        found = _recorded(options.resume, storage)
-        if asked.given:
-            raise ValueError(f"--resume goes on with everything as it was: leave out --{next(iter(asked.given))}")
-        return _reopened(*found, storage)
+        folder, found = _recorded(options.resume, storage)
+        _check_resumed(asked, found)
+        return _reopened(asked, folder, found, storage, asked.given.get("workers"))
     experiment = asked.experiment
     space = load_space(options.space, experiment)
-    names = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
-    chosen: Record = {name: getattr(options, name) for name in names}
+    chosen: Record = {name: getattr(options, name) for name in OPTIONS}
     _check(experiment, chosen)
     name = options.run_name or f"{experiment.name}-{options.space}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = storage / "sweeps" / name
-    if Path(name).name != name:
-        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    check_name(name)
     settings = flatten(experiment)
     record = read_record(record_file(folder))
     if record is not None:  # the same command again, as a job that is submitted again
         check_same(record["settings"] | record["options"], settings | chosen, f"sweep {name}", free=HOW)
-        return _reopened(folder, record, storage)
+        return _reopened(asked, folder, record, storage, experiment.workers)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
+    release = hold(folder, f"sweep {name}")
     tags = {"data_fingerprint": corpus.fingerprint, "command": "tune"}
     run_id = start_parent(uri, f"arae-{experiment.name}", name, params=settings | chosen, tags=tags)
     record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
     write_record(record_file(folder), {**record, "tracking_uri": uri, "run_id": run_id})
-    return Sweep(folder, experiment, space, chosen, corpus, uri, run_id)
+    return Sweep(folder, experiment, space, chosen, corpus, uri, run_id, release)
 
 
-def _reopened(folder: Path, record: Record, storage: Path) -> Sweep:
+def _reopened(asked: Arguments, folder: Path, record: Record, storage: Path, workers: int | None) -> Sweep:
+    """The sweep of a record, with so many workers (None: as many as before), and with MLflow where it is now."""
+    from pipelines.engine.tune_state import can_go_on
     from pipelines.experiment.corpora import Corpus, prepare
-    from pipelines.tracking.runs import open_tracking, start_parent
+    from pipelines.tracking.store import connect
 
-    experiment = experiment_of(record["settings"])
+    title, before = f"sweep {folder.name}", record["settings"]["workers"]
+    workers = workers or before
+    if (workers == 1) != (before == 1):
+        allowed = "1" if before == 1 else "2 or more"
+        raise ValueError(f"workers must be {allowed} in {title}, as when it began, got {workers}")
+    settings = record["settings"] | {"workers": workers}
+    experiment = experiment_of(settings)
     _check(experiment, record["options"])
-    uri = open_tracking(record["tracking_uri"])
+    uri = _tracking_of(asked, record, title)
     corpus_folder = storage / "data" / record["data_fingerprint"]
     corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
-    space = {name: tuple(domain) for name, domain in record["space"].items()}
-    start_parent(uri, f"arae-{experiment.name}", folder.name, params={}, resume=record["run_id"])
-    return Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"])
+    check_same(record, {"data_fingerprint": corpus.fingerprint}, title)
+    release = hold(folder, title)
+    try:
+        can_go_on(folder)  # told before Ray starts
+    except ValueError:
+        release()
+        raise
+    space = recorded_space(record["space"])
+    connect(uri).update_run(record["run_id"], status="RUNNING")
+    write_record(record_file(folder), record | {"settings": settings, "tracking_uri": uri})
+    return Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"], release)
+
+
+def _tracking_of(asked: Arguments, record: Record, title: str) -> str:
+    """Where the run of a sweep that is gone on with is: where the user says that MLflow is now, else where it was.
+
+    Raises ValueError where it is not there: trials would be found nowhere, and counted twice elsewhere.
+    """
+    from pipelines.tracking.status import has_run
+    from pipelines.tracking.store import open_tracking, sqlite_file
+
+    before, run_id = record["tracking_uri"], record["run_id"]
+    named = "tracking_uri" in asked.typed or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = asked.options.tracking_uri if named else before
+    file = sqlite_file(uri)
+    if file is None or file.exists():
+        uri = open_tracking(uri)
+        if has_run(uri, run_id):
+            return uri
+    if uri == before:
+        advice = "bring it back, or start the sweep anew under another --run-name"
+    else:
+        advice = f"it was at {before}: leave out --tracking-uri (and $MLFLOW_TRACKING_URI), or say where it is now"
+    raise ValueError(f"--tracking-uri {uri} does not have run {run_id} of {title}; {advice}")
+
+
+def _check_resumed(asked: Arguments, record: Record) -> None:
+    """Raise ValueError, naming the first, for what was typed beside --resume and is not as it was."""
+    about = "--resume goes on with everything as it was: leave out"
+    for name in asked.given:
+        if name not in HOW:
+            raise ValueError(f"{about} --{name}")
+    was = {**record["options"], "run_name": asked.options.resume, "config": record["settings"]["name"]}
+    now = {**vars(asked.options), "config": asked.experiment.name}
+    for name, value in was.items():
+        if name in asked.typed and now[name] != value:
+            raise ValueError(f"{about} --{name.replace('_', '-')}, which was {value!r} and is {now[name]!r}")
 
 
 def _recorded(name: str, storage: Path) -> tuple[Path, Record]:

@@ -34,6 +34,8 @@ class Arguments:
     experiment: Experiment
     given: dict[str, Any]
     options: argparse.Namespace
+    typed: frozenset[str] = frozenset()
+    """Those of the options that were typed: the others have their defaults."""
 
 
 def python() -> str:
@@ -107,7 +109,7 @@ def parse(
         print(f"warning: {doubt}", file=sys.stderr)
     if chosen.print_config:
         _print_config({**vars(chosen), **flatten(experiment)}, chosen.json)
-    return Arguments(experiment, given, chosen)
+    return Arguments(experiment, given, chosen, frozenset(values.keys() - given.keys()))
 
 
 def parse_options(arguments: Sequence[str] | None, description: str, options: Sequence[Option]) -> argparse.Namespace:

@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.tune import main
+from tests.pipelines.engine.conftest import SMALL
 from tests.pipelines.test_train import ROOT, command, spelled, wait_for
 
 
@@ -63,6 +66,30 @@ def runs(tracking_uri: str) -> list[Any]:
     return list(client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.trial_id LIKE '%'"))
 
 
+def test_trials_of_an_interrupted_sweep_are_ended(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that have reported nothing yet: Tune tells of none of them."""
+    from pipelines.engine import cluster, records
+    from pipelines.tracking.runs import start_or_resume_child
+
+    @contextmanager
+    def running(**_: object) -> Iterator[cluster.Room]:
+        record = records.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
+        assert record is not None
+        start_or_resume_child(tracking_uri, "arae-grammar", record["run_id"], "ab_00000", params={})
+        raise KeyboardInterrupt
+        yield cluster.Room(2, 0, 2, 0, attached=False)
+
+    monkeypatch.setattr(cluster, "running", running)
+    monkeypatch.setattr(cluster, "this_machine", lambda: cluster.Room(2, 0, 2, 0, attached=False))
+    words = [*spelled(SMALL), "--run-name", "mine", "--storage", str(tmp_path), "--tracking-uri", tracking_uri]
+    assert main(words) == 130
+    again = f"--resume mine --storage {tmp_path} --tracking-uri {tracking_uri}"
+    assert again in capsys.readouterr().err
+    assert [run.info.status for run in runs(tracking_uri)] == ["KILLED"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_goes_on(tmp_path: Path, tracking_uri: str) -> None:
@@ -107,6 +134,7 @@ def test_ctrl_c_leaves_a_sweep_to_go_on_with(tmp_path: Path, tracking_uri: str) 
     assert "to continue: " in err
     assert f"python pipelines/tune.py --resume mine --storage {tmp_path}" in err
     assert list((tmp_path / "sweeps" / "mine").glob("experiment_state-*.json"))
+    assert {run.info.status for run in runs(tracking_uri)} == {"KILLED"}
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import pytest
 
 from arae_core.tree import flatten, with_settings
 from pipelines.engine.cluster import Room, running
+from pipelines.engine.space import Space
+from pipelines.engine.sweep import Sweep
 from pipelines.engine.worker import Task
 from pipelines.experiment.corpora import Corpus, prepare
 from pipelines.experiment.presets import preset
@@ -32,6 +34,14 @@ SMALL: dict[str, Any] = {
     "generator.hidden": (8,),
     "critic.hidden": (8,),
     "critic.steps": 2,
+}
+
+
+Make = Callable[..., Sweep]
+RATES: Space = {
+    "critic.learning_rate": ("loguniform", 1e-5, 1e-2),
+    "critic.steps": ("choice", [1, 2, 3]),
+    "code.noise": ("uniform", 0.0, 0.3),
 }
 
 
@@ -60,6 +70,20 @@ def make_task(corpus: Corpus, small: Experiment, tracking_uri: str) -> Callable[
         settings = flatten(with_settings(small, changes))
         run_id = start_parent(tracking_uri, "test", trial, params={})
         return Task(settings, str(corpus.folder), tracking_uri, run_id, trial, resume=resume)
+
+    return make
+
+
+@pytest.fixture
+def make_sweep(corpus: Corpus, small: Experiment, tracking_uri: str, tmp_path: Path) -> Make:
+    from pipelines.tracking.runs import start_parent
+
+    def make(space: Space, trials: int, changes: dict[str, Any] | None = None, **options: Any) -> Sweep:
+        run_id = start_parent(tracking_uri, "arae-grammar", "sweep", params={})
+        given = {"trials": trials, "scheduler": "none", "search": "random", "gpus_per_trial": 0.0, "max_concurrent": 0}
+        folder = tmp_path / "sweeps" / "sweep"
+        experiment = with_settings(small, changes or {})
+        return Sweep(folder, experiment, space, {**given, **options}, corpus, tracking_uri, run_id)
 
     return make
 

@@ -1,7 +1,6 @@
 """Ray Tune for real: the first trial, early stopping, divergence, and whether population based training exploits."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,37 +9,15 @@ import pytest
 
 from arae_core.checkpoint import load_checkpoint
 from arae_core.parallel import Parallel
-from arae_core.tree import flatten, with_settings
+from arae_core.tree import flatten
 from pipelines.engine.closing import trial_closer
 from pipelines.engine.cluster import Room
-from pipelines.engine.search import Row, Watch, collect, make_scheduler, make_trainable, make_tuner, prune, run_sweep
+from pipelines.engine.pictures import sweep_picture
+from pipelines.engine.search import Row, Watch, collect, make_trainable, make_tuner, prune, run_sweep
 from pipelines.engine.space import Space
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.worker import WORST, Metrics, Task, work
-from pipelines.experiment.corpora import Corpus
-from pipelines.experiment.settings import Experiment
-from tests.pipelines.engine.conftest import weights
-
-Make = Callable[..., Sweep]
-RATES: Space = {
-    "critic.learning_rate": ("loguniform", 1e-5, 1e-2),
-    "critic.steps": ("choice", [1, 2, 3]),
-    "code.noise": ("uniform", 0.0, 0.3),
-}
-
-
-@pytest.fixture
-def make_sweep(corpus: Corpus, small: Experiment, tracking_uri: str, tmp_path: Path) -> Make:
-    from pipelines.tracking.runs import start_parent
-
-    def make(space: Space, trials: int, changes: dict[str, Any] | None = None, **options: Any) -> Sweep:
-        run_id = start_parent(tracking_uri, "arae-grammar", "sweep", params={})
-        given = {"trials": trials, "scheduler": "none", "search": "random", "gpus_per_trial": 0.0, "max_concurrent": 0}
-        folder = tmp_path / "sweeps" / "sweep"
-        experiment = with_settings(small, changes or {})
-        return Sweep(folder, experiment, space, {**given, **options}, corpus, tracking_uri, run_id)
-
-    return make
+from tests.pipelines.engine.conftest import RATES, Make, weights
 
 
 def children(sweep: Sweep) -> list[Any]:
@@ -150,6 +127,22 @@ def _next(task: Task, folder: Path) -> Path:
     return folder
 
 
+def test_a_sweep_goes_on_from_state_that_is_missing_or_cut_off(make_sweep: Make, room: Room) -> None:
+    """Ray alone would start a search without a space, and never say so. What is not Ray's it does not write."""
+    sweep = make_sweep(RATES, 2, {"iterations": 6})
+    make_tuner(sweep, make_trainable(sweep, room), 2)  # and killed here: tuner.pkl alone
+    (sweep.folder / "tuner.pkl").write_bytes(b"")
+    before = run_sweep(sweep, room, nothing, nothing)
+    assert [row["state"] for row in before.rows] == ["done"] * 2
+    state = max(sweep.folder.glob("experiment_state-*.json"))
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    sweep.file.write_text("{}")
+    written = sweep.file.stat().st_mtime_ns
+    after = run_sweep(sweep, room, nothing, nothing)
+    assert {row["trial"]: row["code.noise"] for row in after.rows} == {r["trial"]: r["code.noise"] for r in before.rows}
+    assert [row["state"] for row in after.rows] == ["done"] * 2 and sweep.file.stat().st_mtime_ns == written
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scheduler", ["none", "pbt"])
@@ -229,36 +222,6 @@ def test_pruning_keeps_the_best_and_the_newest(tmp_path: Path) -> None:
     assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [4, 5, 6]
 
 
-def test_schedulers(make_sweep: Make) -> None:
-    asha = make_scheduler(make_sweep(RATES, 4, {"iterations": 48, "evaluate_every": 6}, scheduler="asha"))
-    assert (asha._time_attr, asha._max_t) == ("step", 49)
-    assert [rung for rung, _ in asha._brackets[0]._rungs][-1] == 12  # a quarter of eight evaluations
-    pbt = make_scheduler(make_sweep(RATES, 4, scheduler="pbt"))
-    assert pbt._time_attr == "step" and set(pbt._hyperparam_mutations) == set(RATES)
-
-
-def test_the_own_settings_run_to_their_end_whatever_the_others_do(make_sweep: Make) -> None:
-    sweep = make_sweep(RATES, 4, {"iterations": 48, "evaluate_every": 6}, scheduler="asha")
-    own = {name: flatten(sweep.experiment)[name] for name in RATES}
-    scheduler = make_scheduler(sweep)
-    scheduler.set_search_properties("generation_perplexity", "min")
-
-    class Trial:
-        def __init__(self, number: int, config: dict[str, Any]) -> None:
-            self.trial_id, self.config, self.last_result = str(number), config, {"step": 0}
-
-    def decided(trial: Trial, value: float) -> str:
-        return str(scheduler.on_trial_result(None, trial, {"step": 12, "generation_perplexity": value}))
-
-    trials = [Trial(i, own if i == 0 else {**own, "critic.steps": 10 + i}) for i in range(7)]
-    for trial in trials:
-        scheduler.on_trial_add(None, trial)
-    for i in range(1, 6):
-        decided(trials[i], float(i))
-    assert decided(trials[6], 100.0) == scheduler.STOP
-    assert decided(trials[0], 1000.0) == scheduler.CONTINUE
-
-
 def test_collect_puts_the_best_first_and_the_failed_last() -> None:
     class Result:
         def __init__(self, name: str, error: Exception | None = None) -> None:
@@ -269,3 +232,24 @@ def test_collect_puts_the_best_first_and_the_failed_last() -> None:
 
     found = collect([Result("b", RuntimeError()), Result("a")], "generation_perplexity", "min")
     assert [row["state"] for row in found.rows] == ["failed", "stopped"] and found.best is None
+
+
+def test_tuples_come_back_as_tuples(tmp_path: Path) -> None:
+    """From Ray's state and from a checkpoint, both JSON: so that they are found among the choices."""
+    (tmp_path / "training.json").write_text(json.dumps({"lineage": [["ab", 0, {"critic.hidden": [300, 30]}]]}))
+    (tmp_path / "manifest.json").touch()
+    scored = SimpleNamespace(path=str(tmp_path)), {"generation_perplexity": 3.0}
+    result: Row = {
+        "metrics": {},
+        "config": {"critic.hidden": [300]},
+        "path": "ab",
+        "error": None,
+        "best_checkpoints": [],
+    }
+    results = [SimpleNamespace(**result), SimpleNamespace(**result | {"best_checkpoints": [scored]})]
+    found = collect(results, "generation_perplexity", "min")
+    assert [row["critic.hidden"] for row in found.rows] == [(300, 30), (300,)]
+    figure = sweep_picture(
+        {}, found.rows, "generation_perplexity", "ab", {"critic.hidden": ("choice", [(300,), (300, 300)])}
+    )
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["(300,)", "(300, 300)", "(300, 30)"]
