@@ -77,14 +77,16 @@ def snli() -> Experiment:
     Against `paper_snli`: Adam for the autoencoder, codes of the greatest states and open forget gates, words dropped
     from the encoder's input, noise that stays, LayerNorm in generator and critic, generated codes on the unit sphere,
     samples from the generator's moving average. They are drawn at a temperature at which they are about as probable as
-    real sentences; greedily written ones are more so, and cover less.
+    real sentences; greedily written ones are more so, and cover less. Weights decay, and rates cool down over the
+    second half: more of a sentence comes back.
     """
     return Experiment(
         name="snli",
         initialization="remembering",
         temperature=0.7,
-        encoder=Encoder(pooling="max", word_dropout=0.2, adversarial_weight=0.1, learning_rate=2e-3),
-        decoder=Decoder(learning_rate=2e-3),
+        cooldown=0.5,
+        encoder=Encoder(pooling="max", word_dropout=0.2, adversarial_weight=0.1, learning_rate=2e-3, weight_decay=0.05),
+        decoder=Decoder(learning_rate=2e-3, weight_decay=0.05),
         code=Code(noise=0.05),
         generator=Generator(average=0.99, learning_rate=2e-4),
         critic=Critic(learning_rate=2e-4),
@@ -98,15 +100,14 @@ def yelp() -> Experiment:
     """Sentences of Yelp reviews with their sentiment, tokenised already (Shen et al. 2017).
 
     Against `paper_yelp`: as `snli` against its own, with greedy samples; one decoder that is told the class, and less
-    of lambda_2, for at 1 the code of `grammar_sentiment` kept nothing at all. Weights decay and rates cool down,
-    without which the training sentences are learned by heart and half as much of others comes back.
+    of lambda_2, for at 1 the code of `grammar_sentiment` kept nothing at all. Without weights that decay and rates that
+    cool down the training sentences are learned by heart, and half as much of others comes back.
     """
     base = snli()
     return replace(
         base,
         name="yelp",
         temperature=0.0,
-        cooldown=0.5,
         vocabulary=Vocabulary(tokenizer="spaces", size=10_000),
         encoder=Encoder(
             embedding=128,
@@ -192,6 +193,7 @@ def snli_entailment() -> Classification:
             "iterations": 4500,
             "evaluate_every": 250,
             "temperature": 0.0,
+            "cooldown": 0.0,
             "encoder": Encoder(
                 embedding=128,
                 hidden=(128,),
