@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast
+from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast, check_draws
 
 NAMES = ("latent", "robustness", "transfer", "perplexity")  # the slowest last
 SPLITS = ("validation", "test")
@@ -51,14 +51,17 @@ def evaluate(arguments: Sequence[str] | None) -> None:
         if file is not None and not file.is_file():
             raise ValueError(f"{flag} {file}: there is no such file")
     folder_name = options.run_name or time.strftime("%Y%m%d-%H%M%S")
-    if Path(folder_name).name != folder_name:
-        raise ValueError(f"--run-name must be a name without slashes, got {folder_name!r}")
-    from pipelines.engine import cluster, display
+    check_draws(options.seed)
+    models = list(dict.fromkeys(name.strip() for name in options.model.split(",") if name.strip()))
+    if not models:
+        raise ValueError(f"--model must be one or more models, with commas between, got {options.model!r}")
+    from pipelines.engine import cluster, display, records
+
+    records.check_name(folder_name)
     from pipelines.evaluation.subjects import load_subject
     from pipelines.tracking.runs import Tracker
 
     storage = cluster.writable(options.storage)
-    models = list(dict.fromkeys(name.strip() for name in options.model.split(",") if name.strip()))
     subjects = [load_subject(name, options.tracking_uri, storage) for name in models]
     from pipelines.evaluation.tasks import TASKS, Asked, supported
 

@@ -5,6 +5,7 @@ python pipelines/generate.py --model models:/arae-grammar@champion --count 10 --
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
@@ -27,7 +28,7 @@ OPTIONS = (
     Option("count", int, 10, "Examples to draw."),
     Option("attribute", str, "", "Class of all examples, of a model with classes; else each class in turn."),
     SEED,
-    TEMPERATURE,
+    replace(TEMPERATURE, default=None, help=f"{TEMPERATURE.help[:-1]} (default: as the model was chosen by)."),
     OUTPUT,
 )
 
@@ -36,7 +37,7 @@ def generate(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Sample from a trained model.", OPTIONS)
     if options.count < 1:
         raise ValueError(f"--count must be >= 1, got {options.count}")
-    check_draws(options.seed, options.temperature)
+    check_draws(options.seed, options.temperature or 0.0)
     model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
     attribute = options.attribute or None
     if attribute is not None:

@@ -7,6 +7,7 @@ The first asks a model that was trained with the attribute (paper, Algorithm 2).
 to each code it adds the mean code of one file's sentences minus the mean code of the other's.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ def transfer(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Say sentences again with another attribute.", OPTIONS)
     check_draws(options.seed, options.temperature)
     check_contrast(options.contrast)
+    if not math.isfinite(options.strength):
+        raise ValueError(f"--strength must be a finite number, got {options.strength}")
     by_files = options.from_like is not None or options.to_like is not None
     if bool(options.to) == by_files or (by_files and None in (options.from_like, options.to_like)):
         raise ValueError("name either --to CLASS, or both --from-like FILE and --to-like FILE")

@@ -90,6 +90,10 @@ def _draw_setting(
 ) -> None:
     from matplotlib.ticker import NullFormatter
 
+    axis.set_title(name, fontsize=10)
+    if not rows:  # of clipping, say, where no trial clips
+        axis.text(0.5, 0.5, "without effect in any trial", ha="center", fontsize=8, transform=axis.transAxes)
+        return
     values = [row[name] for row in rows]
     if domain[0] == "choice":
         choices = list(dict.fromkeys([*domain[1], *values]))
@@ -107,7 +111,6 @@ def _draw_setting(
     axis.scatter(values, [row[metric] for row in rows], c=colors, s=18)
     if metric.endswith("perplexity"):
         axis.set_yscale("log")
-    axis.set_title(name, fontsize=10)
     axis.set_ylabel(_words(metric), fontsize=8)
 
 

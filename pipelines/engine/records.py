@@ -5,6 +5,7 @@ Ray resumes whatever lies under a name, with other settings too and without a wo
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ HOW = frozenset({"workers", "min_workers", "max_failures"})
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError where a run cannot be called so: its folder is."""
-    if Path(name).name != name or name == "..":
-        raise ValueError(f"--run-name must be a name without slashes, got {name!r}")
+    """Raise ValueError where a run cannot be called so: its folder is, and Ray takes ASCII alone."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            f"--run-name must be a name without slashes, of at most 100 letters (a to z), digits, '.', '_' and '-', "
+            f"got {name!r}"
+        )
 
 
 def read_record(file: Path) -> Record | None:

@@ -218,6 +218,8 @@ def _recorded(name: str, storage: Path) -> tuple[Path, Record]:
 def _check(experiment: Experiment, options: Record) -> None:
     if options["trials"] < 1:
         raise ValueError(f"--trials must be >= 1, got {options['trials']}")
+    if options["max_concurrent"] < 0:
+        raise ValueError(f"--max-concurrent must be >= 0, got {options['max_concurrent']}")
     if experiment.min_workers:
         raise ValueError(
             f"min_workers must be 0 in a sweep, got {experiment.min_workers}: its trials start when they fit"

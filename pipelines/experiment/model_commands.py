@@ -149,8 +149,12 @@ def show(examples: Any, output: Path | None, *, picture: str, columns: int | Non
 
 
 def _write(output: Path, write: Callable[[Path], Any]) -> None:
-    """Write `output` whole or not at all."""
+    """Write `output` whole or not at all; a device or a pipe as it is, and what a link leads to."""
+    output = output.resolve()
     try:
+        if output.exists() and not output.is_file():
+            write(output)
+            return
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as scratch:
             temporary = Path(scratch, output.name)
             write(temporary)

@@ -72,7 +72,7 @@ def open_tracking(uri: str, *, create: bool = True) -> str:
     if file is not None:
         _check_sqlite(file, create)
         uri = f"sqlite:///{file}"
-    elif urlsplit(uri).scheme in ("", "file"):
+    elif urlsplit(uri).scheme in ("", "file", "sqlite"):  # the last without a file: gone with the process
         raise ValueError(f"--tracking-uri must be sqlite:///FILE or a server's http://HOST:PORT, got {uri!r}")
     else:
         _check_answers(uri)

@@ -2,16 +2,19 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from arae_core.checkpoint import load_checkpoint, save_checkpoint
 from arae_core.sampling import Model
 from pipelines import generate, interpolate, promote, reconstruct
 from pipelines.experiment.model_commands import tiled
@@ -47,6 +50,30 @@ def test_generate_prints_one_sentence_a_line(typed: Typed, text_checkpoint: Path
     status, out, _ = typed(generate, *words, "--json")
     assert (status, result(out)["sentences"]) == (0, expected)
     assert out.splitlines()[:-1] == expected
+
+
+def test_generate_draws_as_the_model_was_chosen_by(typed: Typed, text_checkpoint: Path, tmp_path: Path) -> None:
+    state, vocabulary, _ = load_checkpoint(text_checkpoint)
+    state.settings = replace(state.settings, temperature=1.0)
+    warm = save_checkpoint(tmp_path / "warm", state, vocabulary)
+    drawn = Model.load(text_checkpoint).generate(9, seed=3, temperature=1.0)
+    assert typed(generate, "--model", warm, "--count", 9, "--seed", 3)[1].splitlines() == drawn
+    greedy = Model.load(text_checkpoint).generate(9, seed=3, temperature=0.0)
+    assert typed(generate, "--model", warm, "--count", 9, "--seed", 3, "--temperature", 0)[1].splitlines() == greedy
+    assert drawn != greedy
+
+
+def test_links_and_pipes_are_written_to_and_not_replaced(typed: Typed, text_checkpoint: Path, tmp_path: Path) -> None:
+    words = ("--model", text_checkpoint, "--count", 3, "--output")
+    (tmp_path / "link.txt").symlink_to("target.txt")
+    assert typed(generate, *words, "link.txt")[0] == 0
+    expected = Model.load(text_checkpoint).generate(3)
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "target.txt").read_text().splitlines() == expected
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True) as reader:
+        assert typed(generate, *words, "pipe")[0] == 0
+        assert reader.communicate(timeout=60)[0].splitlines() == expected
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_generate_writes_a_file_whole(typed: Typed, text_checkpoint: Path, tmp_path: Path) -> None:

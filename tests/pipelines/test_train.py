@@ -48,6 +48,8 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]", seconds: float = 
         (["--storage", "/dev/null/here"], "--storage /dev/null/here cannot be written to"),
         (["--run-name", "a/b"], "--run-name must be a name without slashes"),
         (["--run-name", ".."], "--run-name must be a name without slashes"),
+        (["--run-name", "\u00fcber"], "of at most 100 letters (a to z), digits, '.', '_' and '-', got '\u00fcber'"),
+        (["--tracking-uri", "sqlite://"], "--tracking-uri must be sqlite:///FILE"),
         (["--storage", "s3://bucket/runs"], "--storage must be a folder, one that all nodes see, not an address"),
         (["--critic.step", "3"], "did you mean --critic.steps"),
         (["--tracking-uri", "http://127.0.0.1:1"], "no MLflow server answers there"),

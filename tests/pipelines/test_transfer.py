@@ -66,6 +66,10 @@ def test_generate_of_one_class(typed: Typed, labelled_checkpoint: Path) -> None:
         ((), "name either --to CLASS, or both --from-like FILE and --to-like FILE"),
         (("--to", "human", "--from-like", "dogs.txt", "--to-like", "men.txt"), "name either --to CLASS, or both"),
         (("--from-like", "dogs.txt"), "name either --to CLASS, or both"),
+        (
+            ("--from-like", "dogs.txt", "--to-like", "men.txt", "--strength", "nan"),
+            "--strength must be a finite number",
+        ),
         (("--from-like", "dogs.txt", "--to-like", "none.txt"), "--to-like none.txt: cannot be read"),
     ],
 )

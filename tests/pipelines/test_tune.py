@@ -29,6 +29,7 @@ from tests.pipelines.test_train import ROOT, command, spelled, wait_for
         ),
         (["--scheduler", "ash"], "scheduler must be one of asha, pbt, none"),
         (["--trials", "0"], "--trials must be >= 1"),
+        (["--max-concurrent", "-1"], "--max-concurrent must be >= 0, got -1"),
         (["--scheduler", "pbt", "--trials", "1"], "--trials must be >= 2 with --scheduler pbt"),
         (["--scheduler", "pbt", "--max-concurrent", "2"], "--max-concurrent must be 0 with --scheduler pbt"),
         (["--scheduler", "pbt", "--search", "optuna"], "--search must be random with --scheduler pbt"),

@@ -147,13 +147,15 @@ def test_pictures(tracking_uri: str, tmp_path: Path) -> None:
     curves = read_curves(tracking_uri, run_id)
     assert curves == {"reconstruction_loss": ([10, 20], [0.1, 0.05]), "generation_perplexity": ([10, 20], [30.0, 30.0])}
     space: dict[str, tuple[Any, ...]] = {"critic.steps": ("choice", [1, 3]), "code.noise": ("loguniform", 0.01, 1.0)}
+    space["critic.clip"] = ("loguniform", 0.001, 0.1)  # of no effect in any trial: no row has it
     figures = {
         "run": run_picture(curves, "run"),
         "nothing": run_picture({}, "run"),
         "sweep": sweep_picture(curves, ROWS, "generation_perplexity", "ab_00000", space),
         "samples": samples_picture(np.ones((13, 4, 6), np.uint8), "samples"),
     }
-    assert [axis.get_title() for axis in figures["sweep"].axes] == ["loss", "perplexity", "critic.steps", "code.noise"]
+    titles = ["loss", "perplexity", "critic.steps", "code.noise", "critic.clip"]
+    assert [axis.get_title() for axis in figures["sweep"].axes] == titles
     assert len(figures["samples"].axes) == 13
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
