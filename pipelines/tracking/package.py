@@ -73,7 +73,7 @@ def signature(kind: str) -> "ModelSignature":
         params=ParamSchema(
             [
                 ParamSpec("seed", "long", 0),
-                ParamSpec("temperature", "double", 0.0),
+                ParamSpec("temperature", "double", None),
                 ParamSpec("count", "long", 1),
                 ParamSpec("steps", "long", 7),
             ]

@@ -9,7 +9,8 @@ A request is a table with a row for each wish; parameters hold for all rows (see
      "params": {"steps": 5}}
     {"dataframe_records": [{"task": "transfer", "text": "what a sad man .", "to": "positive"}]}
 
-The last is for models with classes; there `to` may also name the class of what is generated. For a model of images the
+The last is for models with classes; there `to` may also name the class of what is generated. Without a temperature,
+samples are drawn at the model's own, and all else is written greedily. For a model of images the
 columns are `image` and `to_image`, each a list of rows of 0 and 1; where tasks are mixed, a row that has no image says
 null. The answer has a line for each example: `row`, the row of the request it answers, and `text` or `image`. A wrong
 request is answered with 400.
@@ -43,7 +44,7 @@ class PackagedModel(PythonModel):
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Answer every row; raises MlflowException (400) naming the row that is wrong."""
-        options = {"seed": 0, "temperature": 0.0, "count": 1, "steps": 7} | (params or {})
+        options = {"seed": 0, "temperature": None, "count": 1, "steps": 7} | (params or {})
         answers: list[tuple[int, Any]] = []
         for number, row in enumerate(model_input.to_dict("records")):
             try:
@@ -54,7 +55,8 @@ class PackagedModel(PythonModel):
         return pd.DataFrame({"row": [number for number, _ in answers], self.columns[0]: examples})
 
     def _answer(self, row: Mapping[Any, Any], options: Mapping[str, Any]) -> list[str] | NDArray[np.uint8]:
-        seed, temperature = int(options["seed"]), float(options["temperature"])
+        asked = options["temperature"]
+        seed, temperature = int(options["seed"]), 0.0 if asked is None else float(asked)
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32), got {seed}")
         if not 0 <= temperature < float("inf"):
@@ -64,7 +66,8 @@ class PackagedModel(PythonModel):
                 wanted = row.get("to") if self.model.classes else None
                 attribute = wanted if isinstance(wanted, str) else None
                 count = _between("count", options, 1)
-                return self.model.generate(count, seed=seed, temperature=temperature, attribute=attribute)
+                drawn = None if asked is None else temperature
+                return self.model.generate(count, seed=seed, temperature=drawn, attribute=attribute)
             case "reconstruct":
                 return self.model.reconstruct(self._examples(row, self.columns[:1]), seed=seed, temperature=temperature)
             case "interpolate":

@@ -3,12 +3,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from arae_core.checkpoint import save_checkpoint
 from arae_core.sampling import Model
 from pipelines.tracking.registry import resolve
 
@@ -59,6 +61,19 @@ def test_sentences(register: Callable[..., int], tracking_uri: str, tmp_path: Pa
     ]
     answer = ask(tracking_uri, tmp_path, rows, count=2, seed=5, temperature=0.7, steps=3)
     assert [(line["row"], line["text"]) for line in answer] == expected
+
+
+def test_without_a_temperature_samples_are_drawn_at_the_models_own_and_all_else_is_greedy(
+    register: Callable[..., int], tracking_uri: str, tmp_path: Path, text_checkpoint: Path
+) -> None:
+    loaded = Model.load(text_checkpoint)
+    loaded.state.settings = replace(loaded.settings, temperature=0.9)
+    register(checkpoint=save_checkpoint(tmp_path / "warm", loaded.state, loaded.vocabulary))
+    rows = [{"task": "generate"}, {"task": "reconstruct", "text": "a man sleeps ."}]
+    drawn = loaded.generate(7, seed=5, temperature=0.9)
+    assert drawn != loaded.generate(7, seed=5, temperature=0.0)
+    expected = [*drawn, *loaded.reconstruct(["a man sleeps ."])]
+    assert [line["text"] for line in ask(tracking_uri, tmp_path, rows, count=7, seed=5)] == expected
 
 
 def test_images(register: Callable[..., int], tracking_uri: str, tmp_path: Path, image_checkpoint: Path) -> None:
