@@ -23,9 +23,12 @@ from arae_core.sampling import Model
 from arae_core.tree import flatten, with_settings
 from pipelines import evaluate
 from pipelines.engine.worker import Metrics, Task, work
-from pipelines.evaluation import tasks
 from pipelines.evaluation.perplexity import language_model_of
 from pipelines.evaluation.subjects import load_subject
+from pipelines.evaluation.tasks import Asked, code_space
+from pipelines.evaluation.tasks.perplexity import _reconstructed, sample_perplexity
+from pipelines.evaluation.tasks.robustness import swaps
+from pipelines.evaluation.tasks.transfer import attribute_transfer
 from pipelines.evaluation.transfer import GrammarClassifier, score_transfer
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset
@@ -99,19 +102,19 @@ def test_published_figures_stand_beside_those_of_real_text(trained: Callable[...
     (storage / "text" / "train.txt").write_text("".join(f"{a} {n} .\n" for a in "abcdef" for n in "uvwxyz"))
     changes = {"data.source": str(storage / "text"), "data.columns": ("text",), "data.label": "", "data.classes": ()}
     subject = load_subject(str(trained("real", **changes)), "", storage)
-    rows = {row["model"]: row for row in tasks.swaps([subject], tasks.Asked(storage=storage)).rows}
+    rows = {row["model"]: row for row in swaps([subject], Asked(storage=storage)).rows}
     assert rows["published, SNLI: AE"]["k=4"] == 9.97 and rows["published, SNLI: ARAE"]["k=0"] == 2.19
 
 
 def test_latent(typed: Typed, arae: Path, plain: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "NEIGHBOURS", 3)
+    monkeypatch.setattr(code_space, "NEIGHBOURS", 3)
     monkeypatch.setattr(latent, "neighbours", partial(latent.neighbours, close=4))
     words = ("--on", "latent", "--storage", storage, "--run-name", "second", "--split", "test", "--json")
     status, out, _ = typed(evaluate, "--model", f"{arae},{plain}", *words)
     assert status == 0
     rows = table(out, "latent")
     assert rows[str(arae)]["norm c"] == pytest.approx(1) == rows[str(arae)]["norm c~"]
-    codes = Model.load(plain).sample_codes(tasks.PROBED)
+    codes = Model.load(plain).sample_codes(code_space.PROBED)
     assert rows[str(plain)]["variance c~"] == pytest.approx(codes.var(0).sum(), rel=1e-4)
     assert rows[str(arae)]["sentences"] > 5
     assert -1 <= rows[str(arae)]["cosine, random"] <= rows[str(arae)]["cosine, neighbours"] <= 1
@@ -209,8 +212,8 @@ def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
 
 def test_the_bar_is_real_text_that_its_language_model_has_not_seen(arae: Path, storage: Path) -> None:
     subject = load_subject(str(arae), "", storage)
-    asked = tasks.Asked(split="test", samples=70, storage=storage, say=lambda _: None)
-    real = tasks.perplexity([subject], asked).rows[0]
+    asked = Asked(split="test", samples=70, storage=storage, say=lambda _: None)
+    real = sample_perplexity([subject], asked).rows[0]
     model = language_model_of(subject, storage, lambda _: None)
     assert real["forward"] == pytest.approx(language_model.perplexity(model, subject.store("test")), rel=1e-6)
     assert real["forward"] > language_model.perplexity(model, subject.store("train"))
@@ -218,17 +221,17 @@ def test_the_bar_is_real_text_that_its_language_model_has_not_seen(arae: Path, s
 
 def test_empty_samples_count(arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = load_subject(str(arae), "", storage)
-    asked = tasks.Asked(samples=70, storage=storage, say=lambda _: None)
-    own = tasks.perplexity([subject], asked).rows[-1]
+    asked = Asked(samples=70, storage=storage, say=lambda _: None)
+    own = sample_perplexity([subject], asked).rows[-1]
     written = subject.model.generate_ids(70)
     monkeypatch.setattr(subject.model, "generate_ids", lambda *_, **__: [[], *written[:35], *[[]] * 34])
-    half_empty = tasks.perplexity([subject], asked).rows[-1]
+    half_empty = sample_perplexity([subject], asked).rows[-1]
     assert half_empty["samples"] == 70 and half_empty["reverse"] > own["reverse"]
 
 
 def test_what_is_copied_covers_other_sentences_not_its_own(arae: Path, storage: Path) -> None:
     subject = load_subject(str(arae), "", storage)
-    copied = tasks.transfer([subject], tasks.Asked(storage=storage)).rows[0]
+    copied = attribute_transfer([subject], Asked(storage=storage)).rows[0]
     held, vocabulary = subject.store("validation"), subject.model.vocabulary
     assert vocabulary is not None and copied["model"] == "copy of the input"
     itself = SentenceScorer(subject.store("train"), held, len(vocabulary)).score(held.rows(range(len(held))))
@@ -249,8 +252,8 @@ def test_reconstructions_are_of_the_sentences_themselves(arae: Path, storage: Pa
     subject = load_subject(str(arae), "", storage)
     rows = subject.store("train").rows(range(17))
     with patch.object(type(subject.model), "reconstruct", lambda self, sentences, **how: list(sentences)):
-        assert tasks._reconstructed(subject, rows, 0) == rows
-    assert tasks._reconstructed(subject, rows, 0) != rows
+        assert _reconstructed(subject, rows, 0) == rows
+    assert _reconstructed(subject, rows, 0) != rows
 
 
 def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> None:
