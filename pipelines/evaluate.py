@@ -63,19 +63,21 @@ def evaluate(arguments: Sequence[str] | None) -> None:
 
     storage = cluster.writable(options.storage)
     subjects = [load_subject(name, options.tracking_uri, storage) for name in models]
-    from pipelines.evaluation.tasks import TASKS, Asked, supported
+    from pipelines.evaluation.tasks import TASKS, Asked, sentences_to_rewrite, supported
 
     reasons = {name: supported(name, subjects) for name in names}
     for name, why in reasons.items():
         if why and options.on:
             raise ValueError(f"--on {name}: {why}")
     console = display.make_console()
-    folder = storage / "evaluations" / folder_name
-    folder.mkdir(parents=True, exist_ok=True)
     files = (options.references, options.outputs)
     stored = (storage, options.tracking_uri)
     how = (options.contrast, options.reconstructed)
     asked = Asked(options.split, options.samples, options.seed, *stored, *files, *how, console.print)
+    if "transfer" in names and not reasons["transfer"]:
+        sentences_to_rewrite(subjects, asked)  # what is wrong with the files is said now, not after what takes minutes
+    folder = storage / "evaluations" / folder_name
+    folder.mkdir(parents=True, exist_ok=True)
     tables = {}
     for name in names:
         if reasons[name]:

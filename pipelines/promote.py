@@ -12,30 +12,33 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.experiment.command_line import Option, emit_json, parse_options, python, run
 
 OPTIONS = (
     Option("model", str, "", "models:/NAME/VERSION (or models:/NAME@ALIAS) to promote; without it, a listing."),
-    Option("alias", str, "champion", "Alias that --model gets."),
+    Option("alias", str, None, "Alias that --model gets (default: champion)."),
     Option("list", bool, False, "List the registered models (after promoting, with --model)."),
 )
 
 
 def promote_or_list(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "List the registered models, or point an alias at one of them.", OPTIONS)
+    if options.alias is not None and not options.model:
+        raise ValueError(f"--alias {options.alias} needs --model: the version that it is to point at")
+    alias = "champion" if options.alias is None else options.alias
     from pipelines.tracking import promotion, registry
     from pipelines.tracking.store import open_tracking
 
     uri = open_tracking(options.tracking_uri, create=False)
     results: dict[str, Any] = {}
     if options.model:
-        name, version, before = promotion.promote(uri, options.model, options.alias)
+        name, version, before = promotion.promote(uri, options.model, alias)
         had = "nothing" if before is None else f"version {before}"
-        print(f"{options.alias} of {name}: version {version} (before: {had})")
-        results = {"model": name, "model_version": version, "alias": options.alias, "before": before}
+        print(f"{alias} of {name}: version {version} (before: {had})")
+        results = {"model": name, "model_version": version, "alias": alias, "before": before}
     if options.list or not options.model:
         models = registry.listing(uri)
-        print(_table(models) if models else f"no model is registered at {uri} yet: python pipelines/tune.py")
+        print(_table(models) if models else f"no model is registered at {uri} yet: {python()} pipelines/tune.py")
         results["models"] = models
     if options.json:
         emit_json(results)

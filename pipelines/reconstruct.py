@@ -24,8 +24,8 @@ from pipelines.experiment.model_commands import (
     check_sentences,
     filled_lines,
     in_their_places,
+    lines_and,
     load_model,
-    read_lines,
     show,
 )
 
@@ -45,8 +45,9 @@ OPTIONS = (
 def reconstruct(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Reconstruct sentences or images through a trained model's code.", OPTIONS)
     check_draws(options.seed, options.temperature)
-    lines = read_lines(options.input)
-    model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    lines, (model, checkpoint) = lines_and(
+        lambda: load_model(options.model, options.tracking_uri, options.output), options.input
+    )
     draw = {"temperature": options.temperature, "seed": options.seed}
     examples: Any  # list[str] or uint8[N, H, W]
     if model.kind == "text":

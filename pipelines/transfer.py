@@ -29,6 +29,7 @@ from pipelines.experiment.model_commands import (
     check_sentences,
     filled_lines,
     in_their_places,
+    lines_and,
     load_model,
     read_lines,
     show,
@@ -58,9 +59,10 @@ def transfer(arguments: Sequence[str] | None) -> None:
     by_files = options.from_like is not None or options.to_like is not None
     if bool(options.to) == by_files or (by_files and None in (options.from_like, options.to_like)):
         raise ValueError("name either --to CLASS, or both --from-like FILE and --to-like FILE")
-    lines = read_lines(options.input)
     sides = [read_lines(path, flag) for flag, path in _files(options.from_like, options.to_like)]
-    model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    lines, (model, checkpoint) = lines_and(
+        lambda: load_model(options.model, options.tracking_uri, options.output), options.input
+    )
     if model.kind != "text":
         raise ValueError(f"--model {options.model}: transfer is of sentences, this model is one of images")
     if options.to:

@@ -23,13 +23,14 @@ class References:
 class _Table:
     """A file's columns. read: of a name, texts or, of "label", the names or numbers of classes."""
 
+    flag: str
     path: Path
     names: Sequence[str]
     read: Callable[[str], list[str | None]]
 
     def column(self, name: str) -> list[str | None]:
         if name not in self.names:
-            raise ValueError(f"{self.path} must have a column {name}, it has {', '.join(self.names)}")
+            raise ValueError(f"{self.flag} {self.path} must have a column {name}, it has {', '.join(self.names)}")
         return self.read(name)
 
 
@@ -40,7 +41,7 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
     Raises ValueError for files or columns that are missing, classes that the model does not know, and systems that
     wrote nothing for some of the sentences.
     """
-    table = _table(references, cache)
+    table = _table("--references", references, cache)
     names = sorted(name for name in table.names if name == "reference" or name.startswith("reference_"))
     if not names:
         raise ValueError(f"--references {references}: it must have a column reference, or reference_0 and so on")
@@ -54,7 +55,7 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
             raise ValueError(f"--references {references}: the model knows {', '.join(classes)}, not {label!r}")
     found: dict[str, dict[str, str]] = {}
     if outputs is not None:
-        other = _table(outputs, cache)
+        other = _table("--outputs", outputs, cache)
         columns = (other.column(name) for name in ("system", "source", "output"))
         for system, source, output in zip(*columns, strict=True):
             found.setdefault(str(system), {})[str(source)] = str(output or "")
@@ -69,29 +70,32 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
     return References(sentences, own, rewritten, aligned)
 
 
-def _table(path: Path, cache: Path) -> _Table:
+def _table(flag: str, path: Path, cache: Path) -> _Table:
     """Parquet by pyarrow alone, so that it is read where there is no `datasets`; other formats as all data are."""
-    files = sources.find(str(path))
-    if files is not None and all(file.suffix == ".parquet" for file in files.splits["train"]):
-        return _parquet(path, files.splits["train"])
-    dataset = sources.load(str(path), files, cache)["train"]
+    try:
+        files = sources.find(str(path))
+        if files is not None and all(file.suffix == ".parquet" for file in files.splits["train"]):
+            return _parquet(flag, path, files.splits["train"])
+        dataset = sources.load(str(path), files, cache)["train"]
+    except ValueError as error:  # it takes the file for the data to train on
+        raise ValueError(str(error).replace("data.source", flag, 1)) from None
 
     def read(column: str) -> list[str | None]:
         if column == "label":
             return sources.labels(dataset, column, str(path))
         return sources.texts(dataset, [column], str(path))
 
-    return _Table(path, dataset.column_names, read)
+    return _Table(flag, path, dataset.column_names, read)
 
 
-def _parquet(path: Path, files: Sequence[Path]) -> _Table:
+def _parquet(flag: str, path: Path, files: Sequence[Path]) -> _Table:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     try:
         table = pyarrow.concat_tables([parquet.read_table(file, partitioning=None) for file in files])
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as parquet: {error}") from None
+        raise ValueError(f"{flag} {path} cannot be read as parquet: {error}") from None
     # class labels are numbers, their names are in the library's own note beside the columns
     note = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
@@ -106,4 +110,4 @@ def _parquet(path: Path, files: Sequence[Path]) -> _Table:
             raise ValueError(f"{path}: column {column} must hold text, it holds {kind}")
         return values  # type: ignore[no-any-return]
 
-    return _Table(path, table.column_names, read)
+    return _Table(flag, path, table.column_names, read)

@@ -6,6 +6,7 @@ which `run` makes one line and exit status 2.
 """
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -23,6 +24,11 @@ from arae_core.tree import flatten, with_settings
 from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
 from pipelines.experiment.presets import PRESETS, preset
 from pipelines.experiment.settings import Classification, Experiment, doubts, why_without_effect
+
+UNUSABLE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EROFS)
+"""Errors of a path that the user named."""
+FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
+"""Errors of a disk that has no room."""
 
 __all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run", "show"]
 
@@ -139,6 +145,14 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
         if not _output_closed():
             traceback.print_exc()
         return 1
+    except OSError as error:
+        if error.errno not in UNUSABLE + FULL or os.environ.get("ARAE_DEBUG"):
+            traceback.print_exc()
+            return 1
+        print("error:", f"{error.filename or 'what is printed'}: {error.strerror}", file=sys.stderr)
+        if error.filename is None:
+            _discard_output()
+        return 1 if error.errno in FULL else 2
     except KeyboardInterrupt as interrupt:
         typed = sys.argv if arguments is None else [sys.argv[0], *arguments]
         command = str(interrupt) or shlex.join([python(), *typed])
@@ -165,8 +179,13 @@ def _output_closed() -> bool:
     stdout.register(1, select.POLLOUT)
     closed = any(event & select.POLLERR for _, event in stdout.poll(0))
     if closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
     return closed
+
+
+def _discard_output() -> None:
+    """What is left of the output goes nowhere: Python would fail again when it writes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def emit_json(results: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.experiment.flags import Option
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from arae_core.classification import SentenceClassifier
     from arae_core.sampling import Model
 
+Loaded = TypeVar("Loaded")
 MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or a checkpoint's folder.", required=True)
 INPUT = Option("input", Path, None, "UTF-8 file, one sentence (or image) a line; stdin where left out.")
 SEED = Option("seed", int, 0, "Of every random draw.")
@@ -24,6 +26,8 @@ CONTRAST = Option(
     "contrast", float, None, "How much words that other classes make probable are avoided (default: the model's own)."
 )
 OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for a model of images.")
+
+WRITTEN_CUT = "they are read whole, but come back with at most {longest}"
 
 
 def load_model(model: str, tracking_uri: str, output: Path | None) -> tuple["Model", Path]:
@@ -74,6 +78,8 @@ def check_attribute(flag: str, model: "Model", attribute: str) -> None:
 def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
     """The lines of the file or of stdin. Raises ValueError where there are none or they are not UTF-8."""
     name = "stdin" if path is None else f"{flag} {path}"
+    if path is None and sys.stdin is None:  # closed by whoever called
+        raise ValueError(f"{name}: is closed; name a file with {flag}")
     if path is None and sys.stdin.isatty():
         print("one sentence a line, Ctrl-D ends:", file=sys.stderr)
     try:
@@ -87,6 +93,14 @@ def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
     if not text.strip():
         raise ValueError(f"{name}: is empty; it needs one sentence or image a line")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def lines_and(load: Callable[[], Loaded], path: Path | None) -> tuple[list[str], Loaded]:
+    """The lines, and what load() returns: stdin is read after it, for nobody shall type for a model that is not there,
+    a file before, for a model takes longer to load. Raises as both do."""
+    lines = None if path is None else read_lines(path)
+    loaded = load()
+    return (read_lines(None) if lines is None else lines), loaded
 
 
 def filled_lines(lines: Sequence[str]) -> list[int]:
@@ -105,10 +119,16 @@ def in_their_places(sentences: Sequence[str], numbers: Sequence[int], count: int
     return lines
 
 
-def check_sentences(model: "Model", sentences: Sequence[str]) -> tuple[list[list[int]], dict[str, int]]:
-    """Ids of the sentences, and what the model will not see of them as it stands: counted, and said on stderr."""
+def check_sentences(
+    model: "Model | SentenceClassifier", sentences: Sequence[str], too_long: str = WRITTEN_CUT
+) -> tuple[list[list[int]], dict[str, int]]:
+    """Ids of the sentences, and what the model will not see of them as it stands: counted, and said on stderr.
+
+    too_long: what becomes of sentences of more tokens than the {longest} that the model was trained on.
+    """
     assert model.vocabulary is not None
-    rows, longest, unknown = model.encode_text(sentences), model.settings.longest, model.vocabulary.unknown
+    rows, unknown = model.vocabulary.encode(sentences), model.vocabulary.unknown
+    longest = model.state.settings.longest
     counts = {
         "tokens": sum(map(len, rows)),
         "unknown_tokens": sum(row.count(unknown) for row in rows),
@@ -123,7 +143,7 @@ def check_sentences(model: "Model", sentences: Sequence[str]) -> tuple[list[list
     if counts["too_long"]:
         print(
             f"warning: {counts['too_long']} of {len(rows)} sentences have more than {longest} tokens, the longest that "
-            f"the model was trained on; they are read whole, but come back with at most {longest}",
+            f"the model was trained on; {too_long.format(longest=longest)}",
             file=sys.stderr,
         )
     return rows, counts

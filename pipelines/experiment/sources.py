@@ -123,7 +123,8 @@ def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | 
 
 
 def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
-    """The name of each row's class; None for a null, and for the -1 of a class label that is missing.
+    """The name of each row's class; None for a null or a blank, all that a CSV file has for one, and for the -1
+    of a class label that is missing.
 
     Raises ValueError for a column that is missing or holds neither class labels nor words nor whole numbers.
     """
@@ -138,7 +139,7 @@ def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
         raise ValueError(
             f"data.label: {column!r} of {where} must hold class labels, words or whole numbers, not {dtype}"
         )
-    return [None if value is None else str(value) for value in values]
+    return [None if value is None or not str(value).strip() else str(value) for value in values]
 
 
 def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | None]:

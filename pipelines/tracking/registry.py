@@ -56,7 +56,7 @@ def find_version(uri: str, model: str) -> "ModelVersion":
         wanted = registered.aliases[wanted]
     elif wanted == "latest" and versions:
         wanted = str(versions[-1])
-    elif not wanted.isdigit() or int(wanted) not in versions:
+    elif not wanted.isdecimal() or int(wanted) not in versions:
         raise ValueError(f"--model {model}: {name} has no version {wanted!r}; versions: {_listed(versions)}")
     return client.get_model_version(name, str(int(wanted)))
 

@@ -88,9 +88,12 @@ def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Pat
     for key in rows:
         assert again[key]["test"] == rows[key]["test"], "and what is, comes out the same"
 
-    (tmp_path / "pairs.txt").write_text("a sad man sleeps .\ta man sleeps .\ntwo dogs bark\tthe cat\n")
-    status, out, _ = typed(predict, "--model", found["best"], "--input", "pairs.txt", "--pairs", "--json")
+    long = " ".join(["zebra", *14 * ["very"], "sad"])
+    (tmp_path / "pairs.txt").write_text(f"a sad man sleeps .\ta man sleeps .\n{long}\tthe cat\n")
+    status, out, err = typed(predict, "--model", found["best"], "--input", "pairs.txt", "--pairs", "--json")
     assert status == 0
+    assert "1 of 4 sentences have more than 15 tokens" in err and "words past the 15th are not read" in err
+    assert "tokens are not in the model's vocabulary" in err
     lines = out.splitlines()
     assert lines[0].startswith("a sad man sleeps .\ta man sleeps .\t") and len(lines) == 3
     assert result(out)["classes"] == [line.split("\t")[2] for line in lines[:2]]
@@ -98,6 +101,7 @@ def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Pat
     for text, message in (
         ("one sentence\n", "line 1 must hold 2 sentences with a tab between, got 'one sentence'"),
         ("a\tb\na\t \n", "line 2 must hold 2 sentences"),
+        (70 * "x", f"got '{60 * 'x'}...'"),
     ):
         (tmp_path / "pairs.txt").write_text(text)
         status, _, err = typed(predict, "--model", found["best"], "--input", "pairs.txt")

@@ -176,7 +176,7 @@ def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, stor
     assert status == 0 and table(out, "transfer") == rows
     for file, message in (
         ("system,source,output\nhalf,a sad man sleeps .,a man .\n", "half has nothing for 2 of the 3 sentences"),
-        ("system,source\nx,y\n", "others.csv must have a column output"),
+        ("system,source\nx,y\n", "--outputs others.csv must have a column output"),
     ):
         (tmp_path / "others.csv").write_text(file)
         status, _, err = typed(evaluate, *words, "--outputs", "others.csv")
@@ -184,11 +184,13 @@ def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, stor
     for file, message in (
         ("source,label\na,positive\n", "it must have a column reference"),
         ("source,label,reference\na,neutral,b\n", "the model knows negative, positive, not 'neutral'"),
-        ("text,label,reference\na,positive,b\n", "must have a column source"),
+        ("text,label,reference\na,positive,b\n", "--references people.csv must have a column source"),
+        ('source,label,reference\n"a', "--references: people.csv cannot be read as csv"),
     ):
         (tmp_path / "people.csv").write_text(file)
-        status, _, err = typed(evaluate, *words)
-        assert status == 2 and message in err
+        status, out, err = typed(evaluate, *words, "--on", "robustness,transfer")
+        assert status == 2 and message in err and err.count("\n") == 1
+        assert out == "" or "robustness" not in out, "before anything is evaluated"
 
 
 def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from arae_core.checkpoint import load_checkpoint, save_checkpoint
 from arae_core.sampling import Model
-from pipelines import generate, interpolate, promote, reconstruct
+from pipelines import generate, interpolate, predict, promote, reconstruct, transfer
 from pipelines.experiment.model_commands import tiled
 from pipelines.tracking import promotion, runs
 
@@ -154,6 +154,21 @@ def test_reconstruct_reads_stdin_and_shows_pairs(
     assert (status, out) == (0, f"a man sleeps .\t{first}\nthe boy runs .\t{second}\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(reconstruct, ()), (transfer, ("--to", "positive")), (predict, ())],
+    ids=("reconstruct", "transfer", "predict"),
+)
+def test_nobody_types_for_a_model_that_is_not_there(
+    typed: Typed, command: Any, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"a man sleeps .\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    status, out, err = typed(command, "--model", "none", *words)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert stdin.buffer.read() == b"a man sleeps .\n"
+
+
 def test_reconstruct_reads_images_as_lines_of_pixels(typed: Typed, image_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("01" * 15 + "\n" + " ".join("1" * 30) + "\n")
     status, out, _ = typed(reconstruct, "--model", image_checkpoint, "--input", "in.txt", "--pairs", "--json")
@@ -168,6 +183,7 @@ def test_reconstruct_reads_images_as_lines_of_pixels(typed: Typed, image_checkpo
     ("command", "words", "message"),
     [
         (generate, [], "--model is needed"),
+        (promote, ["--alias", "best"], "--alias best needs --model"),
         (generate, ["--model", "TEXT", "--count", "0"], "--count must be >= 1, got 0"),
         (generate, ["--model", "TEXT", "--seed", "-1"], "--seed must be in [0, 2**32), got -1"),
         (generate, ["--model", "TEXT", "--temperature", "nan"], "--temperature must be >= 0, got nan"),

@@ -10,9 +10,9 @@ from pipelines.evaluation.tasks.asked import Asked, Outcome
 from pipelines.evaluation.tasks.code_space import latent_space
 from pipelines.evaluation.tasks.perplexity import sample_perplexity
 from pipelines.evaluation.tasks.robustness import swaps
-from pipelines.evaluation.tasks.transfer import attribute_transfer, classifier_of
+from pipelines.evaluation.tasks.transfer import attribute_transfer, classifier_of, sentences_to_rewrite
 
-__all__ = ["TASKS", "Asked", "Outcome", "classifier_of", "supported"]
+__all__ = ["TASKS", "Asked", "Outcome", "classifier_of", "sentences_to_rewrite", "supported"]
 
 
 def supported(task: str, subjects: Sequence[Subject]) -> str | None:

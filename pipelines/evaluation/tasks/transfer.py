@@ -25,8 +25,8 @@ def attribute_transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
     means. All are judged by the same classifier and count-based language model, of the first labelled model's data;
     reverse perplexity by the other half of the sentences, for what was copied would cover its own.
     """
-    first = next(subject for subject in subjects if subject.model.classes)
-    classes, given = first.model.classes, _sentences(first, asked)
+    first = _labelled(subjects)
+    classes, given = first.model.classes, sentences_to_rewrite(subjects, asked)
     classifier = classifier_of(first, asked)
     wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
     right = sum(a == b for a, b in zip(classifier.predict(given.sentences), given.own, strict=True))
@@ -87,7 +87,13 @@ def classifier_of(subject: Subject, asked: Asked) -> AttributeClassifier | Gramm
     return AttributeClassifier(real, [subject.model.classes[y] for y in train.labels])
 
 
-def _sentences(subject: Subject, asked: Asked) -> References:
+def _labelled(subjects: Sequence[Subject]) -> Subject:
+    return next(subject for subject in subjects if subject.model.classes)
+
+
+def sentences_to_rewrite(subjects: Sequence[Subject], asked: Asked) -> References:
+    """Those of the file with references, or the split's. Raises ValueError for files that cannot be used."""
+    subject = _labelled(subjects)
     if asked.references is not None:
         cache = asked.storage / "data" / ".cache"
         return read_references(asked.references, asked.outputs, subject.model.classes, cache)

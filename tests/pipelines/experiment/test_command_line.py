@@ -1,3 +1,4 @@
+import errno
 import itertools
 import json
 import os
@@ -232,6 +233,9 @@ def test_a_command_without_an_experiment(capsys: pytest.CaptureFixture[str]) -> 
         (ValueError("too\n   long"), 2, "error: too long\n"),
         (KeyboardInterrupt("python x.py --resume y"), 130, "to continue: python x.py --resume y\n"),
         (RuntimeError("broken"), 1, "RuntimeError: broken\n"),
+        (OSError(errno.EACCES, "Permission denied", "runs/data"), 2, "error: runs/data: Permission denied\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "m.db"), 1, "error: m.db: No space left on device\n"),
+        (OSError(errno.EMFILE, "Too many open files"), 1, "Too many open files\n"),
         (SystemExit(3), 3, ""),
         (SystemExit(None), 0, ""),
     ],
@@ -305,6 +309,13 @@ def test_quick_and_light(script: Path, flag: str) -> None:
     subprocess.run([sys.executable, str(script), flag], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is needed")
+def test_a_full_disk_is_one_line(script: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, str(script)], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: what is printed: No space left on device\n")
 
 
 def test_output_that_nobody_reads_is_no_crash(script: Path) -> None:

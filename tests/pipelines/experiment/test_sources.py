@@ -166,6 +166,13 @@ def test_sentences_without_a_class_are_counted(tmp_path: Path) -> None:
     assert report["train"]["classes"] == {"p": 3, "n": 3}
 
 
+def test_a_blank_is_no_class(tmp_path: Path) -> None:
+    source = labelled(tmp_path, [["n", "p", " "] * 4, ["n", "p"], ["p", ""]])
+    corpus = prepare(text(source, data__label="y"), tmp_path / "storage")
+    assert isinstance(corpus.shape, TextShape) and corpus.shape.classes == ("n", "p")
+    assert (corpus.report["train"]["unlabelled"], corpus.report["test"]["unlabelled"]) == (4, 1)
+
+
 @pytest.mark.parametrize(
     ("values", "settings", "message"),
     [

@@ -45,6 +45,7 @@ def test_requirements_can_be_installed(register: Callable[..., int], tmp_path: P
     [
         ("models:/arae-tini@champion", "no model 'arae-tini' is registered at .*; registered: arae-tiny"),
         ("models:/arae-tiny/7", "arae-tiny has no version '7'; versions: 1, 2"),
+        ("models:/arae-tiny/²", "arae-tiny has no version .².; versions: 1, 2"),
         ("models:/arae-tiny@best", r"arae-tiny has no alias 'best'; aliases: champion \(version 1\); versions: 1, 2"),
         ("models:/arae-tiny", "--model must be models:/NAME/VERSION"),
         ("models:/arae-tiny/", "--model must be models:/NAME/VERSION"),
