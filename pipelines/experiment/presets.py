@@ -78,16 +78,17 @@ def snli() -> Experiment:
     from the encoder's input, noise that stays, LayerNorm in generator and critic, generated codes on the unit sphere,
     samples from the generator's moving average. They are drawn at a temperature at which they are about as probable as
     real sentences; greedily written ones are more so, and cover less. Weights decay, and rates cool down over the
-    second half: more of a sentence comes back.
+    second half: more of a sentence comes back. Noise gives some of that away again for a code whose gaps between
+    sentences the decoder knows, where generated codes lie.
     """
     return Experiment(
         name="snli",
         initialization="remembering",
-        temperature=0.7,
+        temperature=0.9,
         cooldown=0.5,
         encoder=Encoder(pooling="max", word_dropout=0.2, adversarial_weight=0.1, learning_rate=2e-3, weight_decay=0.05),
         decoder=Decoder(learning_rate=2e-3, weight_decay=0.05),
-        code=Code(noise=0.05),
+        code=Code(noise=0.1),
         generator=Generator(average=0.99, learning_rate=2e-4),
         critic=Critic(learning_rate=2e-4),
         data=SNLI,
