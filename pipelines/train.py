@@ -40,7 +40,7 @@ def train(arguments: Sequence[str] | None) -> None:
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = records.read_record(file)
     if record:
-        records.check_same(record["settings"], settings, f"run {name}", free=records.HOW)
+        records.check_same(record["settings"], settings, f"run {name}", free=records.CHANGEABLE_IN_TRAINING)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.tracking import store
+from pipelines.tracking.status import has_run
 from pipelines.tracking.store import connect, first_line, open_tracking, patiently, sqlite_file
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ def start_parent(
     where it is missing. Parameters are written once: a reopened run keeps its own.
     """
     experiment_id = _experiment_id(uri, experiment)
-    found = _reopened(uri, resume) if resume else None
-    return found or _start(uri, experiment_id, run_name, params, {**(tags or {})})
+    if resume and has_run(uri, resume):
+        connect(uri).update_run(resume, status="RUNNING")
+        return resume
+    return _start(uri, experiment_id, run_name, params, {**(tags or {})})
 
 
 def start_or_resume_child(
@@ -99,21 +102,6 @@ def _find(uri: str, experiment_id: str, condition: str) -> str | None:
     if not runs:
         return None
     run_id = str(runs[0].info.run_id)
-    connect(uri).update_run(run_id, status="RUNNING")
-    return run_id
-
-
-def _reopened(uri: str, run_id: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = connect(uri).get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-    if run.info.lifecycle_stage == "deleted":
-        return None
     connect(uri).update_run(run_id, status="RUNNING")
     return run_id
 
