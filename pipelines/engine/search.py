@@ -15,7 +15,8 @@ from pipelines.engine.space import domains, own_values, with_own, with_tuples, w
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.trial import run_trial
 from pipelines.engine.tune_state import can_go_on
-from pipelines.engine.watch import STOPPING, Row, Watch, ending, figures, prune, training
+from pipelines.engine.watch import STOPPING, Row, Watch, ending, figures, prune
+from pipelines.engine.worker import training
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What Ray Tune tells while a sweep runs: rows for whoever shows it, and the housekeeping that goes with it."""
 
-import json
 import math
 import shutil
 import signal
@@ -11,8 +10,10 @@ from typing import Any
 
 from ray.tune import Callback
 
+from pipelines.engine.lives import lives_of, unsent_of
 from pipelines.engine.space import with_tuples
 from pipelines.engine.tune_state import back_up, clear_staging
+from pipelines.engine.worker import training
 
 Row = dict[str, Any]
 """A trial: "trial", "state", the figures of an evaluation by name, the settings searched by name. What a sweep found
@@ -105,11 +106,9 @@ def _state(trial: Any, row: Row) -> str:
 
 
 def _unsent(trial: Any) -> Row:
-    """The points of its curves that a trial of Ray Tune had not sent when it wrote its last checkpoint."""
-    try:
-        return {"unsent": training(Path(trial.checkpoint.path))["unsent"]}
-    except (AttributeError, OSError, ValueError, KeyError):  # it has none
-        return {}
+    """What a trial of Ray Tune leaves for another to send. In its own folder: its checkpoint may be a donor's."""
+    folder = Path(trial.storage.trial_fs_path)
+    return {"unsent": unsent_of(folder), "lives": lives_of(folder)}
 
 
 def figures(metrics: dict[str, Any]) -> Row:
@@ -141,8 +140,3 @@ def prune(trial: Path, metric: str, mode: str, newest: int) -> None:
         keep = {*checkpoints[-newest:], *sorted(checkpoints, key=score)[:2]}
         for checkpoint in set(checkpoints) - keep:
             shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def training(checkpoint: Path) -> dict[str, Any]:
-    """What the worker kept beside the weights."""
-    return dict(json.loads((checkpoint / "training.json").read_text(encoding="utf-8")))

@@ -48,13 +48,14 @@ def test_a_report_makes_one_row_and_looks_at_the_states_of_all(monkeypatch: pyte
     assert made == ["1", "0", "2", "2"]
 
 
-def test_a_trial_that_has_ended_leaves_no_statistics_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_has_ended_leaves_no_statistics_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from ray.tune.trainable.metadata import _TrainingRunMetadata
 
     metadata: Any = _TrainingRunMetadata()
     metadata.update_metric("generation_perplexity", 30, step=1)
     last = {"step": 6, "end": 6, "generation_perplexity": 30.0}
     trial = SimpleNamespace(trial_id="ab_00000", status="RUNNING", config={}, last_result=last, run_metadata=metadata)
+    trial.storage = SimpleNamespace(trial_fs_path=str(tmp_path))
     ended: list[Row] = []
     monkeypatch.setattr(Watch, "ended", ended.append, raising=False)
     Watch().on_trial_complete(0, [trial], trial)
