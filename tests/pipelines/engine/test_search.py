@@ -130,7 +130,7 @@ def _next(task: Task, folder: Path) -> Path:
 
 def test_a_sweep_goes_on_from_state_that_is_missing_or_cut_off(make_sweep: Make, room: Room) -> None:
     """Ray alone would start a search without a space, and never say so. What is not Ray's it does not write."""
-    sweep = make_sweep(RATES, 2, {"iterations": 6})
+    sweep = make_sweep(RATES, 2, {"iterations": 6}, scheduler="asha")
     make_tuner(sweep, make_trainable(sweep, room), 2)  # and killed here: tuner.pkl alone
     (sweep.folder / "tuner.pkl").write_bytes(b"")
     before = run_sweep(sweep, room, nothing, nothing)
@@ -142,6 +142,7 @@ def test_a_sweep_goes_on_from_state_that_is_missing_or_cut_off(make_sweep: Make,
     after = run_sweep(sweep, room, nothing, nothing)
     assert {row["trial"]: row["code.noise"] for row in after.rows} == {r["trial"]: r["code.noise"] for r in before.rows}
     assert [row["state"] for row in after.rows] == ["done"] * 2 and sweep.file.stat().st_mtime_ns == written
+    assert set(json.loads((sweep.folder / "rungs.json").read_text())["rungs"]["6"]) == {r["trial"] for r in after.rows}
 
 
 @pytest.mark.slow
