@@ -73,9 +73,8 @@ def classify(arguments: Sequence[str] | None) -> None:
     ]
     mlflow_name = f"arae-{experiment.name}"
     release = hold(folder, f"run {name}")
-    run_id = start_parent(
-        uri, mlflow_name, name, params=settings, tags={"command": "classify"}, resume=(record or {}).get("run_id")
-    )
+    before, tags = (record or {}).get("run_id"), {"command": "classify"}
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=before, storage=storage)
     content = {"settings": settings, "data": [corpus.fingerprint, labelled.name]}
     records.write_record(folder / "run.json", (record or content) | {"run_id": run_id})
     tracker = Tracker(uri, run_id)

@@ -50,7 +50,8 @@ def train(arguments: Sequence[str] | None) -> None:
     console.print("\n".join(corpus.summary()))
     mlflow_name, tags = f"arae-{experiment.name}", {"data_fingerprint": corpus.fingerprint, "command": "train"}
     release = hold(file.parent, f"run {name}")
-    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=(record or {}).get("run_id"))
+    before = (record or {}).get("run_id")
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=before, storage=storage)
     record = record or {"settings": settings, "data_fingerprint": corpus.fingerprint}
     records.write_record(file, record | {"run_id": run_id})
     tracker = Tracker(uri, run_id)

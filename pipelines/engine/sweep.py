@@ -134,7 +134,8 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
     corpus = prepare(experiment, storage)
     release = hold(folder, f"sweep {name}")
     tags = {"data_fingerprint": corpus.fingerprint, "command": "tune"}
-    run_id = start_parent(uri, f"arae-{experiment.name}", name, params=settings | chosen, tags=tags)
+    params = settings | chosen
+    run_id = start_parent(uri, f"arae-{experiment.name}", name, params=params, tags=tags, storage=storage)
     record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
     write_record(record_file(folder), {**record, "tracking_uri": uri, "run_id": run_id})
     return Sweep(folder, experiment, space, chosen, corpus, uri, run_id, release)

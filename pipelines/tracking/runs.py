@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.tracking.status import has_run
-from pipelines.tracking.store import connect, open_tracking, patiently, sqlite_file
+from pipelines.tracking.store import artifact_folder, connect, open_tracking, patiently
 from pipelines.tracking.tracker import Tracker
 
 __all__ = ["Tracker", "open_tracking", "start_or_resume_child", "start_parent"]
@@ -28,13 +28,15 @@ def start_parent(
     params: Mapping[str, Any],
     tags: Mapping[str, str] | None = None,
     resume: str | None = None,
+    storage: Path | None = None,
 ) -> str:
     """Start the run of a training or of a sweep, or reopen the one whose id is `resume`, if it is there; its run id.
 
     Not by its name, which others may have given theirs, and which a person may change. The MLflow experiment is created
-    where it is missing. Parameters are written once: a reopened run keeps its own.
+    where it is missing; its files lie in `storage` where `uri` is a database that keeps none. Parameters are written
+    once: a reopened run keeps its own.
     """
-    experiment_id = _experiment_id(uri, experiment)
+    experiment_id = _experiment_id(uri, experiment, storage)
     if resume and has_run(uri, resume):
         connect(uri).update_run(resume, status="RUNNING")
         return resume
@@ -66,14 +68,14 @@ def start_or_resume_child(
     return patiently(uri, find_or_start)
 
 
-def _experiment_id(uri: str, name: str) -> str:
+def _experiment_id(uri: str, name: str, storage: Path | None = None) -> str:
     from mlflow.exceptions import MlflowException
 
     client = connect(uri)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        file = sqlite_file(uri)  # a server has an artifact store of its own
-        location = (file.parent / "mlartifacts" / name).as_uri() if file is not None else None
+        folder = artifact_folder(uri, storage)
+        location = (folder / name).as_uri() if folder is not None else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:

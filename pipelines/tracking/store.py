@@ -23,6 +23,8 @@ ENVIRONMENT = {  # a tracker that hangs must not hold up the training; whoever k
 }
 PATIENCE = 120.0
 """Seconds that a server may be away where going on without it would lose something."""
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""As MLflow knows them."""
 T = TypeVar("T")
 
 
@@ -90,6 +92,17 @@ def sqlite_file(uri: str) -> Path | None:
     """The absolute path of the file behind sqlite:///FILE, or None for any other kind of store."""
     prefix = "sqlite:///"
     return Path(uri.removeprefix(prefix)).absolute() if uri.startswith(prefix) else None
+
+
+def artifact_folder(uri: str, storage: Path | None) -> Path | None:
+    """Where the files of runs lie: beside a database in a file, in the storage with any other, which all nodes see.
+
+    None where MLflow knows: a server has a place of its own. With a database it would take the working directory's.
+    """
+    file, dialect = sqlite_file(uri), urlsplit(uri).scheme.partition("+")[0]
+    if file is not None:
+        return file.parent / "mlartifacts"
+    return storage.absolute() / "mlartifacts" if storage and dialect in DATABASES else None
 
 
 def _check_sqlite(file: Path, create: bool) -> None:
