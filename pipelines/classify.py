@@ -39,6 +39,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     from pipelines.engine import closing, cluster, display, few_labels, records, trainer
     from pipelines.engine.cells import Cell, Plan
     from pipelines.engine.lock import hold
+    from pipelines.engine.sharing import check_shared
     from pipelines.evaluation import figures, published
     from pipelines.experiment.corpora import check_source, prepare, prepare_labelled
     from pipelines.experiment.settings import BUILT_IN
@@ -84,7 +85,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running() as room:
-            cluster.check_shared(storage, uri)
+            check_shared(storage, uri)
             with display.CellsDisplay(console, name, len(cells)) as shown:
                 rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):

@@ -27,6 +27,7 @@ def train(arguments: Sequence[str] | None) -> None:
     from arae_core.tree import flatten
     from pipelines.engine import closing, cluster, display, pictures, records, trainer
     from pipelines.engine.lock import hold
+    from pipelines.engine.sharing import check_shared
     from pipelines.engine.worker import Task
     from pipelines.experiment.corpora import check_source, prepare
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
@@ -62,7 +63,7 @@ def train(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running() as room:
-            cluster.check_shared(storage, uri)
+            check_shared(storage, uri)
             share = trainer.share_of(room, experiment)
             workers = f"{share.fewest} to {share.workers}" if share.fewest else str(share.workers)
             workers += " worker" + ("s" if share.workers > 1 else "")

@@ -125,17 +125,24 @@ def _check_sqlite(file: Path, create: bool) -> None:
 
 def _check_answers(uri: str) -> None:
     """Whether anything listens there: quicker than MLflow, whose client retries refused connections."""
+    if why := unreachable(uri):
+        raise ValueError(
+            f"--tracking-uri {uri}: no MLflow server answers there ({why}); start one with `mlflow server`, "
+            "or use --tracking-uri sqlite:///mlflow.db"
+        )
+
+
+def unreachable(uri: str) -> str:
+    """Why nothing can be reached at the address of a server from this machine; empty where something can."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https"):
-        return  # another database, databricks: MLflow knows
+        return ""  # a database, databricks: MLflow knows
     try:
         address = (parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme])
         socket.create_connection(address, timeout=3).close()
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--tracking-uri {uri}: no MLflow server answers there ({error}); start one with `mlflow server`, "
-            "or use --tracking-uri sqlite:///mlflow.db"
-        ) from error
+        return str(error)
+    return ""
 
 
 @contextmanager
