@@ -61,13 +61,14 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
 
     from benchmarks.parts import watched
     from pipelines import tune
-    from pipelines.engine import display, search
+    from pipelines.engine import display
+    from pipelines.engine import watch as watching
     from pipelines.tracking.runs import Tracker
 
     parts: tuple[tuple[Any, str, str], ...] = (
-        (search.Watch, "on_trial_result", "rows"),
+        (watching.Watch, "on_trial_result", "rows"),
         (display.TrialsDisplay, "show", "table"),
-        (search, "prune", "prune"),
+        (watching, "prune", "prune"),
         (Tracker, "_send", "mlflow"),
         (TuneController, "save_to_dir", "snapshot"),
     )
@@ -105,7 +106,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         stack.enter_context(redirect_stdout(nothing))
         watch = stack.enter_context(watched(torch.device("cpu"), parts))
         for told in ("on_trial_complete", "on_trial_error"):
-            stack.enter_context(patch.object(search.Watch, told, counted(getattr(search.Watch, told))))
+            stack.enter_context(patch.object(watching.Watch, told, counted(getattr(watching.Watch, told))))
         started = time.perf_counter()
         status = tune.main(words)
         if status:

@@ -39,6 +39,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     from pipelines.engine import closing, cluster, display, few_labels, records, trainer
     from pipelines.engine.cells import Cell, Plan
     from pipelines.engine.lock import hold
+    from pipelines.engine.sharing import check_shared
     from pipelines.evaluation import figures, published
     from pipelines.experiment.corpora import check_source, prepare, prepare_labelled
     from pipelines.experiment.settings import BUILT_IN
@@ -73,9 +74,8 @@ def classify(arguments: Sequence[str] | None) -> None:
     ]
     mlflow_name = f"arae-{experiment.name}"
     release = hold(folder, f"run {name}")
-    run_id = start_parent(
-        uri, mlflow_name, name, params=settings, tags={"command": "classify"}, resume=(record or {}).get("run_id")
-    )
+    before, tags = (record or {}).get("run_id"), {"command": "classify"}
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=before, storage=storage)
     content = {"settings": settings, "data": [corpus.fingerprint, labelled.name]}
     records.write_record(folder / "run.json", (record or content) | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
@@ -85,7 +85,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running() as room:
-            cluster.check_shared(storage, uri)
+            check_shared(storage, uri)
             with display.CellsDisplay(console, name, len(cells)) as shown:
                 rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):

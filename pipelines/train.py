@@ -27,6 +27,7 @@ def train(arguments: Sequence[str] | None) -> None:
     from arae_core.tree import flatten
     from pipelines.engine import closing, cluster, display, pictures, records, trainer
     from pipelines.engine.lock import hold
+    from pipelines.engine.sharing import check_shared
     from pipelines.engine.worker import Task
     from pipelines.experiment.corpora import check_source, prepare
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
@@ -40,7 +41,7 @@ def train(arguments: Sequence[str] | None) -> None:
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = records.read_record(file)
     if record:
-        records.check_same(record["settings"], settings, f"run {name}", free=records.HOW)
+        records.check_same(record["settings"], settings, f"run {name}", free=records.CHANGEABLE_IN_TRAINING)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
@@ -50,7 +51,8 @@ def train(arguments: Sequence[str] | None) -> None:
     console.print("\n".join(corpus.summary()))
     mlflow_name, tags = f"arae-{experiment.name}", {"data_fingerprint": corpus.fingerprint, "command": "train"}
     release = hold(file.parent, f"run {name}")
-    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=(record or {}).get("run_id"))
+    before = (record or {}).get("run_id")
+    run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=before, storage=storage)
     record = record or {"settings": settings, "data_fingerprint": corpus.fingerprint}
     records.write_record(file, record | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
@@ -61,7 +63,7 @@ def train(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running() as room:
-            cluster.check_shared(storage, uri)
+            check_shared(storage, uri)
             share = trainer.share_of(room, experiment)
             workers = f"{share.fewest} to {share.workers}" if share.fewest else str(share.workers)
             workers += " worker" + ("s" if share.workers > 1 else "")

@@ -33,6 +33,7 @@ def tune(arguments: Sequence[str] | None) -> None:
     asked = parse(arguments, "Search the settings that training is sensitive to.", OPTIONS)
     options = asked.options
     from pipelines.engine import closing, cluster, display, pictures
+    from pipelines.engine.sharing import check_shared
     from pipelines.engine.sweep import open_sweep
     from pipelines.engine.trainer import FailedError
     from pipelines.tracking.runs import Tracker
@@ -48,7 +49,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         with cluster.running(drivers=sweep.drivers, dashboard=sweep.needs_dashboard) as room:
             from pipelines.engine.search import run_sweep
 
-            cluster.check_shared(sweep.folder, uri)
+            check_shared(sweep.folder, uri)
             console.print(
                 f"sweep {sweep.name}: {sweep.options['trials']} trials of {sweep.iterations} iterations, "
                 f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself",

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pipelines.experiment.settings import Experiment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS_TO_ANSWER = 120.0
-"""A node's first task may have to wait for its packages."""
 DRIVER = "trial_driver"
 """Custom resource that a multi-worker trial's driver takes: a driver that took a CPU would starve its own workers."""
 
@@ -162,48 +160,6 @@ def _room(nodes: list[dict[str, Any]], joined: bool) -> Room:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cpus, gpus = ([float(r.get(name, 0)) for r in alive] for name in ("CPU", "GPU"))
     return Room(sum(cpus), sum(gpus), max(cpus, default=0), max(gpus, default=0), joined)
-
-
-def check_shared(storage: Path, tracking_uri: str) -> None:
-    """Raise ValueError unless every node of the cluster that runs sees the storage of this one, and where the tracking
-    store is a database in a file, that file, too."""
-    if not attached():
-        return
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    from pipelines.tracking.store import sqlite_file
-
-    here = ray.get_runtime_context().get_node_id()
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    others = [n for n in nodes if n["Alive"] and n["NodeID"] != here and n["Resources"].get("CPU", 0) >= 1]
-    with tempfile.NamedTemporaryFile(dir=storage, prefix=".seen-by-all-") as probe:
-        files = [probe.name, *(str(file) for file in (sqlite_file(tracking_uri),) if file)]
-        sees: Any = ray.remote(num_cpus=0, max_retries=0)(_missing)
-        asked = {
-            sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(files): n
-            for n in others
-        }
-        for answer, node in asked.items():
-            try:
-                missing = ray.get(answer, timeout=SECONDS_TO_ANSWER)
-            except ray.exceptions.RayError:  # gone since, or busy: whether it fits is Ray's to find out
-                continue
-            if probe.name in missing:
-                raise ValueError(
-                    f"--storage {storage} is not the same folder on the node {node['NodeManagerAddress']}: all nodes "
-                    "must see one, at the same path; name a folder that they share ($ARAE_STORAGE)"
-                )
-            if missing:
-                raise ValueError(
-                    f"--tracking-uri {tracking_uri}: the node {node['NodeManagerAddress']} does not see that file; "
-                    "start an MLflow server and name its http://HOST:PORT ($MLFLOW_TRACKING_URI)"
-                )
-
-
-def _missing(files: list[str]) -> list[str]:
-    """Those of the files that are not here."""
-    return [file for file in files if not os.path.exists(file)]
 
 
 def check_fits(room: Room, workers: int, cpus: float = 1, gpus: float = 0, name: str = "workers") -> int:

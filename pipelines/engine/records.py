@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-HOW = frozenset({"workers", "min_workers", "max_failures"})
+CHANGEABLE_IN_TRAINING = frozenset({"workers", "min_workers", "max_failures"})
 """Settings of how a training runs and not of what comes out: it may go on with others."""
 
 

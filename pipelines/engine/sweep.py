@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.experiment.corpora import Corpus
 
 
-HOW = frozenset({"workers"})
+CHANGEABLE_IN_SWEEP = frozenset({"workers"})
 """Settings that a sweep may go on with others of, as a training may. Ray keeps max_failures with each trial."""
 OPTIONS = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
 
@@ -127,14 +127,15 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
     settings = flatten(experiment)
     record = read_record(record_file(folder))
     if record is not None:  # the same command again, as a job that is submitted again
-        check_same(record["settings"] | record["options"], settings | chosen, f"sweep {name}", free=HOW)
+        check_same(record["settings"] | record["options"], settings | chosen, f"sweep {name}", free=CHANGEABLE_IN_SWEEP)
         return _reopened(asked, folder, record, storage, experiment.workers)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
     release = hold(folder, f"sweep {name}")
     tags = {"data_fingerprint": corpus.fingerprint, "command": "tune"}
-    run_id = start_parent(uri, f"arae-{experiment.name}", name, params=settings | chosen, tags=tags)
+    params = settings | chosen
+    run_id = start_parent(uri, f"arae-{experiment.name}", name, params=params, tags=tags, storage=storage)
     record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
     write_record(record_file(folder), {**record, "tracking_uri": uri, "run_id": run_id})
     return Sweep(folder, experiment, space, chosen, corpus, uri, run_id, release)
@@ -197,7 +198,7 @@ def _check_resumed(asked: Arguments, record: Record) -> None:
     """Raise ValueError, naming the first, for what was typed beside --resume and is not as it was."""
     about = "--resume goes on with everything as it was: leave out"
     for name in asked.given:
-        if name not in HOW:
+        if name not in CHANGEABLE_IN_SWEEP:
             raise ValueError(f"{about} --{name}")
     was = {**record["options"], "run_name": asked.options.resume, "config": record["settings"]["name"]}
     now = {**vars(asked.options), "config": asked.experiment.name}

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.engine.lives import begin, unsent_of
 from pipelines.engine.trainer import Share
-from pipelines.engine.worker import Metrics, Task, work
+from pipelines.engine.worker import Metrics, Task, continued, training, work
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,20 @@ class Plan:
 
     def task_of(self, trial: str, config: Mapping[str, Any], resume: str | None) -> Task:
         """A trial's own task; its MLflow run is started, or found again by its tag."""
+        from arae_core.checkpoint import read_manifest
         from pipelines.tracking.runs import start_or_resume_child
 
         settings = {**self.task.settings, **config}
         run_id = start_or_resume_child(
             self.task.tracking_uri, self.experiment, self.task.run_id, trial, params=settings
         )
-        return replace(self.task, settings=settings, searched=dict(config), trial=trial, run_id=run_id, resume=resume)
+        task = replace(self.task, settings=settings, searched=dict(config), trial=trial, run_id=run_id, resume=resume)
+        if not self.exchanged:
+            return task
+        start = Path(resume) if resume else None
+        before, step = (training(start)["lineage"], int(read_manifest(start)["step"])) if start else ([], 0)
+        folder = Path(self.folder, trial)
+        return replace(task, unsent=unsent_of(folder), lives=begin(folder, continued(before, task, step)))
 
 
 def run_trial(config: dict[str, Any], plan: Plan) -> None:

@@ -4,14 +4,16 @@ It trains to the next evaluation, scores samples, saves a checkpoint, reports, a
 says what `report` means. Everything that it must know is in a Task of plain values.
 """
 
+import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arae_core.config import Settings
 from arae_core.tree import with_settings
+from pipelines.engine.space import with_tuples
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -51,11 +53,20 @@ class Task:
     """Those of the settings that a search has chosen."""
     resume: str | None = None
     """Checkpoint folder to go on from: this run's own, or under PBT another trial's."""
+    unsent: Sequence[Any] = ()
+    """Points of its own that this run has not sent, where it goes on from another's checkpoint."""
+    lives: Sequence[tuple[int, str]] = ()
+    """See pipelines/engine/lives.py."""
 
 
 def experiment_of(flat: Mapping[str, Any]) -> Experiment:
     """The Experiment with these settings (dotted name -> value). Raises ValueError where they are not valid."""
     return with_settings(Experiment(name=flat["name"]), flat)
+
+
+def training(checkpoint: Path) -> Metrics:
+    """What a worker kept beside the weights: metrics, lineage, unsent."""
+    return dict(json.loads((checkpoint / "training.json").read_text(encoding="utf-8")))
 
 
 def core_settings(experiment: Experiment) -> Settings:
@@ -100,12 +111,11 @@ def work(
         state, _, extra = load_checkpoint(Path(task.resume), device, settings=settings)
     first = parallel.rank == 0
     before = extra.get("lineage", [])
-    lineage = _continued(before, task, state.step)
+    lineage = continued(before, task, state.step)
     own = bool(before) and before[-1][0] == task.trial  # not a donor's
-    unsent = extra["unsent"] if own and first else ()  # only rank 0 logs
-    # without a checkpoint, too, one may have been here, lost after it sent points and before its checkpoint counted
-    resumed = first and (own or task.resume is None)
-    tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=resumed)
+    unsent = (extra["unsent"] if own else task.unsent) if first else ()  # only rank 0 logs
+    # whatever this goes on from, one may have been here, lost after it sent points and before its checkpoint counted
+    tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=first, lives=task.lives)
     if first:
         tracker.tag({"precision_used": state.precision})  # which `auto` is, depends on the machine
     if first and before and len(lineage) > len(before):
@@ -127,7 +137,8 @@ def work(
 
     if state.step >= end:  # killed between its last checkpoint and its end, or cloned from a donor that was done
         with tempfile.TemporaryDirectory() as folder:
-            copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, extra, about) if first else None
+            kept = extra | {"unsent": tracker.unsent()}
+            copy = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary, kept, about) if first else None
             send(evaluation, copy)
     rhythms = experiment.log_every, experiment.evaluate_every
     try:
@@ -166,9 +177,9 @@ def work(
     return evaluation
 
 
-def _continued(lineage: list[Any], task: Task, step: int) -> list[Any]:
+def continued(lineage: list[Any], task: Task, step: int) -> list[Any]:
     """Who trained with what from which step on: [[trial, step, {name: value}], ...]; a new entry where that changes."""
     searched = dict(task.searched)
-    if lineage and lineage[-1][0] == task.trial and lineage[-1][2] == searched:
+    if lineage and lineage[-1][0] == task.trial and with_tuples(lineage[-1][2]) == with_tuples(searched):
         return lineage
     return [*lineage, [task.trial, step, searched]]

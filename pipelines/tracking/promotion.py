@@ -3,6 +3,7 @@
 import math
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CANDIDATE = "champion", "candidate"
+SECONDS_TO_SETTLE = 1.0
+"""In which whoever has already compared itself with the champion of before will have set its alias."""
 COMPARABLE = ("metric", "data_fingerprint", "samples")
 """Tags that two versions must share before their values can be compared."""
 
@@ -88,17 +91,28 @@ def crown(uri: str, name: str, version: int) -> tuple[str, str]:
 
     It becomes champion where there is none yet, or where it beats the present one on the same metric, data and number
     of samples. In any other case it is the candidate, and the champion stays: `promote` is for people who know better.
+
+    MLflow cannot set an alias on condition, and another version may have been compared with the same champion at the
+    same time, and set after this one. So it is looked at once more, and where another is there, compared with that:
+    the better one stays in the end, though the other may have been told that it is champion.
     """
     client = connect(uri)
-    new = client.get_model_version(name, str(version))
-    aliases = client.get_registered_model(name).aliases
-    holder = aliases.get(CHAMPION)
-    present = client.get_model_version(name, str(holder)) if holder is not None else None
-    won, why = _beats(new, present)
-    client.set_registered_model_alias(name, CHAMPION if won else CANDIDATE, str(version))
-    if won and int(aliases.get(CANDIDATE, 0)) == version:
+    new, crowned = client.get_model_version(name, str(version)), ""
+    while True:
+        aliases = client.get_registered_model(name).aliases
+        holder = aliases.get(CHAMPION)
+        if crowned and int(holder or 0) == version:
+            break
+        present = client.get_model_version(name, str(holder)) if holder is not None else None
+        won, why = _beats(new, present)
+        client.set_registered_model_alias(name, CHAMPION if won else CANDIDATE, str(version))
+        if not won:
+            return CANDIDATE, why
+        crowned = why
+        time.sleep(SECONDS_TO_SETTLE)
+    if int(aliases.get(CANDIDATE, 0)) == version:
         client.delete_registered_model_alias(name, CANDIDATE)
-    return (CHAMPION if won else CANDIDATE), why
+    return CHAMPION, crowned
 
 
 def _beats(new: "ModelVersion", present: "ModelVersion | None") -> tuple[bool, str]:

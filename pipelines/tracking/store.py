@@ -23,6 +23,8 @@ ENVIRONMENT = {  # a tracker that hangs must not hold up the training; whoever k
 }
 PATIENCE = 120.0
 """Seconds that a server may be away where going on without it would lose something."""
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""As MLflow knows them."""
 T = TypeVar("T")
 
 
@@ -92,6 +94,17 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(prefix)).absolute() if uri.startswith(prefix) else None
 
 
+def artifact_folder(uri: str, storage: Path | None) -> Path | None:
+    """Where the files of runs lie: beside a database in a file, in the storage with any other, which all nodes see.
+
+    None where MLflow knows: a server has a place of its own. With a database it would take the working directory's.
+    """
+    file, dialect = sqlite_file(uri), urlsplit(uri).scheme.partition("+")[0]
+    if file is not None:
+        return file.parent / "mlartifacts"
+    return storage.absolute() / "mlartifacts" if storage and dialect in DATABASES else None
+
+
 def _check_sqlite(file: Path, create: bool) -> None:
     if not create and not file.exists():
         raise ValueError(f"--tracking-uri sqlite:///{file}: no such file, so no model has been registered there yet")
@@ -112,17 +125,24 @@ def _check_sqlite(file: Path, create: bool) -> None:
 
 def _check_answers(uri: str) -> None:
     """Whether anything listens there: quicker than MLflow, whose client retries refused connections."""
+    if why := unreachable(uri):
+        raise ValueError(
+            f"--tracking-uri {uri}: no MLflow server answers there ({why}); start one with `mlflow server`, "
+            "or use --tracking-uri sqlite:///mlflow.db"
+        )
+
+
+def unreachable(uri: str) -> str:
+    """Why nothing can be reached at the address of a server from this machine; empty where something can."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https"):
-        return  # another database, databricks: MLflow knows
+        return ""  # a database, databricks: MLflow knows
     try:
         address = (parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme])
         socket.create_connection(address, timeout=3).close()
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--tracking-uri {uri}: no MLflow server answers there ({error}); start one with `mlflow server`, "
-            "or use --tracking-uri sqlite:///mlflow.db"
-        ) from error
+        return str(error)
+    return ""
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """Which trials are stopped, in a sweep that was gone on with, too."""
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from ray import cloudpickle
 
 from arae_core.tree import flatten
 from pipelines.engine.schedulers import SparingScheduler, make_scheduler
@@ -41,9 +45,10 @@ def test_the_own_settings_run_to_their_end_whatever_the_others_do(make_sweep: Ma
     assert decided(trials[0], 1000.0) == scheduler.CONTINUE
 
 
-def test_a_trial_gone_on_with_does_not_count_in_rungs_that_it_has_passed() -> None:
+def test_a_trial_gone_on_with_does_not_count_in_rungs_that_it_has_passed(tmp_path: Path) -> None:
     """At step 700 it has 22, which is no measure for who comes to step 200; at the next rung it counts again."""
-    scheduler = SparingScheduler({"x": 0}, time_attr="step", max_t=2000, grace_period=200, reduction_factor=3)
+    options = {"time_attr": "step", "max_t": 2000, "grace_period": 200, "reduction_factor": 3}
+    scheduler = SparingScheduler({"x": 0}, tmp_path / "rungs.json", **options)
     scheduler.set_search_properties("generation_perplexity", "min")
     gone_on, new, other = trial_of(0, {"x": 1}, step=650), trial_of(1, {"x": 2}), trial_of(2, {"x": 3}, step=600)
     for trial in (gone_on, new, other):
@@ -61,11 +66,36 @@ def test_a_trial_gone_on_with_does_not_count_in_rungs_that_it_has_passed() -> No
     assert decided(gone_on, 1800, 12.0) == scheduler.CONTINUE and decided(other, 1800, 13.0) == scheduler.STOP
 
 
-def test_own_settings_are_the_same_as_lists() -> None:
+def test_own_settings_are_the_same_as_lists(tmp_path: Path) -> None:
     """As they come back from Ray's state."""
-    scheduler = SparingScheduler({"x": (3, 4)}, time_attr="step", max_t=10, grace_period=1, reduction_factor=3)
+    options = {"time_attr": "step", "max_t": 10, "grace_period": 1, "reduction_factor": 3}
+    scheduler = SparingScheduler({"x": (3, 4)}, tmp_path / "rungs.json", **options)
     scheduler.set_search_properties("loss", "min")
     other, own = trial_of(0, {"x": (3,)}), trial_of(1, {"x": [3, 4]})
     for trial, value in ((other, 1.0), (own, 2.0)):
         scheduler.on_trial_add(None, trial)
         assert scheduler.on_trial_result(None, trial, {"step": 1, "loss": value}) == scheduler.CONTINUE
+
+
+def test_a_sweep_gone_on_with_knows_the_scores_of_before(make_sweep: Make) -> None:
+    """Of those that had ended, too. Ray starts anew with the scheduler as it was at the beginning."""
+    sweep = make_sweep(RATES, 8, {"iterations": 48, "evaluate_every": 6}, scheduler="asha")
+    own = {name: flatten(sweep.experiment)[name] for name in RATES}
+    trials = [trial_of(i, {**own, "critic.steps": 10 + i}) for i in range(8)]
+    beginning = cloudpickle.dumps(make_scheduler(sweep))  # type: ignore[no-untyped-call]
+
+    def begin(added: list[Any]) -> Callable[[Any, float], str]:
+        scheduler = cloudpickle.loads(beginning)
+        scheduler.set_search_properties("generation_perplexity", "min")
+        for trial in added:
+            scheduler.on_trial_add(None, trial)
+        return lambda trial, value: scheduler.on_trial_result(None, trial, {"step": 12, "generation_perplexity": value})
+
+    decided = begin(trials[:7])
+    for i in range(1, 6):
+        decided(trials[i], float(i))
+    assert decided(trials[6], 100.0) == SparingScheduler.STOP
+    again = begin(trials[6:])  # killed before Ray wrote down that one was stopped
+    assert again(trials[7], 50.0) == SparingScheduler.STOP
+    assert again(trials[6], 1.0) == SparingScheduler.STOP
+    assert begin(trials[:1])(trials[0], 0.5) == SparingScheduler.CONTINUE

@@ -8,6 +8,12 @@ from pipelines.tracking import promotion, runs
 Register = Callable[..., int]
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to a database in a file take milliseconds."""
+    monkeypatch.setattr(promotion, "SECONDS_TO_SETTLE", 0.2, raising=False)
+
+
 @pytest.fixture
 def register(tracking_uri: str, text_checkpoint: Path) -> Register:
     """Register the tiny text model as arae-tiny, with a run of its own; its version."""

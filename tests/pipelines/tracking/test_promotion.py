@@ -1,9 +1,11 @@
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipelines.tracking import promotion
 from pipelines.tracking.promotion import crown, promote
 from pipelines.tracking.registry import listing
 from pipelines.tracking.store import connect
@@ -61,6 +63,37 @@ def test_a_candidate_that_wins_after_all_is_not_both(register: Callable[..., int
     connect(tracking_uri).delete_registered_model_alias("arae-tiny", "champion")
     assert crown(tracking_uri, "arae-tiny", 2)[0] == "champion"
     assert aliases(tracking_uri) == {"champion": 2}
+
+
+def test_of_two_crowned_at_once_the_better_one_stays(
+    register: Callable[..., int], tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have won against the champion of before when the better one is set, and then the worse one."""
+    crown(tracking_uri, "arae-tiny", register(3.0))
+    better, worse = register(1.0), register(2.0)
+    client, compared, first, verdicts = connect(tracking_uri), threading.Barrier(2), threading.Event(), {}
+    set_alias = client.set_registered_model_alias
+
+    def slow(name: str, alias: str, version: str) -> None:
+        if not first.is_set():
+            compared.wait(60)
+        if version == str(worse):
+            first.wait(60)
+        set_alias(name, alias, version)
+        first.set()
+
+    monkeypatch.setattr(client, "set_registered_model_alias", slow)
+    monkeypatch.setattr(promotion, "SECONDS_TO_SETTLE", 2.0)  # a busy machine may hold up a thread
+
+    def crowned(version: int) -> None:
+        verdicts[version] = crown(tracking_uri, "arae-tiny", version)[0]
+
+    threads = [threading.Thread(target=crowned, args=(version,)) for version in (better, worse)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert aliases(tracking_uri)["champion"] == better and verdicts[better] == "champion"
 
 
 def test_promote_tells_what_was_there_before(register: Callable[..., int], tracking_uri: str) -> None:

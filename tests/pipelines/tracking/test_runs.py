@@ -1,6 +1,7 @@
 import json
 import math
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_artifacts_of_a_local_store_lie_beside_it(tracking_uri: str, run_id: str
     assert (kept / "samples" / "100.txt").read_text(encoding="utf-8") == "a man sleeps .\nélan\n"
     assert (kept / "tables" / "t.csv").read_text() == (kept / "folder" / "table.csv").read_text() == "a,b\n"
     assert (kept / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_artifacts_of_any_other_database_lie_in_the_storage(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow itself would put them below the folder that the command was typed in, which is a Ray job's to delete."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    uri = f"sqlite+pysqlite:///{shutil.copy(empty_database, tmp_path)}"  # a database like postgresql://, to us
+    run_id = start_parent(uri, "arae-test", "run", params={}, storage=tmp_path / "runs")
+    Tracker(uri, run_id).artifact("a.txt", "text")
+    kept = tmp_path / "runs" / "mlartifacts" / "arae-test" / run_id / "artifacts" / "a.txt"
+    assert kept.read_text() == "text" and not list((tmp_path / "here").iterdir())
 
 
 def test_points_are_sent_by_flush_in_any_number(tracking_uri: str, run_id: str) -> None:

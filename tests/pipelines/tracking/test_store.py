@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.tracking.store import open_tracking
+from pipelines.tracking.store import open_tracking, unreachable
 
 
 def test_sqlite_is_created_and_absolute_and_quiet(
@@ -60,3 +60,11 @@ def test_something_listens_and_never_answers() -> None:
             open_tracking(open_tracking_uri)
     assert "\n" not in str(error.value)
     assert time.monotonic() - started < 7
+
+
+def test_what_can_be_reached_from_here() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert unreachable(uri) == ""
+    assert unreachable(uri) and "refused" in unreachable(uri)
+    assert unreachable("sqlite:///mlflow.db") == unreachable("postgresql://nowhere.invalid/db") == ""
