@@ -15,12 +15,22 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def at_least(name: str, value: float, low: float) -> None:
     """Raise unless low <= value < infinity."""
-    require(low <= value < math.inf, name, value, f">= {low}")
+    require(low <= value < math.inf, name, value, f">= {low}{_if_endless(value)}")
 
 
 def above(name: str, value: float, low: float) -> None:
     """Raise unless low < value < infinity."""
-    require(low < value < math.inf, name, value, f"> {low}")
+    require(low < value < math.inf, name, value, f"> {low}{_if_endless(value)}")
+
+
+def _if_endless(value: float) -> str:
+    """What else a value must be that no bound tells: infinity is above all of them."""
+    return " and finite" if value == math.inf else ""
+
+
+def between(name: str, value: float, low: float, high: float) -> None:
+    """Raise unless low <= value <= high (NaN never passes)."""
+    require(low <= value <= high, name, value, f"from {low:g} to {high:g}")
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

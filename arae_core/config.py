@@ -6,7 +6,7 @@ also the command line's flag, the key of a search space, the MLflow parameter an
 
 from dataclasses import dataclass, field
 
-from arae_core.checks import above, at_least, one_of, require, widths, within
+from arae_core.checks import above, at_least, between, one_of, require, widths, within
 
 KINDS = ("text", "image")
 OBJECTIVES = ("wgan-gp", "wgan-clip", "none")
@@ -20,6 +20,8 @@ POOLINGS = ("last", "mean", "max")
 UPDATES = ("each", "summed")
 CUDA_GRAPHS = ("auto", "off")
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
+MOST_CONTRAST = 1e6
+"""Where float32 no longer tells 1 + contrast from contrast; far beyond it, nothing is finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ class Decoder(Trained):
         widths("decoder.hidden", self.hidden, 1)
         within("decoder.word_dropout", self.word_dropout, 0.0, 1.0)
         one_of("decoder.conditioning", self.conditioning, CONDITIONINGS)
-        at_least("decoder.contrast", self.contrast, 0.0)
+        between("decoder.contrast", self.contrast, 0.0, MOST_CONTRAST)
         at_least("decoder.alignment_weight", self.alignment_weight, 0.0)
         if self.alignment_weight and self.conditioning != "embedding":
             raise ValueError(

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from arae_core.batches import ImageStore, Store, TextBatch, TokenStore, make_batch
 from arae_core.checkpoint import load_checkpoint
-from arae_core.checks import at_least, require
+from arae_core.checks import at_least, between, require
 from arae_core.code_space import to_sphere
-from arae_core.config import Settings
+from arae_core.config import MOST_CONTRAST, Settings
 from arae_core.decoding import decode_images, decode_sentences, likeliest_classes
 from arae_core.image import ImageDecoder
 from arae_core.interpolation import path
@@ -146,7 +146,7 @@ class Model:
         number of attributes than of sentences.
         """
         contrast = self.settings.decoder.contrast if contrast is None else contrast
-        at_least("contrast", contrast, 0)
+        between("contrast", contrast, 0, MOST_CONTRAST)
         wanted = [attribute] * len(sentences) if isinstance(attribute, str) else attribute
         require(len(wanted) == len(sentences), "attribute", len(wanted), f"one, or one for each of {len(sentences)}")
         written = self._through(sentences, self._labels(wanted), temperature, seed, batch_size, contrast=contrast)

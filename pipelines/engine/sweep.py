@@ -1,6 +1,7 @@
 """What a sweep is, before Ray starts: asked for on the command line, or read back from its record to go on with it."""
 
 import argparse
+import math
 import os
 import shlex
 import time
@@ -221,6 +222,8 @@ def _check(experiment: Experiment, options: Record) -> None:
         raise ValueError(f"--trials must be >= 1, got {options['trials']}")
     if options["max_concurrent"] < 0:
         raise ValueError(f"--max-concurrent must be >= 0, got {options['max_concurrent']}")
+    if not 0 <= options["gpus_per_trial"] < math.inf:
+        raise ValueError(f"--gpus-per-trial must be >= 0, got {options['gpus_per_trial']:g}")
     if experiment.min_workers:
         raise ValueError(
             f"min_workers must be 0 in a sweep, got {experiment.min_workers}: its trials start when they fit"

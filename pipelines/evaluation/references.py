@@ -47,6 +47,8 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
         raise ValueError(f"--references {references}: it must have a column reference, or reference_0 and so on")
     sentences, *rewritten = ([str(text) for text in table.column(name)] for name in ("source", *names))
     own = [str(label) for label in table.column("label")]
+    if not sentences:
+        raise ValueError(f"--references {references}: there are no rows in it")
     numbers = {str(y): name for y, name in enumerate(classes)}
     if not set(own) & set(classes) and set(own) <= set(numbers):
         own = [numbers[label] for label in own]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from arae_core.checks import between
+from arae_core.config import MOST_CONTRAST
 from pipelines.experiment.flags import Option
 
 if TYPE_CHECKING:
@@ -60,8 +62,8 @@ def check_draws(seed: int, temperature: float = 0.0) -> None:
 
 def check_contrast(contrast: float | None) -> None:
     """Raise ValueError for a contrast that cannot be decoded with."""
-    if contrast is not None and not 0 <= contrast < math.inf:
-        raise ValueError(f"--contrast must be >= 0, got {contrast}")
+    if contrast is not None:
+        between("--contrast", contrast, 0, MOST_CONTRAST)
 
 
 def check_attribute(flag: str, model: "Model", attribute: str) -> None:

@@ -4,12 +4,14 @@ Files are found and checked without importing datasets, so that what is prepared
 """
 
 import hashlib
+import logging
 import os
 import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +29,8 @@ SPLITS = {
     "test": ("test",),
 }
 FORMATS = ".parquet, .jsonl, .json, .csv or .txt"
+NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
+"""How datasets and pyarrow say that a file has none."""
 HINT = f"point --data.source at a folder with train, validation and test files ({FORMATS}), or at one such file"
 
 
@@ -44,12 +48,13 @@ class Files:
     splits: Mapping[str, Sequence[Path]]
 
     def digest(self) -> bytes:
-        """sha256 of all contents, whatever the paths. Raises ValueError for an empty file and for text not in UTF-8."""
+        """sha256 of all contents, whatever the paths. Raises ValueError for an empty file, for one that cannot be read
+        and for text not in UTF-8."""
         total = hashlib.sha256()
         for split, paths in self.splits.items():
             for path in paths:
                 content = hashlib.sha256()
-                with path.open("rb") as file:
+                with _told(path), path.open("rb") as file:
                     for number, line in enumerate(file, 1):
                         content.update(line)
                         if path.suffix != ".parquet":
@@ -63,12 +68,13 @@ class Files:
 def find(source: str) -> Files | None:
     """The files at `source`, or None where it can only be a name on the hub. Raises ValueError where it is neither."""
     path = Path(source).expanduser()
-    if path.is_file():
-        if path.suffix not in BUILDERS:
-            raise ValueError(f"data.source must be a file that ends in {FORMATS}, got {source!r}")
-        return Files({"train": [path]})
-    if path.is_dir():
-        return _in_folder(path) or _in_folder(path / "data") or _no_train_file(path)
+    with _told(source):
+        if path.is_file():
+            if path.suffix not in BUILDERS:
+                raise ValueError(f"data.source must be a file that ends in {FORMATS}, got {source!r}")
+            return Files({"train": [path]})
+        if path.is_dir():
+            return _in_folder(path) or _in_folder(path / "data") or _no_train_file(path)
     if path.suffix in BUILDERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
         raise ValueError(f"data.source: there is no file or folder {source!r}; {HINT}")
     return None
@@ -81,7 +87,7 @@ def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # it logs errors that it raises, too, which would be told twice
     if files is None:
         if not _reachable():  # what is in the hub's cache still loads, the rest fails at once, not in half a minute
             datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
@@ -104,7 +110,10 @@ def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
                 builder, data_files=[str(path) for path in paths], split="train", cache_dir=str(cache), **options
             )
         except Exception as error:  # as above: pandas', pyarrow's and its own
-            raise ValueError(f"data.source: {_names(paths)} cannot be read as {builder}: {_reason(error)}") from None
+            reason, several = _reason(error), "one of " if len(paths) > 1 else ""
+            if any(mark in reason for mark in NO_ROWS):
+                raise ValueError(f"data.source: there are no rows in {several}{_names(paths)}") from None
+            raise ValueError(f"data.source: {_names(paths)} cannot be read as {builder}: {reason}") from None
     return loaded
 
 
@@ -188,6 +197,15 @@ def _in_folder(folder: Path) -> Files | None:
 def _no_train_file(folder: Path) -> Files:
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise ValueError(f"data.source: {folder} has no train file ({FORMATS}); it holds {there}")
+
+
+@contextmanager
+def _told(path: Path | str) -> Iterator[None]:
+    """Whatever cannot be read in here is the user's `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"data.source: {path} cannot be read ({error.strerror or error})") from None
 
 
 def _check_utf8(path: Path, number: int, line: bytes) -> None:

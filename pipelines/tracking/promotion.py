@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.experiment.command_line import python
 from pipelines.tracking.registry import SCHEME, find_version
 from pipelines.tracking.store import connect
 
@@ -129,7 +130,7 @@ def _beats(new: "ModelVersion", present: "ModelVersion | None") -> tuple[bool, s
         if present.tags.get(tag) != new.tags.get(tag):
             return False, (
                 f"the champion, version {present.version}, cannot be compared: its {tag} is {present.tags.get(tag)}, "
-                f"here {new.tags.get(tag)}; python pipelines/promote.py --model {SCHEME}{new.name}/{new.version} "
+                f"here {new.tags.get(tag)}; {python()} pipelines/promote.py --model {SCHEME}{new.name}/{new.version} "
                 "--alias champion if this one should replace it"
             )
     held = float(present.tags["value"])

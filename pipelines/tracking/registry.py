@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.experiment.command_line import python
 from pipelines.tracking.package import CHECKPOINT
 from pipelines.tracking.store import connect, first_line, open_tracking
 
@@ -28,7 +29,7 @@ def resolve(model: str, tracking_uri: str) -> Path:
             state = "is not a checkpoint (no manifest.json in it)" if folder.exists() else "does not exist"
             raise ValueError(
                 f"--model {model}: this folder {state}; give a checkpoint's folder or models:/NAME/VERSION or "
-                "models:/NAME@ALIAS (python pipelines/promote.py lists them)"
+                f"models:/NAME@ALIAS ({python()} pipelines/promote.py lists them)"
             )
         return folder
     uri = open_tracking(tracking_uri, create=False)

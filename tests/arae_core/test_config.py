@@ -47,7 +47,7 @@ NUMBERS: dict[str, list[Any]] = {
     "encoder.attribute_weight": [-1.0, math.inf],
     "decoder.embedding": [0],
     "decoder.hidden": [(), (0,), (3, 5)],
-    "decoder.contrast": [-0.1, math.inf],
+    "decoder.contrast": [-0.1, 1.1e6, 1e300, math.inf, math.nan],
     "decoder.alignment_weight": [-0.1, math.inf],
     "decoder.word_dropout": [-0.1, 1.0],
     "decoder.attribute_embedding": [0],

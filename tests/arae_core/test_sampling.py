@@ -389,5 +389,5 @@ def test_the_contrast_of_transfer_is_the_models_own_unless_said(polar: Model) ->
         assert polar.transfer(texts, "up") == polar.transfer(texts, "up", contrast=50.0) != plain
     finally:
         polar.state.settings = settings
-    with pytest.raises(ValueError, match="contrast must be >= 0"):
+    with pytest.raises(ValueError, match="contrast must be from 0 to "):
         polar.transfer(texts, "up", contrast=-1)

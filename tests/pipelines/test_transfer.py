@@ -61,7 +61,8 @@ def test_generate_of_one_class(typed: Typed, labelled_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--to", "human", "--contrast", "-1"), "--contrast must be >= 0, got -1.0"),
+        (("--to", "human", "--contrast", "-1"), "--contrast must be from 0 to 1e+06, got -1.0"),
+        (("--to", "human", "--contrast", "1e300"), "--contrast must be from 0 to 1e+06, got 1e+300"),
         (("--to", "robot"), "--to must be one of animal, human, got 'robot'"),
         ((), "name either --to CLASS, or both --from-like FILE and --to-like FILE"),
         (("--to", "human", "--from-like", "dogs.txt", "--to-like", "men.txt"), "name either --to CLASS, or both"),

@@ -34,6 +34,8 @@ from tests.pipelines.test_train import ROOT, command, spelled, wait_for
         (["--scheduler", "pbt", "--max-concurrent", "2"], "--max-concurrent must be 0 with --scheduler pbt"),
         (["--scheduler", "pbt", "--search", "optuna"], "--search must be random with --scheduler pbt"),
         (["--workers", "3000", "--batch-size", "3000"], "workers must be <= "),
+        (["--gpus-per-trial", "nan"], "--gpus-per-trial must be >= 0, got nan"),
+        (["--gpus-per-trial", "-1"], "--gpus-per-trial must be >= 0, got -1"),
         (["--gpus-per-trial", "64"], "workers must be <= 0 here"),
         (["--resume", "yesterday"], "--resume yesterday: no such sweep in"),
         (["--storage", "/dev/null/here"], "--storage /dev/null/here cannot be written to"),

@@ -54,3 +54,9 @@ def test_columns_that_are_missing_or_hold_something_else(tmp_path: Path) -> None
     ):
         with pytest.raises(ValueError, match=message):
             read(tmp_path, datasets.Dataset.from_dict(rows), "parquet")
+
+
+def test_a_file_without_rows(tmp_path: Path) -> None:
+    none = datasets.Dataset.from_dict(ROWS).select([])
+    with pytest.raises(ValueError, match=r"--references .*people.parquet: there are no rows in it"):
+        read(tmp_path, none, "parquet")

@@ -1,5 +1,6 @@
 """Real files for everything that can be right or wrong with a data source."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,33 @@ def test_broken_files(tmp_path: Path) -> None:
     assert "train.parquet cannot be read as parquet" in refused(text(tmp_path / "train.parquet"), tmp_path)
     (tmp_path / "train.csv").write_text('text\n"a b\n')
     assert "train.csv cannot be read as csv" in refused(text(tmp_path / "train.csv"), tmp_path)
+
+
+def test_a_file_without_rows(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text\n")
+    assert refused(text(tmp_path / "train.csv"), tmp_path) == "data.source: there are no rows in train.csv"
+    table = datasets.Dataset.from_dict({"text": []}, features=datasets.Features({"text": datasets.Value("string")}))
+    for name in ("train-0", "train-1"):
+        table.to_parquet(str(tmp_path / "empty" / f"{name}.parquet"))
+    message = refused(text(tmp_path / "empty"), tmp_path)
+    assert message == "data.source: there are no rows in one of train-0.parquet, train-1.parquet"
+
+
+def test_what_cannot_be_read_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The library would log it as well."""
+    (tmp_path / "train.jsonl").write_text('{"text": \n')
+    logger = logging.getLogger("datasets")
+    logger.addHandler(caplog.handler)
+    try:
+        assert "train.jsonl cannot be read as json" in refused(text(tmp_path / "train.jsonl"), tmp_path)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    name = 300 * "a"
+    assert f"data.source: {name} cannot be read (File name too long)" in refused(text(name), tmp_path)
 
 
 def test_no_such_place(tmp_path: Path) -> None:

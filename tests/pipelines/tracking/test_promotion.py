@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.experiment.command_line import python
 from pipelines.tracking import promotion
 from pipelines.tracking.promotion import crown, promote
 from pipelines.tracking.registry import listing
@@ -34,13 +35,14 @@ def test_more_is_better_for_images(register: Callable[..., int], tracking_uri: s
     ids=lambda o: next(iter(o)),
 )
 def test_a_champion_on_other_data_or_metric_is_not_beaten(
-    other: dict[str, object], register: Callable[..., int], tracking_uri: str
+    other: dict[str, object], register: Callable[..., int], tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", "")  # no `python` to type
     crown(tracking_uri, "arae-tiny", register(3.0))
     verdict, why = crown(tracking_uri, "arae-tiny", register(1.0, **other))
     assert verdict == "candidate"
     assert f"its {next(iter(other))} is" in why
-    assert "promote.py --model models:/arae-tiny/2 --alias champion" in why
+    assert f"; {python()} pipelines/promote.py --model models:/arae-tiny/2 --alias champion" in why
     assert aliases(tracking_uri)["champion"] == 1
 
 

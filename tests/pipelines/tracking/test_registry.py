@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from arae_core.sampling import Model
+from pipelines.experiment.command_line import python
 from pipelines.tracking.promotion import crown, promote
 from pipelines.tracking.registry import listing, resolve
 from pipelines.tracking.store import connect
@@ -61,12 +62,16 @@ def test_what_does_not_exist_names_what_does(
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_a_folder_that_is_no_checkpoint(made: bool, tmp_path: Path, tracking_uri: str) -> None:
+def test_a_folder_that_is_no_checkpoint(
+    made: bool, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no `python` to type
     folder = tmp_path / "somewhere"
     if made:
         folder.mkdir()
-    with pytest.raises(ValueError, match="is not a checkpoint" if made else "does not exist"):
+    with pytest.raises(ValueError, match="is not a checkpoint" if made else "does not exist") as error:
         resolve(str(folder), tracking_uri)
+    assert f"({python()} pipelines/promote.py lists them)" in str(error.value)
 
 
 def test_a_model_registered_by_something_else(tracking_uri: str, tmp_path: Path) -> None:
