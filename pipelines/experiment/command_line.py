@@ -134,6 +134,8 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
     """
     try:
         body(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a disk that is full says so here, where it can be told, and not when Python ends
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except ValueError as error:
