@@ -216,5 +216,5 @@ def _print_config(values: Mapping[str, Any], as_json: bool) -> NoReturn:
     if as_json:
         emit_json(values)
     else:
-        print("\n".join(f"{name} = {spelled(value)}" for name, value in values.items()))
+        print("\n".join(f"{name} = {spelled(value)}" for name, value in values.items()), flush=True)
     raise SystemExit(0)

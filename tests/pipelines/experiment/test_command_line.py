@@ -317,13 +317,17 @@ def test_quick_and_light(script: Path, flag: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is needed")
-@pytest.mark.parametrize("lines", ["100_000", "3"], ids=["more than the buffer", "less"])
-def test_a_full_disk_is_one_line(script: Path, lines: str) -> None:
+@pytest.mark.parametrize(
+    ("lines", "flags"),
+    [("100_000", []), ("3", []), ("3", ["--print-config"])],
+    ids=["more than the buffer", "less", "settings"],
+)
+def test_a_full_disk_is_one_line(script: Path, lines: str, flags: list[str]) -> None:
     script.write_text(script.read_text().replace("100_000", lines))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, str(script)], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, str(script), *flags], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
         )
     assert (done.returncode, done.stderr) == (1, "error: what is printed: No space left on device\n")
 
