@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast, check_draws
+from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast, check_draws, check_memory
 
 NAMES = ("latent", "robustness", "transfer", "perplexity")  # the slowest last
 SPLITS = ("validation", "test")
@@ -69,6 +69,8 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     for name, why in reasons.items():
         if why and options.on:
             raise ValueError(f"--on {name}: {why}")
+    for subject in subjects if "perplexity" in names else ():
+        check_memory("--samples", options.samples, subject.model)
     console = display.make_console()
     files = (options.references, options.outputs)
     stored = (storage, options.tracking_uri)

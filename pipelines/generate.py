@@ -19,6 +19,7 @@ from pipelines.experiment.model_commands import (
     TEMPERATURE,
     check_attribute,
     check_draws,
+    check_memory,
     load_model,
     show,
 )
@@ -39,6 +40,7 @@ def generate(arguments: Sequence[str] | None) -> None:
         raise ValueError(f"--count must be >= 1, got {options.count}")
     check_draws(options.seed, options.temperature or 0.0)
     model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    check_memory("--count", options.count, model)
     attribute = options.attribute or None
     if attribute is not None:
         check_attribute("--attribute", model, attribute)

@@ -13,7 +13,16 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import MODEL, OUTPUT, SEED, check_draws, check_sentences, load_model, show
+from pipelines.experiment.model_commands import (
+    MODEL,
+    OUTPUT,
+    SEED,
+    check_draws,
+    check_memory,
+    check_sentences,
+    load_model,
+    show,
+)
 
 if TYPE_CHECKING:
     from arae_core.sampling import Model
@@ -34,6 +43,7 @@ def interpolate(arguments: Sequence[str] | None) -> None:
         raise ValueError(f"--steps must be >= 2, got {options.steps}")
     check_draws(options.seed)
     model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    check_memory("--steps", options.steps, model)
     if options.between is None:
         examples = model.interpolate_noise(options.steps, seed=options.seed)
     else:

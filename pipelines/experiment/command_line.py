@@ -134,6 +134,8 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
     """
     try:
         body(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a disk that is full says so here, where it can be told, and not when Python ends
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except ValueError as error:
@@ -214,5 +216,5 @@ def _print_config(values: Mapping[str, Any], as_json: bool) -> NoReturn:
     if as_json:
         emit_json(values)
     else:
-        print("\n".join(f"{name} = {spelled(value)}" for name, value in values.items()))
+        print("\n".join(f"{name} = {spelled(value)}" for name, value in values.items()), flush=True)
     raise SystemExit(0)

@@ -60,6 +60,14 @@ def check_draws(seed: int, temperature: float = 0.0) -> None:
         raise ValueError(f"--temperature must be >= 0, got {temperature}")
 
 
+def check_memory(flag: str, count: int, model: "Model") -> None:
+    """Raise ValueError where so many examples are sure not to fit: noise and codes of all are there at once."""
+    each = (model.state.generator.noise_size + model.settings.code.size) * model.state.dtype.itemsize
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // each
+    if count > most:
+        raise ValueError(f"{flag} must be <= {most}, got {count}: their codes would not fit into this machine's memory")
+
+
 def check_contrast(contrast: float | None) -> None:
     """Raise ValueError for a contrast that cannot be decoded with."""
     if contrast is not None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatch
 
 from arae_core import config, relevance
-from arae_core.checks import at_least, one_of, require
+from arae_core.checks import at_least, between, one_of, require
 
 DEVICES = ("auto", "cpu", "cuda")
 BUILT_IN = {"grammar": "text", "digits": "image"}
 """Sources that need no file and no network -> their kind."""
+MOST = 10_000_000
+"""Sentences drawn, from the grammar or at an evaluation: they are held in memory, some hundred bytes each."""
 GRAMMAR_ATTRIBUTES = ("tense", "number", "sentiment")
 
 
@@ -46,7 +48,7 @@ class Data:
         require(len(set(self.classes)) == len(self.classes) != 1, "data.classes", self.classes, "two or more names")
         at_least("data.shortest", self.shortest, 1)
         at_least("data.limit", self.limit, 0)
-        at_least("data.size", self.size, 30)
+        between("data.size", self.size, 30, MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class Experiment(config.Settings):
         one_of("device", self.device, DEVICES)
         at_least("evaluate_every", self.evaluate_every, 1)
         at_least("log_every", self.log_every, 1)
-        at_least("samples", self.samples, 1)
+        between("samples", self.samples, 1, MOST)
         at_least("max_failures", self.max_failures, 0)
         self._check_together()
 

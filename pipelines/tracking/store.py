@@ -3,10 +3,11 @@
 import logging
 import os
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,9 @@ ENVIRONMENT = {  # a tracker that hangs must not hold up the training; whoever k
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+SERVERS = ("http", "https")
+ELSEWHERE = (*SERVERS, "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+"""Schemes that MLflow knows of stores that are no file here."""
 PATIENCE = 120.0
 """Seconds that a server may be away where going on without it would lose something."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -74,16 +78,22 @@ def open_tracking(uri: str, *, create: bool = True) -> str:
     if file is not None:
         _check_sqlite(file, create)
         uri = f"sqlite:///{file}"
-    elif urlsplit(uri).scheme in ("", "file", "sqlite"):  # the last without a file: gone with the process
+    elif urlsplit(uri).scheme.partition("+")[0] not in ELSEWHERE:  # sqlite without a file is gone with the process
         raise ValueError(f"--tracking-uri must be sqlite:///FILE or a server's http://HOST:PORT, got {uri!r}")
     else:
         _check_answers(uri)
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         with _impatient():
             connect(uri).search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
+    except ModuleNotFoundError as error:  # a database's driver, which MLflow does not bring along
+        raise ValueError(
+            f"--tracking-uri {uri}: {sys.executable} has no module {error.name} to reach this database; install a "
+            "driver for it, or start `mlflow server` where there is one and name its http://HOST:PORT"
+        ) from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise ValueError(f"--tracking-uri {uri}: MLflow cannot use it ({first_line(error)})") from error
     return uri
 
@@ -106,8 +116,10 @@ def artifact_folder(uri: str, storage: Path | None) -> Path | None:
 
 
 def _check_sqlite(file: Path, create: bool) -> None:
-    if not create and not file.exists():
-        raise ValueError(f"--tracking-uri sqlite:///{file}: no such file, so no model has been registered there yet")
+    if not create and not (file.exists() and file.stat().st_size):
+        raise ValueError(
+            f"--tracking-uri sqlite:///{file}: no such file, or an empty one, so no model has been registered there yet"
+        )
     try:
         if create:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +131,30 @@ def _check_sqlite(file: Path, create: bool) -> None:
         raise ValueError(
             f"--tracking-uri sqlite:///{file}: cannot be written ({reason}); name another file or a server"
         ) from error
+    if not os.access(file.parent, os.W_OK):  # sqlite keeps its journal beside the file
+        raise ValueError(
+            f"--tracking-uri sqlite:///{file}: its folder cannot be written to; name another file or a server"
+        )
     if start not in (b"", b"SQLite format 3\0"):
         raise ValueError(f"--tracking-uri sqlite:///{file}: this file is not an sqlite database")
+    if start:
+        _check_tables(file)
+
+
+def _check_tables(file: Path) -> None:
+    """Raise ValueError for a damaged database and for another program's, to which MLflow would add its tables."""
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    except sqlite3.OperationalError:  # locked, by somebody who writes: MLflow waits
+        return
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"--tracking-uri sqlite:///{file}: this database is damaged ({error})") from error
+    if tables and "experiments" not in tables:
+        raise ValueError(
+            f"--tracking-uri sqlite:///{file}: this database is another program's (it has {', '.join(tables[:3])}); "
+            "name another file"
+        )
 
 
 def _check_answers(uri: str) -> None:
@@ -135,8 +169,8 @@ def _check_answers(uri: str) -> None:
 def unreachable(uri: str) -> str:
     """Why nothing can be reached at the address of a server from this machine; empty where something can."""
     parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return ""  # a database, databricks: MLflow knows
+    if parts.scheme not in SERVERS:
+        return ""  # another database, databricks: MLflow knows
     try:
         address = (parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme])
         socket.create_connection(address, timeout=3).close()

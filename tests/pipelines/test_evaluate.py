@@ -275,6 +275,7 @@ def test_data_are_prepared_again_where_they_are_not_there(plain: Path, tmp_path:
     [
         (("--on", "speed"), "--on must be among latent, robustness, transfer, perplexity, got 'speed'"),
         (("--samples", "1"), "--samples must be >= 2, got 1"),
+        (("--samples", "1000000000000"), "got 1000000000000: their codes would not fit into this machine's memory"),
         (("--run-name", "a/b"), "--run-name must be a name without slashes"),
         (("--run-name", ".."), "--run-name must be a name without slashes"),
         (("--seed", "-1"), "--seed must be in [0, 2**32), got -1"),

@@ -157,6 +157,8 @@ def test_defaults_of_options() -> None:
         (["--code.noise", "-1"], "code.noise must be >= 0"),
         (["--encoder.learning_rate", "inf"], "encoder.learning_rate must be > 0.0 and finite, got inf"),
         (["--code.noise", "inf"], "code.noise must be >= 0.0 and finite, got inf"),
+        (["--data.size", "1000000000000"], "data.size must be from 30 to 1e+07, got 1000000000000"),
+        (["--samples", "1000000000000"], "samples must be from 1 to 1e+07, got 1000000000000"),
         (["--decoder.contrast", "1e300"], "decoder.contrast must be from 0 to 1e+06, got 1e+300"),
         (["--vocabulary.lowercase", "yes"], "vocabulary.lowercase must be true or false, got 'yes'"),
         (["--encoder.hidden", "3;3"], "encoder.hidden must be an integer, or several with commas between, got '3;3'"),
@@ -315,9 +317,18 @@ def test_quick_and_light(script: Path, flag: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is needed")
-def test_a_full_disk_is_one_line(script: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "flags"),
+    [("100_000", []), ("3", []), ("3", ["--print-config"])],
+    ids=["more than the buffer", "less", "settings"],
+)
+def test_a_full_disk_is_one_line(script: Path, lines: str, flags: list[str]) -> None:
+    script.write_text(script.read_text().replace("100_000", lines))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, str(script)], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, str(script), *flags], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
     assert (done.returncode, done.stderr) == (1, "error: what is printed: No space left on device\n")
 
 

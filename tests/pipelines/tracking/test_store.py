@@ -1,5 +1,9 @@
+import os
 import socket
+import sqlite3
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,9 +21,13 @@ def test_sqlite_is_created_and_absolute_and_quiet(
 
 
 def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such file, so no model has been registered there yet"):
+    with pytest.raises(ValueError, match="no such file, or an empty one, so no model has been"):
         open_tracking(f"sqlite:///{tmp_path}/mlflow.db", create=False)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(ValueError, match="no such file, or an empty one, so no model has been"):
+        open_tracking(f"sqlite:///{tmp_path}/mlflow.db", create=False)
+    assert not (tmp_path / "mlflow.db").stat().st_size
 
 
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
@@ -35,7 +43,46 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert (tmp_path / "mlflow.db").read_text().startswith("my precious notes")
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", ""])
+def test_a_database_that_is_damaged(tmp_path: Path, empty_database: Path) -> None:
+    for length in (200, 5000):
+        (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes()[:length])
+        with pytest.raises(ValueError, match=r"mlflow.db: this database is damaged \(.*malformed\)$"):
+            open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_database_of_another_program_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "a #1?" / "places.db"  # a name that an address would have to quote
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE places (url TEXT)")
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"this database is another program's \(it has places\); name another file"):
+        open_tracking(f"sqlite:///{file}")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_what_is_read_only(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "mlflow.db"
+    open_tracking(f"sqlite:///{file}")
+    for path, mode, message in (
+        (file.parent, 0o555, "its folder cannot be written to"),
+        (file, 0o444, r"cannot be written \(Permission denied\)"),
+    ):
+        path.chmod(mode)
+        with pytest.raises(ValueError, match=message):
+            open_tracking(f"sqlite:///{file}")
+        path.chmod(0o755)
+
+
+def test_a_database_without_its_driver() -> None:
+    """MLflow brings none along."""
+    with pytest.raises(ValueError, match=f"{sys.executable} has no module MySQLdb to reach this database") as error:
+        open_tracking("mysql://me@127.0.0.1/mlflow")
+    assert "\n" not in str(error.value) and "make setup" not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "foo://127.0.0.1", "file:///tmp/mlruns", ""])
 def test_the_file_store_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match="must be sqlite:///FILE or a server's"):
         open_tracking(uri)
