@@ -24,14 +24,8 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.checks import at_least
-from pipelines.experiment.command_line import (
-    Option,
-    default_storage,
-    default_tracking_uri,
-    emit_json,
-    parse_options,
-    run,
-)
+from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.experiment.environment import default_storage, default_tracking_uri
 
 SMALL = (
     *("--config=grammar", "--data.size=600", "--batch-size=14", "--iterations=4", "--evaluate-every=2"),

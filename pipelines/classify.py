@@ -16,7 +16,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse, python, run
+from pipelines.experiment.command_line import Option, emit_json, parse, run
+from pipelines.experiment.environment import python
 
 METHODS = ("supervised", "ae", "arae")
 """The labelled examples alone; with a plain autoencoder of all sentences; with an adversarially regularized one."""

@@ -12,7 +12,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, python, run
+from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.experiment.environment import python
 
 OPTIONS = (
     Option("model", str, "", "models:/NAME/VERSION (or models:/NAME@ALIAS) to promote; without it, a listing."),

@@ -14,7 +14,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, default_tracking_uri, emit_json, parse, run
+from pipelines.experiment.command_line import Option, emit_json, parse, run
+from pipelines.experiment.environment import default_tracking_uri
 
 SCHEDULERS, SEARCHES = ("asha", "pbt", "none"), ("random", "optuna")
 OPTIONS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engine.display import side_by_side
 from pipelines.engine.records import read_record, write_record
 from pipelines.engine.worker import Metrics
-from pipelines.experiment.command_line import python
+from pipelines.experiment.environment import python
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:

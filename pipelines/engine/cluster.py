@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.experiment.command_line import in_ray_job
+from pipelines.experiment.environment import in_ray_job
 
 if TYPE_CHECKING:
     from pipelines.experiment.settings import Experiment

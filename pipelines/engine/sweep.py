@@ -19,7 +19,8 @@ from pipelines.engine.space import Space, load_space, recorded_space
 from pipelines.engine.trainer import Share
 from pipelines.engine.trial import Plan
 from pipelines.engine.worker import Task, experiment_of
-from pipelines.experiment.command_line import Arguments, default_tracking_uri, python
+from pipelines.experiment.command_line import Arguments
+from pipelines.experiment.environment import default_tracking_uri, python
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import math
 import os
 import select
 import shlex
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from arae_core.tree import flatten, with_settings
+from pipelines.experiment.environment import default_storage, default_tracking_uri, python
 from pipelines.experiment.flags import Option, peek, read_flags, setting_options, spelled
 from pipelines.experiment.presets import PRESETS, preset
 from pipelines.experiment.settings import Classification, Experiment, doubts, why_without_effect
@@ -42,31 +42,6 @@ class Arguments:
     options: argparse.Namespace
     typed: frozenset[str] = frozenset()
     """Those of the options that were typed: the others have their defaults."""
-
-
-def python() -> str:
-    """What to type for this Python: its path, unless `python` is the one already (an environment that is active)."""
-    found = shutil.which("python")
-    if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
-        return "python"
-    here = Path(sys.executable)
-    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
-
-
-def in_ray_job() -> bool:
-    """Whether this runs in a Ray job's unpacked working directory, which Ray deletes afterwards."""
-    return "/runtime_resources/working_dir_files/" in Path.cwd().as_posix() + "/"
-
-
-def default_storage() -> Path:
-    """$ARAE_STORAGE, or ./runs (in a Ray job: ~/arae)."""
-    return Path(os.environ.get("ARAE_STORAGE") or (Path.home() / "arae" if in_ray_job() else "runs"))
-
-
-def default_tracking_uri() -> str:
-    """$MLFLOW_TRACKING_URI, or an SQLite file in the working directory (in a Ray job: in ~/arae)."""
-    folder = Path.home() / "arae" if in_ray_job() else Path.cwd()
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
 
 
 def shared_options() -> tuple[Option, ...]:

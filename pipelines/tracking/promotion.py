@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.experiment.command_line import python
+from pipelines.experiment.environment import python
 from pipelines.tracking.registry import SCHEME, find_version
 from pipelines.tracking.store import connect
 

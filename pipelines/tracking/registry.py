@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.experiment.command_line import python
+from pipelines.experiment.environment import python
 from pipelines.tracking.package import CHECKPOINT
 from pipelines.tracking.store import connect, first_line, open_tracking
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from arae_core.tree import flatten
-from pipelines.experiment import command_line
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, python, run
+from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, run
+from pipelines.experiment.environment import python
 from pipelines.experiment.flags import spelled
 from pipelines.experiment.presets import PRESETS, preset
 from pipelines.experiment.settings import Classification
@@ -272,22 +272,6 @@ def test_json_is_the_last_line_and_valid(capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert json.loads(out) == {"checkpoint": "a", "metrics": {"x": None, "y": [1.5, None]}, "n": 3}
-
-
-def test_where_things_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ARAE_STORAGE", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert command_line.default_storage() == Path("runs")
-    assert command_line.default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    job = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
-    job.mkdir(parents=True)
-    monkeypatch.chdir(job)
-    assert command_line.default_storage() == Path.home() / "arae"
-    assert command_line.default_tracking_uri() == f"sqlite:///{Path.home()}/arae/mlflow.db"
-    monkeypatch.setenv("ARAE_STORAGE", "/s")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://t")
-    assert (command_line.default_storage(), command_line.default_tracking_uri()) == (Path("/s"), "http://t")
 
 
 @pytest.fixture

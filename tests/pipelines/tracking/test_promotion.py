@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.experiment.command_line import python
+from pipelines.experiment.environment import python
 from pipelines.tracking import promotion
 from pipelines.tracking.promotion import crown, promote
 from pipelines.tracking.registry import listing

@@ -1,0 +1,31 @@
+"""Where this process runs, and what follows: how to type Python here, where things are kept by default."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+
+def python() -> str:
+    """What to type for this Python: its path, unless `python` is the one already (an environment that is active)."""
+    found = shutil.which("python")
+    if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
+        return "python"
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+
+
+def in_ray_job() -> bool:
+    """Whether this runs in a Ray job's unpacked working directory, which Ray deletes afterwards."""
+    return "/runtime_resources/working_dir_files/" in Path.cwd().as_posix() + "/"
+
+
+def default_storage() -> Path:
+    """$ARAE_STORAGE, or ./runs (in a Ray job: ~/arae)."""
+    return Path(os.environ.get("ARAE_STORAGE") or (Path.home() / "arae" if in_ray_job() else "runs"))
+
+
+def default_tracking_uri() -> str:
+    """$MLFLOW_TRACKING_URI, or an SQLite file in the working directory (in a Ray job: in ~/arae)."""
+    folder = Path.home() / "arae" if in_ray_job() else Path.cwd()
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
