@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +44,9 @@ ENVIRONMENT = {
 
 WORKERS = ("OMP_WAIT_POLICY", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 """Those of them that the processes of a cluster which others have started must be given."""
+
+TOO_SLOW = "timed out during startup"
+"""What Ray says when its own processes have not answered for 30 seconds, a time that cannot be set."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,25 @@ def this_machine() -> Room:
     return Room(cpus, gpus, cpus, gpus, attached=False)
 
 
+def _start(**options: Any) -> None:
+    """ray.init, and once more where Ray gave up waiting for itself, as it does after 30 seconds on a busy machine."""
+    import ray
+    from ray._private.node import Node
+
+    try:
+        ray.init(**options)
+    except Exception as error:
+        if TOO_SLOW not in str(error):
+            raise
+        print("Ray did not start within its 30 seconds: is this machine busy? Once more.", file=sys.stderr, flush=True)
+        # Ray's own handler would end them with this process only, and who else knows them is not to be asked
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if isinstance(node := frame.f_locals.get("self"), Node):
+                node.kill_all_processes(check_alive=False, allow_graceful=True)
+                break
+        ray.init(**options)
+
+
 @contextmanager
 def running(room: Room | None = None, *, drivers: int = 0, dashboard: bool = False) -> Iterator[Room]:
     """Ray, up inside the `with` and gone after it. Joins a cluster if there is one, else starts a private one.
@@ -112,7 +136,7 @@ def running(room: Room | None = None, *, drivers: int = 0, dashboard: bool = Fal
             folder = tempfile.mkdtemp(prefix="arae-", dir="/tmp" if os.path.isdir("/tmp") else None)
             port = _free_port() if dashboard else 9  # where nothing answers
             with _inherited(f"http://127.0.0.1:{port}"):
-                ray.init(
+                _start(
                     address="local",
                     num_cpus=int(room.cpus),
                     num_gpus=int(room.gpus),

@@ -1,6 +1,8 @@
 """What fits is known before anything starts."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,28 @@ from pipelines.engine import cluster
 from pipelines.engine.cluster import Room, attached, check_fits, check_precision, this_machine, use_gpu, writable
 from pipelines.experiment.presets import preset
 
+ROOT = Path(__file__).resolve().parents[3]
 HERE = Room(cpus=2, gpus=0, node_cpus=2, node_gpus=0, attached=False)
+SLOW_START = """
+import time, types
+import ray
+from ray._private import node, services
+from pipelines.engine.cluster import Room, running
+
+known, asked, clock = services.get_node, [], iter(range(0, 10**6, 20))
+
+def get_node(*arguments):
+    asked.append(arguments)
+    if len(asked) <= TIMES:
+        raise RuntimeError("no such node yet")
+    return known(*arguments)
+
+services.get_node = get_node
+node.time = types.SimpleNamespace(**vars(time) | {"monotonic": lambda: next(clock)})
+with running(Room(1, 0, 1, 0, attached=False)) as room:
+    print(room, ray.get(ray.remote(lambda: 7).remote()), len(ray.nodes()))
+"""
+"""Ray, which finds that its first node does not answer, TIMES times, and that thirty seconds have passed."""
 LENT = Room(cpus=16, gpus=1, node_cpus=16, node_gpus=1, attached=True)
 
 
@@ -82,3 +105,16 @@ def test_a_precision_that_this_machine_cannot_run_is_refused_before_ray_starts(m
     check_precision(here, asked, gpus=1)
     check_precision(Room(2, 0, 2, 0, attached=True), asked, gpus=0)  # its nodes may have other processors
     check_precision(here, preset("grammar"), gpus=0)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("times", "starts"), [(2, True), (9, False)])
+def test_ray_that_is_slow_to_start_is_started_once_more(times: int, starts: bool) -> None:
+    script = SLOW_START.replace("TIMES", str(times))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stderr.count("Ray did not start within its 30 seconds: is this machine busy? Once more.") == 1
+    if starts:
+        assert (done.returncode, done.stdout) == (0, "1 CPUs 7 1\n")
+    else:
+        assert done.returncode == 1 and "timed out during startup" in done.stderr.splitlines()[-1]
