@@ -50,8 +50,10 @@ def hold(folder: Path, title: str) -> Callable[[], None]:
 
     def release() -> None:
         done.set()
-        if _read(file) == own:
-            file.unlink(missing_ok=True)
+        # a storage that cannot be written any more is told by the work itself; the process counts as gone all the same
+        with suppress(OSError):
+            if _read(file) == own:
+                file.unlink(missing_ok=True)
 
     return release
 

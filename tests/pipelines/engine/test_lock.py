@@ -1,5 +1,6 @@
 """Two commands under one name: the second one is told, a lost one is not waited for."""
 
+import errno
 import json
 import os
 import subprocess
@@ -54,3 +55,15 @@ def test_what_another_has_taken_meanwhile_is_not_released(tmp_path: Path) -> Non
     (tmp_path / lock.NAME).write_text(other)
     release()
     assert (tmp_path / lock.NAME).read_text() == other
+
+
+def test_a_storage_that_cannot_be_written_any_more_is_not_told_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    release = lock.hold(tmp_path, "run x")
+    monkeypatch.setattr(Path, "unlink", unlink)
+    release()
+    assert (tmp_path / lock.NAME).exists()
