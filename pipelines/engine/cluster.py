@@ -97,7 +97,7 @@ def _start(**options: Any) -> None:
         if TOO_SLOW not in str(error):
             raise
         print("Ray did not start within its 30 seconds: is this machine busy? Once more.", file=sys.stderr, flush=True)
-        # Ray's own handler would end them with this process only, and who else knows them is not to be asked
+        # what it has started would live as long as this process: only the node that failed knows it, and is nobody's
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if isinstance(node := frame.f_locals.get("self"), Node):
                 node.kill_all_processes(check_alive=False, allow_graceful=True)
