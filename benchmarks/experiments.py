@@ -72,10 +72,9 @@ def trained(
     from arae_core.state import TrainingState
     from arae_core.training import total_iterations, train
     from pipelines.engine.scoring import Scorer
-    from pipelines.engine.worker import core_settings
 
     store, scorer = corpus.store("train"), Scorer(experiment, corpus)
-    state = TrainingState.new(core_settings(experiment), corpus.shape, device)
+    state = TrainingState.new(experiment.core, corpus.shape, device)
     end, (metric, _) = total_iterations(experiment, len(store)), experiment.selection
     evaluations: list[dict[str, Any]] = []
     best, weights = float("nan"), dict[str, Any]()
@@ -113,7 +112,6 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     from arae_core.sampling import Model
     from arae_core.tree import flatten
     from pipelines.engine.records import write_record
-    from pipelines.engine.worker import core_settings
     from pipelines.evaluation.subjects import Subject
     from pipelines.evaluation.tasks import TASKS, Asked
 
@@ -140,7 +138,7 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     if options.trained is None:
         state = trained(experiment, corpus, options.seconds, device, results, keep)
     else:
-        state, _, _ = load_checkpoint(options.trained, device, core_settings(experiment))
+        state, _, _ = load_checkpoint(options.trained, device, experiment.core)
     model = Model(state, corpus.vocabulary)
     subject = Subject(name, model, Path(), experiment, corpus, "")
     storage, files = corpus.folder.resolve().parents[1], (options.references, options.outputs)

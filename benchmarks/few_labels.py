@@ -41,7 +41,6 @@ def rows_of(arguments: Arguments, corpus: Path, labelled: Path, device: str) -> 
     from arae_core.training import train
     from arae_core.tree import flatten
     from pipelines.engine.cells import Cell, Plan, learn_classifier, settings_of, steps_of
-    from pipelines.engine.worker import core_settings
     from pipelines.experiment.corpora import Corpus
 
     experiment, options = arguments.experiment, arguments.options
@@ -57,7 +56,7 @@ def rows_of(arguments: Arguments, corpus: Path, labelled: Path, device: str) -> 
                 asked, start = settings_of(experiment, method, seed), None
                 begin, _ = steps_of(asked, experiment.head, len(store))
                 if method != "supervised" and begin:
-                    state = TrainingState.new(core_settings(asked), data.shape, device)
+                    state = TrainingState.new(asked.core, data.shape, device)
                     for last in train(state, store, until=begin, every=experiment.evaluate_every):
                         print(f"{method}, seed {seed}: {last.step}/{begin}", flush=True)
                     start = str(save_checkpoint(Path(scratch, f"{method}-{seed}"), state, data.vocabulary))

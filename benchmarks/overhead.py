@@ -48,13 +48,12 @@ def train_alone(arguments: Arguments) -> list[float]:
     from arae_core.state import TrainingState
     from arae_core.training import total_iterations, train
     from pipelines.engine.scoring import Scorer
-    from pipelines.engine.worker import core_settings
     from pipelines.experiment.corpora import prepare
 
     torch.set_num_threads(1)
     experiment = arguments.experiment
     corpus = prepare(experiment, arguments.options.storage)
-    settings, store, scorer = core_settings(experiment), corpus.store("train"), Scorer(experiment, corpus)
+    settings, store, scorer = experiment.core, corpus.store("train"), Scorer(experiment, corpus)
     end, seconds = total_iterations(settings, len(store)), []
     for _ in range(max(1, arguments.options.trials)):
         started = time.monotonic()

@@ -20,9 +20,10 @@ from pipelines.experiment.model_commands import (
     check_attribute,
     check_draws,
     check_memory,
-    load_model,
+    check_output,
     show,
 )
+from pipelines.tracking.registry import load_model
 
 OPTIONS = (
     MODEL,
@@ -39,7 +40,8 @@ def generate(arguments: Sequence[str] | None) -> None:
     if options.count < 1:
         raise ValueError(f"--count must be >= 1, got {options.count}")
     check_draws(options.seed, options.temperature or 0.0)
-    model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    check_output(options.output)
+    model, checkpoint = load_model(options.model, options.tracking_uri)
     check_memory("--count", options.count, model)
     attribute = options.attribute or None
     if attribute is not None:

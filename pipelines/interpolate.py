@@ -19,10 +19,11 @@ from pipelines.experiment.model_commands import (
     SEED,
     check_draws,
     check_memory,
+    check_output,
     check_sentences,
-    load_model,
     show,
 )
+from pipelines.tracking.registry import load_model
 
 if TYPE_CHECKING:
     from arae_core.sampling import Model
@@ -42,7 +43,8 @@ def interpolate(arguments: Sequence[str] | None) -> None:
     if options.steps < 2:
         raise ValueError(f"--steps must be >= 2, got {options.steps}")
     check_draws(options.seed)
-    model, checkpoint = load_model(options.model, options.tracking_uri, options.output)
+    check_output(options.output)
+    model, checkpoint = load_model(options.model, options.tracking_uri)
     check_memory("--steps", options.steps, model)
     if options.between is None:
         examples = model.interpolate_noise(options.steps, seed=options.seed)

@@ -21,13 +21,14 @@ from pipelines.experiment.model_commands import (
     SEED,
     TEMPERATURE,
     check_draws,
+    check_output,
     check_sentences,
     filled_lines,
     in_their_places,
     lines_and,
-    load_model,
     show,
 )
+from pipelines.tracking.registry import load_model
 
 if TYPE_CHECKING:
     from arae_core.sampling import Model
@@ -45,9 +46,8 @@ OPTIONS = (
 def reconstruct(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Reconstruct sentences or images through a trained model's code.", OPTIONS)
     check_draws(options.seed, options.temperature)
-    lines, (model, checkpoint) = lines_and(
-        lambda: load_model(options.model, options.tracking_uri, options.output), options.input
-    )
+    check_output(options.output)
+    lines, (model, checkpoint) = lines_and(lambda: load_model(options.model, options.tracking_uri), options.input)
     draw = {"temperature": options.temperature, "seed": options.seed}
     examples: Any  # list[str] or uint8[N, H, W]
     if model.kind == "text":

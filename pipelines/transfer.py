@@ -26,14 +26,15 @@ from pipelines.experiment.model_commands import (
     check_attribute,
     check_contrast,
     check_draws,
+    check_output,
     check_sentences,
     filled_lines,
     in_their_places,
     lines_and,
-    load_model,
     read_lines,
     show,
 )
+from pipelines.tracking.registry import load_model
 
 OPTIONS = (
     MODEL,
@@ -60,9 +61,8 @@ def transfer(arguments: Sequence[str] | None) -> None:
     if bool(options.to) == by_files or (by_files and None in (options.from_like, options.to_like)):
         raise ValueError("name either --to CLASS, or both --from-like FILE and --to-like FILE")
     sides = [read_lines(path, flag) for flag, path in _files(options.from_like, options.to_like)]
-    lines, (model, checkpoint) = lines_and(
-        lambda: load_model(options.model, options.tracking_uri, options.output), options.input
-    )
+    check_output(options.output)
+    lines, (model, checkpoint) = lines_and(lambda: load_model(options.model, options.tracking_uri), options.input)
     if model.kind != "text":
         raise ValueError(f"--model {options.model}: transfer is of sentences, this model is one of images")
     if options.to:

@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.engine.cluster import ENVIRONMENT
 from pipelines.engine.trainer import FailedError, make_trainer, reason
 from pipelines.engine.trial import Plan
-from pipelines.engine.worker import experiment_of
+from pipelines.experiment.settings import experiment_of
 
 
 def drive_trial(config: dict[str, Any], plan: Plan) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from arae_core.config import Head
 from pipelines.engine.records import write_record
-from pipelines.engine.worker import core_settings
 from pipelines.experiment.settings import Classification, Data, Experiment
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def train_autoencoder(method: str, seed: int, plan: Plan, cpus: float, device: s
         return None
     name = f"{method}-{seed}"
     folder = Path(plan.folder, "autoencoders", name)
-    settings = core_settings(asked)
+    settings = asked.core
     if (folder / "manifest.json").is_file():
         state, _, _ = load_checkpoint(folder, device, settings=settings)
     else:
@@ -142,9 +141,9 @@ def learn_classifier(
     some = train.of(train.balanced(cell.labels, cell.seed))
     chosen_on = validation.of(validation.drawn(CHOSEN_ON, 0))
     if autoencoder is None:
-        state = TrainingState.new(core_settings(asked), corpus.shape, device)
+        state = TrainingState.new(asked.core, corpus.shape, device)
     else:
-        state, _, _ = load_checkpoint(Path(autoencoder), device, settings=core_settings(asked))
+        state, _, _ = load_checkpoint(Path(autoencoder), device, settings=asked.core)
     classifier = SentenceClassifier.new(state, experiment.head, plan.sentences, plan.classes, corpus.vocabulary)
     begin, end = steps_of(asked, experiment.head, len(store))
     state.step, every = begin, experiment.evaluate_every

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.experiment.drawing import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -127,14 +129,3 @@ def _grid(count: int, title: str) -> "tuple[Figure, list[Axes]]":
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
     return figure, axes
-
-
-def new_figure(size: tuple[float, float], title: str) -> "Figure":
-    """An empty figure, inches wide and high, that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12)
-    return figure

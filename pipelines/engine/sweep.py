@@ -18,10 +18,10 @@ from pipelines.engine.records import Record, check_name, check_same, read_record
 from pipelines.engine.space import Space, load_space, recorded_space
 from pipelines.engine.trainer import Share
 from pipelines.engine.trial import Plan
-from pipelines.engine.worker import Task, experiment_of
+from pipelines.engine.worker import Task
 from pipelines.experiment.command_line import Arguments
 from pipelines.experiment.environment import default_tracking_uri, python
-from pipelines.experiment.settings import Experiment
+from pipelines.experiment.settings import Experiment, experiment_of
 
 if TYPE_CHECKING:
     from pipelines.experiment.corpora import Corpus

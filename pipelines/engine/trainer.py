@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine.cluster import Room, attached, check_fits, check_precision, use_gpu
-from pipelines.engine.worker import Metrics, Task, experiment_of, work
-from pipelines.experiment.settings import Experiment
+from pipelines.engine.worker import Metrics, Task, work
+from pipelines.experiment.settings import Experiment, experiment_of
 
 RESIZE_SECONDS = 30.0
 """How often a training with fewer workers than it may have looks for room for more."""

@@ -7,14 +7,12 @@ says what `report` means. Everything that it must know is in a Task of plain val
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arae_core.config import Settings
-from arae_core.tree import with_settings
 from pipelines.engine.space import with_tuples
-from pipelines.experiment.settings import Experiment
+from pipelines.experiment.settings import experiment_of
 
 if TYPE_CHECKING:
     from arae_core.parallel import Parallel
@@ -59,19 +57,9 @@ class Task:
     """See pipelines/engine/lives.py."""
 
 
-def experiment_of(flat: Mapping[str, Any]) -> Experiment:
-    """The Experiment with these settings (dotted name -> value). Raises ValueError where they are not valid."""
-    return with_settings(Experiment(name=flat["name"]), flat)
-
-
 def training(checkpoint: Path) -> Metrics:
     """What a worker kept beside the weights: metrics, lineage, unsent."""
     return dict(json.loads((checkpoint / "training.json").read_text(encoding="utf-8")))
-
-
-def core_settings(experiment: Experiment) -> Settings:
-    """The part of an experiment that is the core's, as a checkpoint keeps it."""
-    return Settings(**{f.name: getattr(experiment, f.name) for f in fields(Settings)})
 
 
 def work(
@@ -101,7 +89,7 @@ def work(
     from pipelines.tracking.runs import Tracker
 
     experiment = experiment_of(task.settings)
-    settings = core_settings(experiment)
+    settings = experiment.core
     corpus = Corpus.load(Path(task.corpus))
     store, vocabulary = corpus.store("train"), corpus.vocabulary
     extra: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import numpy as np
 
 from arae_core.evaluation.latent import WITHIN
 from arae_core.evaluation.robustness import SWAPS
-from pipelines.engine.pictures import new_figure
+from pipelines.experiment.drawing import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.experiment.settings import Experiment
+from pipelines.experiment.settings import Experiment, experiment_of
 
 if TYPE_CHECKING:
     from arae_core.batches import TokenStore
@@ -39,7 +39,6 @@ def load_subject(name: str, tracking_uri: str, storage: Path) -> Subject:
     """
     from arae_core.checkpoint import read_about
     from arae_core.sampling import Model
-    from pipelines.engine.worker import experiment_of
     from pipelines.experiment.corpora import Corpus, prepare
     from pipelines.tracking.registry import resolve
 

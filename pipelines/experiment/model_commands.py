@@ -1,4 +1,4 @@
-"""What the commands with a trained model share: finding the model, checking sentences, writing what came out."""
+"""What the commands with a trained model share: their options, checking sentences, writing what came out."""
 
 import math
 import os
@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from arae_core.checks import between
 from arae_core.config import MOST_CONTRAST
+from pipelines.experiment.drawing import save_images
 from pipelines.experiment.flags import Option
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from arae_core.classification import SentenceClassifier
     from arae_core.sampling import Model
 
@@ -30,17 +28,6 @@ CONTRAST = Option(
 OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for a model of images.")
 
 WRITTEN_CUT = "they are read whole, but come back with at most {longest}"
-
-
-def load_model(model: str, tracking_uri: str, output: Path | None) -> tuple["Model", Path]:
-    """The model and its checkpoint's folder, once it is sure that `output` can be written. Raises ValueError."""
-    check_output(output)
-    from pipelines.tracking.registry import resolve
-
-    folder = resolve(model, tracking_uri)
-    from arae_core.sampling import Model
-
-    return Model.load(folder), folder
 
 
 def check_output(output: Path | None) -> None:
@@ -167,7 +154,7 @@ def show(examples: Any, output: Path | None, *, picture: str, columns: int | Non
     images = not isinstance(examples, list)
     if images:
         output = output or Path(picture)
-        _write(output, lambda path: _save_picture(path, examples, columns))
+        _write(output, lambda path: save_images(path, examples, columns))
     elif output is None:
         print("\n".join(examples), flush=True)
         return None
@@ -191,25 +178,3 @@ def _write(output: Path, write: Callable[[Path], Any]) -> None:
             os.replace(temporary, output)
     except OSError as error:
         raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error
-
-
-def tiled(images: "NDArray[np.uint8]", columns: int | None = None) -> "NDArray[np.uint8]":
-    """One picture uint8[h, w] (0 black, 255 white, 128 between tiles) of images uint8[N, H, W] of 0 and 1, N >= 1."""
-    import numpy as np
-
-    count, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    picture = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), 128, np.uint8)
-    for i, image in enumerate(images):
-        top, left = 1 + i // columns * (height + 1), 1 + i % columns * (width + 1)
-        picture[top : top + height, left : left + width] = 255 * image
-    return picture
-
-
-def _save_picture(path: Path, images: "NDArray[np.uint8]", columns: int | None) -> None:
-    from matplotlib.image import imsave
-
-    zoom = max(1, 112 // images.shape[1])  # small images stay visible
-    picture = tiled(images, columns).repeat(zoom, 0).repeat(zoom, 1)
-    imsave(path, picture, cmap="gray", vmin=0, vmax=255, format="png")

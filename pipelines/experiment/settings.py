@@ -5,11 +5,14 @@ one dotted name everywhere: `critic.steps`, `data.source`, `workers`.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatch
+from typing import Any
 
 from arae_core import config, relevance
 from arae_core.checks import at_least, between, one_of, require
+from arae_core.tree import with_settings
 
 DEVICES = ("auto", "cpu", "cuda")
 BUILT_IN = {"grammar": "text", "digits": "image"}
@@ -93,6 +96,11 @@ class Experiment(config.Settings):
         self._check_together()
 
     @property
+    def core(self) -> config.Settings:
+        """The part of it that is the core's, as a checkpoint keeps it."""
+        return config.Settings(**{f.name: getattr(self, f.name) for f in fields(config.Settings)})
+
+    @property
     def grammar_labels(self) -> tuple[str, ...]:
         """What data.label may be of the built-in grammar."""
         return GRAMMAR_ATTRIBUTES
@@ -165,6 +173,11 @@ class Classification(Experiment):
         require(len(self.data.columns) <= 2, "data.columns", self.data.columns, "one or two, for classification")
         require(self.workers == 1, "workers", self.workers, "1: each classifier is trained by one worker")
         super()._check_together()
+
+
+def experiment_of(flat: Mapping[str, Any]) -> Experiment:
+    """The Experiment with these settings (dotted name -> value). Raises ValueError where they are not valid."""
+    return with_settings(Experiment(name=flat["name"]), flat)
 
 
 def ignored(experiment: Experiment) -> dict[str, str]:

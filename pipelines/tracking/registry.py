@@ -15,6 +15,8 @@ from pipelines.tracking.store import connect, first_line, open_tracking
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+    from arae_core.sampling import Model
+
 SCHEME = "models:/"
 
 
@@ -34,6 +36,14 @@ def resolve(model: str, tracking_uri: str) -> Path:
         return folder
     uri = open_tracking(tracking_uri, create=False)
     return _download(uri, find_version(uri, model))
+
+
+def load_model(model: str, tracking_uri: str) -> tuple["Model", Path]:
+    """What `--model` means, ready to sample, and its checkpoint folder. Raises ValueError as `resolve` does."""
+    folder = resolve(model, tracking_uri)
+    from arae_core.sampling import Model
+
+    return Model.load(folder), folder
 
 
 def find_version(uri: str, model: str) -> "ModelVersion":

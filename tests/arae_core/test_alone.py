@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS: dict[str, set[str]] = {"arae_core": set(), "tune_spaces": set(), "pipelines": {"arae_core", "tune_spaces"}}
 """What each package may import of ours besides itself."""
 OURS = {*LAYERS, "benchmarks", "cluster", "tests"}
+INNER = ("experiment", "tracking", "evaluation", "engine")
+"""Folders of pipelines/: each may import those before it, the commands all of them."""
 CORE_LIBRARIES = {"torch", "numpy", "tokenizers", "safetensors"}
 MODULES = [path for package in LAYERS for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -57,18 +59,23 @@ def test_settings_import_no_torch() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names of everything that a file imports, inside functions too; relative imports are refused."""
+def modules(path: Path) -> set[str]:
+    """Dotted names of everything that a file imports, inside functions too; relative imports are refused."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names.add((node.module or "").partition(".")[0])
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
-            names |= {ast.literal_eval(a).partition(".")[0] for a in node.args[:1] if isinstance(a, ast.Constant)}
+            names |= {ast.literal_eval(a) for a in node.args[:1] if isinstance(a, ast.Constant)}
     return names
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of everything that a file imports."""
+    return {name.partition(".")[0] for name in modules(path)}
 
 
 def test_there_is_something_to_walk() -> None:
@@ -86,6 +93,19 @@ def test_imports_point_down_the_layers(path: Path) -> None:
         assert libraries <= CORE_LIBRARIES
     if package == "tune_spaces":
         assert not libraries
+
+
+def test_every_folder_of_the_pipelines_has_its_place() -> None:
+    assert {path.name for path in (ROOT / "pipelines").iterdir() if any(path.glob("*.py"))} == set(INNER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down_within_the_pipelines(path: Path) -> None:
+    package, folder, *_ = path.relative_to(ROOT).parts
+    if package == "pipelines" and folder in INNER:
+        used = {name.split(".")[1] for name in modules(path) if name.startswith("pipelines.")}
+        up = used - set(INNER[: INNER.index(folder) + 1])
+        assert not up, f"pipelines/{folder} must not import {up}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

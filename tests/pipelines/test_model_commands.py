@@ -17,7 +17,7 @@ import pytest
 from arae_core.checkpoint import load_checkpoint, save_checkpoint
 from arae_core.sampling import Model
 from pipelines import generate, interpolate, predict, promote, reconstruct, transfer
-from pipelines.experiment.model_commands import tiled
+from pipelines.experiment.drawing import tiled
 from pipelines.tracking import promotion, runs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,44 @@
+"""What every picture starts from: an empty figure, and images side by side."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+
+def new_figure(size: tuple[float, float], title: str) -> "Figure":
+    """An empty figure, inches wide and high, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(size, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def tiled(images: "NDArray[np.uint8]", columns: int | None = None) -> "NDArray[np.uint8]":
+    """One picture uint8[h, w] (0 black, 255 white, 128 between tiles) of images uint8[N, H, W] of 0 and 1, N >= 1."""
+    import numpy as np
+
+    count, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    picture = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), 128, np.uint8)
+    for i, image in enumerate(images):
+        top, left = 1 + i // columns * (height + 1), 1 + i % columns * (width + 1)
+        picture[top : top + height, left : left + width] = 255 * image
+    return picture
+
+
+def save_images(path: Path, images: "NDArray[np.uint8]", columns: int | None = None) -> None:
+    """Write images uint8[N, H, W] of 0 and 1 as one PNG, tiled and large enough to see."""
+    from matplotlib.image import imsave
+
+    zoom = max(1, 112 // images.shape[1])  # small images stay visible
+    picture = tiled(images, columns).repeat(zoom, 0).repeat(zoom, 1)
+    imsave(path, picture, cmap="gray", vmin=0, vmax=255, format="png")
