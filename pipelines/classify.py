@@ -16,7 +16,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse, run
+from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
 from pipelines.experiment.environment import python
 
 METHODS = ("supervised", "ae", "arae")
@@ -37,7 +37,7 @@ def classify(arguments: Sequence[str] | None) -> None:
 
     assert isinstance(experiment, Classification)
     check_table(experiment, options.labels, options.methods, options.seeds)
-    from pipelines.engine import closing, cluster, display, few_labels, records, trainer
+    from pipelines.engine import closing, cluster, display, few_labels, records
     from pipelines.engine.cells import Cell, Plan
     from pipelines.engine.lock import hold
     from pipelines.engine.sharing import check_shared
@@ -90,7 +90,7 @@ def classify(arguments: Sequence[str] | None) -> None:
             with display.CellsDisplay(console, name, len(cells)) as shown:
                 rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):
-            raise trainer.FailedError(rows[0]["diverged"])
+            raise FailedError(rows[0]["diverged"])
         means = few_labels.summary(rows)
         real = experiment.data.source not in BUILT_IN and per == 2
         shown_rows = [*means, *(published.FEW_LABELS if real else ())]
@@ -101,9 +101,6 @@ def classify(arguments: Sequence[str] | None) -> None:
         tracker.artifact("accuracy.json", means)
         best = few_labels.keep_best(folder)
         status = "FINISHED"
-    except trainer.FailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
         status = "KILLED"
         words = list(sys.argv[1:] if arguments is None else arguments)

@@ -13,7 +13,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse, run
+from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
 from pipelines.experiment.environment import default_tracking_uri
 
 OPTIONS = (
@@ -74,7 +74,7 @@ def train(arguments: Sequence[str] | None) -> None:
         tracker = Tracker(uri, run_id, outcome.unsent, resumed=True)  # from here the server may be reached
         if outcome.diverged:
             kept = f"the best checkpoint is {outcome.checkpoint}" if outcome.checkpoint else "no checkpoint was made"
-            raise trainer.FailedError(f"{outcome.diverged}; {kept}")
+            raise FailedError(f"{outcome.diverged}; {kept}")
         assert outcome.checkpoint is not None
         console.print(display.metrics_table(outcome.metrics, f"best evaluation, step {outcome.metrics['step']}"))
         registered = None
@@ -87,9 +87,6 @@ def train(arguments: Sequence[str] | None) -> None:
         figure.savefig(file.parent / "curves.png", dpi=120)
         tracker.figure("curves.png", figure)
         status = "FINISHED"
-    except trainer.FailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
         status = "KILLED"
         words = list(sys.argv[1:] if arguments is None else arguments)

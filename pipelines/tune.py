@@ -14,7 +14,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse, run
+from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
 from pipelines.experiment.environment import default_tracking_uri
 
 SCHEDULERS, SEARCHES = ("asha", "pbt", "none"), ("random", "optuna")
@@ -36,7 +36,6 @@ def tune(arguments: Sequence[str] | None) -> None:
     from pipelines.engine import closing, cluster, display, pictures
     from pipelines.engine.sharing import check_shared
     from pipelines.engine.sweep import open_sweep
-    from pipelines.engine.trainer import FailedError
     from pipelines.tracking.runs import Tracker
     from pipelines.tracking.status import end_children
 
@@ -76,9 +75,6 @@ def tune(arguments: Sequence[str] | None) -> None:
         tracker.figure("sweep.png", figure)
         tracker.artifact("data.json", sweep.corpus.report)
         status = "FINISHED"
-    except FailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
         status = "KILLED"
         raise KeyboardInterrupt(sweep.again(options)) from None

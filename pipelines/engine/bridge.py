@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine.cluster import ENVIRONMENT
-from pipelines.engine.trainer import FailedError, make_trainer, reason
+from pipelines.engine.trainer import make_trainer, reason
 from pipelines.engine.trial import Plan
+from pipelines.experiment.command_line import FailedError
 from pipelines.experiment.settings import experiment_of
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.experiment.command_line import FailedError
 from pipelines.experiment.environment import in_ray_job
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def this_machine() -> Room:
 
 
 def _start(**options: Any) -> None:
-    """ray.init, and once more where Ray gave up waiting for itself, as it does after 30 seconds on a busy machine."""
+    """ray.init, and once more where Ray gave up waiting for itself, as it does after 30 seconds on a busy machine.
+
+    Raises FailedError where it gives up again.
+    """
     import ray
     from ray._private.node import Node
 
@@ -102,7 +106,14 @@ def _start(**options: Any) -> None:
             if isinstance(node := frame.f_locals.get("self"), Node):
                 node.kill_all_processes(check_alive=False, allow_graceful=True)
                 break
-        ray.init(**options)
+        try:
+            ray.init(**options)
+        except Exception as again:
+            if TOO_SLOW not in str(again):
+                raise
+            raise FailedError(
+                "Ray twice did not start within its 30 seconds: this machine is too busy; type the same again later"
+            ) from again
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Any
 from pipelines.engine.cells import Cell, Plan, Row, classification_of, result_file, train_autoencoder, train_cell
 from pipelines.engine.cluster import Room, check_fits, check_precision, use_gpu
 from pipelines.engine.records import read_record
-from pipelines.engine.trainer import FailedError, Share
+from pipelines.engine.trainer import Share
+from pipelines.experiment.command_line import FailedError
 from pipelines.experiment.settings import Experiment
 
 

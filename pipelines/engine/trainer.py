@@ -12,14 +12,11 @@ from typing import Any
 
 from pipelines.engine.cluster import Room, attached, check_fits, check_precision, use_gpu
 from pipelines.engine.worker import Metrics, Task, work
+from pipelines.experiment.command_line import FailedError
 from pipelines.experiment.settings import Experiment, experiment_of
 
 RESIZE_SECONDS = 30.0
 """How often a training with fewer workers than it may have looks for room for more."""
-
-
-class FailedError(Exception):
-    """Training came to nothing; the message says why in one line."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Every leaf of an Experiment is a flag under its dotted name. A command's `main` is `return run(body, arguments)`; its
 body starts with `parse` (commands that train) or `parse_options` (the others). The user's mistake is a ValueError, of
-which `run` makes one line and exit status 2.
+which `run` makes one line and exit status 2; what else can be told in a line is a FailedError, and exit status 1.
 """
 
 import argparse
@@ -30,7 +30,11 @@ UNUSABLE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.E
 FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 """Errors of a disk that has no room."""
 
-__all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run", "show"]
+__all__ = ["Arguments", "FailedError", "Option", "emit_json", "parse", "parse_options", "run", "show"]
+
+
+class FailedError(Exception):
+    """It came to nothing, and not by the user's mistake; the message says why in one line."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,11 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
             sys.stdout.flush()  # a disk that is full says so here, where it can be told, and not when Python ends
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except ValueError as error:
+    except (ValueError, FailedError) as error:
         if os.environ.get("ARAE_DEBUG"):
             traceback.print_exc()
         print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, FailedError) else 2
     except BrokenPipeError:
         if not _output_closed():
             traceback.print_exc()

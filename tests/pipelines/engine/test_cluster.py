@@ -117,4 +117,4 @@ def test_ray_that_is_slow_to_start_is_started_once_more(times: int, starts: bool
     if starts:
         assert (done.returncode, done.stdout) == (0, "1 CPUs 7 1\n")
     else:
-        assert done.returncode == 1 and "timed out during startup" in done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and "FailedError: Ray twice did not start" in done.stderr.splitlines()[-1]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from arae_core.tree import flatten
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, parse_options, run
+from pipelines.experiment.command_line import Arguments, FailedError, Option, emit_json, parse, parse_options, run
 from pipelines.experiment.environment import python
 from pipelines.experiment.flags import spelled
 from pipelines.experiment.presets import PRESETS, preset
@@ -237,6 +237,7 @@ def test_a_command_without_an_experiment(capsys: pytest.CaptureFixture[str]) -> 
         (None, 0, ""),
         (ValueError("too\n   long"), 2, "error: too long\n"),
         (KeyboardInterrupt("python x.py --resume y"), 130, "to continue: python x.py --resume y\n"),
+        (FailedError("nobody\ncame"), 1, "error: nobody came\n"),
         (RuntimeError("broken"), 1, "RuntimeError: broken\n"),
         (OSError(errno.EACCES, "Permission denied", "runs/data"), 2, "error: runs/data: Permission denied\n"),
         (OSError(errno.ENOSPC, "No space left on device", "m.db"), 1, "error: m.db: No space left on device\n"),
