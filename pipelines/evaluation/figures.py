@@ -1,6 +1,6 @@
 """The pictures of the experiments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,27 +10,76 @@ from arae_core.evaluation.robustness import SWAPS
 from pipelines.experiment.drawing import new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def bars(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, *, log: bool = False) -> "Figure":
-    """A group of bars for each row, published ones pale."""
-    figure = new_figure((8, 0.5 + 0.5 * len(rows)), title)
+def perplexity_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Forward and reverse of each row as points on a logarithmic axis, published ones pale."""
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+    figure = new_figure(
+        (8, 1.2 + 0.42 * len(rows)), "perplexity by a language model: as near to real sentences as can be"
+    )
     axis = figure.add_subplot()
-    height = 0.8 / len(names)
-    for i, name in enumerate(names):
+    for color, (name, marker, says) in enumerate(
+        (("forward", "o", "forward: is it probable"), ("reverse", "s", "reverse: is real text covered"))
+    ):
         for y, row in enumerate(rows):
             if name in row:
-                pale = str(row["model"]).startswith("published")
-                axis.barh(y + i * height, row[name], height, color=f"C{i}", alpha=0.4 if pale else 1.0)
-                axis.text(row[name], y + i * height, f" {row[name]:.1f}", va="center", fontsize=7)
-        axis.barh(0, 0, color=f"C{i}", label=name.replace("_", " "))
-    axis.set_yticks([y + 0.4 - height / 2 for y in range(len(rows))], [row["model"] for row in rows], fontsize=8)
-    axis.invert_yaxis()
-    if log:
-        axis.set_xscale("log")
-    axis.legend(fontsize=8)
+                alpha = 0.4 if str(row["model"]).startswith("published") else 1.0
+                axis.plot(row[name], y, marker, color=f"C{color}", alpha=alpha)
+                at, value = (row[name], y), f"{row[name]:.1f}"
+                axis.annotate(value, at, (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        axis.plot([], [], marker, color=f"C{color}", label=says)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.margins(x=0.08)
+    axis.set_yticks(range(len(rows)), [row["model"] for row in rows], fontsize=8)
+    axis.set_ylim(len(rows) - 0.5, -0.7)
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
+
+
+def transfer_figure(rows: Sequence[Mapping[str, Any]], ours: Collection[str]) -> "Figure":
+    """Accuracy against what is kept, a point a row; `ours` are the models. With people's rewritings a second panel."""
+    kept = {"self_bleu": "BLEU with the source: what is kept, %", "bleu": "BLEU with people's rewritings, %"}
+    panels = [name for name in kept if any(name in row for row in rows)]
+    figure = new_figure(
+        (5.2 * len(panels) + 3.4, 5), "sentences said again as of another class: up and to the right is better"
+    )
+    for i, name in enumerate(panels, start=1):
+        axis = figure.add_subplot(1, len(panels), i)
+        _equal_means(axis)
+        for number, row in enumerate(rows, start=1):
+            if name in row:
+                at, style = (row[name], row["accuracy"]), _style(row["model"], ours)
+                axis.plot(*at, "o", markersize=13, label=f"{number}  {row['model']}", **style)
+                axis.annotate(str(number), at, ha="center", va="center", fontsize=7, color="white", zorder=4)
+        axis.set_xlabel(kept[name])
+        axis.set_ylabel("accuracy: the class is the one asked for, %" if i == 1 else "")
+    points = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*points, loc="outside right center", fontsize=8, markerscale=0.5, frameon=False)
+    return figure
+
+
+def _equal_means(axis: "Axes") -> None:
+    """Curves on which the geometric mean of both axes is the same."""
+    kept = np.linspace(0.5, 105, 400)
+    for mean in (20, 40, 60, 80):
+        axis.plot(kept, mean**2 / kept, color="0.8", linewidth=0.8, zorder=0)
+        axis.text(mean**2 / 104, 104, f" mean {mean}", fontsize=7, color="0.5", va="top")
+    axis.set_xlim(0, 105)
+    axis.set_ylim(0, 105)
+
+
+def _style(model: str, ours: Collection[str]) -> dict[str, Any]:
+    if model in ours:
+        return {"color": "tab:red", "zorder": 3}
+    return {"color": "0.65" if model.startswith("published") else "tab:blue", "zorder": 2}
 
 
 def swaps_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -48,29 +97,36 @@ def swaps_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
 
 
 def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, Any]) -> "Figure":
-    figure = new_figure((13, 4), "the code space: c encoded (solid), c~ generated (dashed)")
-    for i, what in enumerate(("norm", "variance"), start=1):
-        axis = figure.add_subplot(1, 3, i)
+    """Norms and variances over training where there are any, and cosines of neighbours beside random pairs'."""
+    titles = {"norm": "mean length", "variance": "sum of the variances of all dimensions"}
+    drawn = [what for what in titles if any(found.get(f"probe_{what}_real") for found in curves.values())]
+    panels = len(drawn) + bool(near)
+    figure = new_figure((max(6, 4.3 * panels), 4), "the code space: c encoded (solid), c~ generated (dashed)")
+    for i, what in enumerate(drawn, start=1):
+        axis = figure.add_subplot(1, panels, i)
         for color, (name, found) in enumerate(curves.items()):
             for whose, style in (("real", "-"), ("fake", "--")):
                 if points := found.get(f"probe_{what}_{whose}"):
                     label = name if whose == "real" else None
                     axis.plot(*zip(*points, strict=True), style, color=f"C{color}", label=label)
-        axis.set_title("mean length" if what == "norm" else "sum of the variances of all dimensions", fontsize=10)
+        axis.set_title(titles[what], fontsize=10)
         axis.set_xlabel("iteration", fontsize=8)
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=7)
-    axis = figure.add_subplot(1, 3, 3)
+        axis.legend(fontsize=7)
+    if near:
+        axis = figure.add_subplot(1, panels, panels)
+        _draw_cosines(axis, near)
+    return figure
+
+
+def _draw_cosines(axis: "Axes", near: Mapping[str, Any]) -> None:
+    bins = np.linspace(-1, 1, 41).tolist()
     for color, (name, (neighbours, random)) in enumerate(near.items()):
-        bins = np.linspace(-1, 1, 41).tolist()
         axis.hist(neighbours, bins, density=True, histtype="step", color=f"C{color}", label=f"{name}, neighbours")
         axis.hist(random, bins, density=True, histtype="step", color=f"C{color}", linestyle="--", label="random pairs")
     axis.set_xticks((-1, -0.5, 0, 0.5, 1))
     axis.set_title(f"cosine of codes: within {WITHIN} edits, and at random", fontsize=10)
-    if near:
-        axis.legend(fontsize=7)
-    return figure
+    axis.legend(fontsize=7)
 
 
 def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":

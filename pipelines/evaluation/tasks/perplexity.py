@@ -9,7 +9,7 @@ from arae_core.batches import TokenStore
 from arae_core.evaluation import language_model
 from arae_core.evaluation.generation import SentenceScorer
 from pipelines.evaluation import published
-from pipelines.evaluation.figures import bars
+from pipelines.evaluation.figures import perplexity_figure
 from pipelines.evaluation.perplexity import language_model_of, self_bleu, told
 from pipelines.evaluation.subjects import Subject
 from pipelines.evaluation.tasks.asked import Asked, Outcome, of_real_text
@@ -71,7 +71,7 @@ def sample_perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
                 }
             )
     rows += [dict(row) for row in published.PERPLEXITY if of_real_text(subjects)]
-    return Outcome(rows, bars(rows, ("forward", "reverse"), "perplexity: lower is better", log=True))
+    return Outcome(rows, perplexity_figure(rows))
 
 
 def _reconstructed(subject: Subject, rows: Sequence[Sequence[int]], seed: int) -> list[list[int]]:

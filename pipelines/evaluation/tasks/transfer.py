@@ -7,7 +7,7 @@ import numpy as np
 
 from arae_core.evaluation.generation import SentenceScorer
 from pipelines.evaluation import published
-from pipelines.evaluation.figures import bars
+from pipelines.evaluation.figures import transfer_figure
 from pipelines.evaluation.references import References, read_references
 from pipelines.evaluation.subjects import Subject
 from pipelines.evaluation.tasks.asked import Asked, Outcome, of_real_text
@@ -54,8 +54,7 @@ def attribute_transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             figures[way] = float(np.exp(np.mean([np.log(half[f"{way}_perplexity"]) for half in scored])))
         rows.append({"model": name} | {key.removeprefix("transfer_"): value for key, value in figures.items()})
     rows += [dict(row) for row in published.TRANSFER if of_real_text(subjects)]
-    shown_figures = ("accuracy", "self_bleu", "bleu", "g2") if given.rewritten else ("accuracy", "self_bleu", "score")
-    return Outcome(rows, bars(rows, shown_figures, "transfer, %: higher is better"), text)
+    return Outcome(rows, transfer_figure(rows, {subject.name for subject in subjects}), text)
 
 
 def _shifted(subject: Subject, labelled: Subject, given: References, wanted: Sequence[str]) -> list[str]:
