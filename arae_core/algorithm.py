@@ -119,9 +119,10 @@ def criticise(state: TrainingState, parallel: Parallel, batch: Batch, k: int) ->
                 for weight in state.critic.parameters():
                     weight.clamp_(-settings.clip, settings.clip)
     norms = {"code_norm_real": real.norm(dim=1).mean(), "code_norm_fake": fake.norm(dim=1).mean()}
+    unbiased = min(1, len(real) - 1)  # so that a mean over ranks is that of one process, but for chance
     spread = {
-        "code_variance_real": real.var(0, correction=0).sum(),
-        "code_variance_fake": fake.var(0, correction=0).sum(),
+        "code_variance_real": real.var(0, correction=unbiased).sum(),
+        "code_variance_fake": fake.var(0, correction=unbiased).sum(),
     }
     return scalars | norms | spread
 

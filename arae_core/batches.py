@@ -172,6 +172,11 @@ def load_store(folder: Path) -> Store:
         raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
 
 
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Rows of `count`, `most` of them or all: data in order of class or of source are still seen as a whole."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+
+
 def grouped_order(
     lengths: NDArray[np.int64] | None,
     examples: int,

@@ -155,6 +155,11 @@ def _load(
     stored = with_settings(Settings(), _read_json(folder / "settings.json"))
     if settings is not None:
         before, now = flatten(stored), flatten(settings)
+        if stored.adversarial != settings.adversarial:  # without a critic the prior is a Gaussian
+            allowed = "none" if not stored.adversarial else "another than none"
+            raise ValueError(
+                f"critic.objective must be {allowed} as in the checkpoint {folder}, got {settings.critic.objective!r}"
+            )
         for name in ARCHITECTURE:
             old, new = before[name], now[name]
             if old != new:

@@ -34,7 +34,7 @@ from arae_core.parallel import Parallel
 from arae_core.precision import check_precision
 from arae_core.shapes import TextShape
 from arae_core.state import TrainingState, make_optimizer, set_rate
-from arae_core.training import Report, means
+from arae_core.training import Report, check_lengths, means
 from arae_core.vocabulary import Vocabulary
 
 SUPERVISED = 5
@@ -61,7 +61,7 @@ class ClassifierHead(nn.Module):
         super().__init__()
         if sentences not in (1, 2):
             raise ValueError(f"an example must have 1 or 2 sentences, got {sentences}")
-        self.settings, self.sentences, self.classes = settings, sentences, classes
+        self.settings, self.sentences = settings, sentences
         widths = (code_size * (1 if sentences == 1 else 4), *settings.hidden, classes)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
@@ -204,11 +204,13 @@ def train_classifier(
     without labels, yielding at each multiple of `every` and at the end. The supervised step has its own optimizer,
     which cools down with the others.
 
-    Raises FloatingPointError where a loss or a weight is no longer finite, and ValueError where the device cannot train
-    in this precision.
+    Raises FloatingPointError where a loss or a weight is no longer finite, and ValueError for sentences longer than
+    `longest` and where the device cannot train in this precision.
     """
     state, settings, parallel = classifier.state, classifier.head.settings, Parallel()
     check_precision(state.settings, state.device)
+    for sentences in (labelled.sentences, *([] if store is None else [store])):
+        check_lengths(sentences, state.settings)
     feed = None
     if store is not None:
         feed = Feed(store, state.shape, state.settings.batch_size, state.settings.seed, device=state.device)

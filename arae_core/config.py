@@ -12,6 +12,8 @@ KINDS = ("text", "image")
 OBJECTIVES = ("wgan-gp", "wgan-clip", "none")
 GENERATORS = ("mlp", "gaussian")
 NORMALIZATIONS = ("none", "layer", "batch")
+NORMALIZED = ("encoder", "decoder", "generator", "critic", "classifier")
+"""Parts that have a `normalization`."""
 CONDITIONINGS = ("embedding", "separate")
 OPTIMIZERS = ("adam", "sgd")
 OUTPUTS = ("linear", "tanh", "sphere")
@@ -94,7 +96,7 @@ class Encoder(Trained):
     """lambda_2: multiplies the attribute classifier's gradient into the encoder in step (3b); 0: neither (2b) nor (3b).
     Only with labelled data."""
     learning_rate: float = 1e-3
-    """Step size of the encoder's optimizer, steps (1) and (3)."""
+    """Step size of the encoder's optimizer: steps (1), (3), (3b) and cross-alignment."""
 
     def __post_init__(self) -> None:
         at_least("encoder.embedding", self.embedding, 1)
@@ -137,7 +139,7 @@ class Decoder(Trained):
     logits_per_pixel: int = 1
     """1: the logit of a white pixel. 2: one logit for black and one for white, as published (images)."""
     learning_rate: float = 1e-3
-    """Step size of the decoder's optimizer, step (1)."""
+    """Step size of the decoder's optimizer: step (1) and cross-alignment."""
 
     def __post_init__(self) -> None:
         at_least("decoder.embedding", self.embedding, 1)
@@ -246,7 +248,7 @@ class Classifier(Trained):
     normalization: str = "none"
     """none, layer or batch, after each hidden layer but the first."""
     learning_rate: float = 1e-3
-    """Step size of the classifier's optimizer, step (2b)."""
+    """Step size of the classifier's optimizer, step (2b), and of cross-alignment's discriminators."""
 
     def __post_init__(self) -> None:
         widths("classifier.hidden", self.hidden)
@@ -298,7 +300,7 @@ class Settings:
     cooldown: float = 0.0
     """Share of the iterations, the last ones, in which all learning rates fall to 0 in a line."""
     gradient_clip: float = 1.0
-    """Largest norm of the gradient of encoder and decoder together, steps (1) and (3); 0: not clipped."""
+    """Largest norm of the gradient of encoder and decoder, in every step that updates the encoder; 0: not clipped."""
     temperature: float = 0.0
     """How samples are drawn from the decoder: 0 greedily, 1 from its own distribution, between them in between."""
     precision: str = "auto"
@@ -309,7 +311,7 @@ class Settings:
     calling it; where that fails, a warning says so. off: steps are called."""
     initialization: str = "default"
     """default (torch's own); remembering (the same, but LSTMs' forget gates start open, with a bias of 1); released:
-    U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for generator and critic."""
+    U(-0.1, 0.1) for the autoencoder, N(0, 0.02) for all other parts."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)
@@ -349,9 +351,23 @@ class Settings:
 
     @property
     def batch_normalized(self) -> list[str]:
-        """The settings of normalization that are batch."""
-        parts = ("encoder", "decoder", "generator", "critic", "classifier")
-        return [f"{part}.normalization" for part in parts if getattr(self, part).normalization == "batch"]
+        """The settings of normalization that are batch, and have layers to normalise."""
+        found = [part for part in NORMALIZED if getattr(self, part).normalization == "batch"]
+        return [f"{part}.normalization" for part in found if not self.why_not_normalized(part)]
+
+    def why_not_normalized(self, part: str) -> str:
+        """The setting because of which a part's `normalization` normalises nothing, in words; empty where it does."""
+        hidden = getattr(self, part).hidden
+        if part in ("encoder", "decoder"):
+            return "kind is text" if self.kind == "text" else ""
+        if part == "classifier" and (self.kind == "image" or not self.encoder.attribute_weight):
+            return "kind is image" if self.kind == "image" else "encoder.attribute_weight is 0"
+        if part != "classifier" and not self.adversarial:
+            return "critic.objective is none"
+        if part == "generator" and self.generator.kind != "mlp":
+            return f"generator.kind is {self.generator.kind}"
+        first = 0 if part == "generator" else 1
+        return "" if len(hidden) > first else f"{part}.hidden is {'one layer' if hidden else 'empty'}"
 
     @property
     def adversarial(self) -> bool:

@@ -12,7 +12,7 @@ Shapes: B sentences, T tokens with one mark, H units of the decoder, D numbers i
 vocabulary, F numbers that a discriminator finds in a sentence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -95,6 +95,12 @@ def gumbel(uniform: Tensor) -> Tensor:
     return -(-uniform.log()).log()
 
 
+def moved_on(drawn: Tensor, words: int) -> Iterator[Tensor]:
+    """drawn[B, V] for each of so many words, every time so many entries further on."""
+    shift = SHIFT if drawn.shape[1] % SHIFT else SHIFT + 1  # else it would soon be where it was
+    return (drawn.roll(word * shift, 1) for word in range(words))
+
+
 def align(state: "TrainingState", parallel: Parallel, batch: Batch) -> dict[str, Tensor]:
     """The discriminators learn to tell the two kinds of states apart, then encoder and decoder to make them alike:
 
@@ -108,8 +114,7 @@ def align(state: "TrainingState", parallel: Parallel, batch: Batch) -> dict[str,
     assert isinstance(state.shape, TextShape)
     m, weight = state.settings.batch_size, state.settings.decoder.alignment_weight
     other = (batch.labels + 1) % len(discriminators.outputs)
-    drawn = gumbel(state.uniform(m, state.shape.vocabulary, parallel))
-    noise = (drawn.roll(step * SHIFT, 1) for step in range(batch.source.shape[1]))
+    noise = moved_on(gumbel(state.uniform(m, state.shape.vocabulary, parallel)), batch.source.shape[1])
     with state.autocast():
         code = state.encoder(batch)
         real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))

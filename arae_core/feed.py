@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from arae_core.batches import Batch, Store, TextBatch, TokenStore, class_shares, grouped_order, make_batch
+from arae_core.checks import between
 from arae_core.resident import resident
 from arae_core.shapes import Shape, TextShape
 
@@ -41,12 +42,17 @@ class Feed:
     ):
         """padded_to: the longest sentence there may be, where steps are to be captured (see `resident`); else 0.
 
-        Raises ValueError for a batch larger than the data or smaller than the number of ranks.
+        Raises ValueError for a batch larger than the data or smaller than the number of ranks or of classes, and for
+        labels that are not there or not among the classes.
         """
         if batch_size < world:
             raise ValueError(f"batch_size must be >= the {world} workers, got {batch_size}")
         if isinstance(shape, TextShape) != isinstance(store, TokenStore):
             raise ValueError(f"the model is for {type(shape).__name__}, the examples are a {type(store).__name__}")
+        if isinstance(store, TokenStore) and isinstance(shape, TextShape) and shape.classes:
+            if store.labels is None:
+                raise ValueError(f"the sentences must have labels: the model has classes, {', '.join(shape.classes)}")
+            between("labels", int(store.labels.max(initial=0)), 0, len(shape.classes) - 1)
         self.store, self.shape, self.batch_size, self.seed = store, shape, batch_size, seed
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.batches_per_epoch = -(-len(store) // batch_size)

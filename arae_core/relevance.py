@@ -1,6 +1,6 @@
 """Which settings have no effect, given the others, and why."""
 
-from arae_core.config import Settings
+from arae_core.config import NORMALIZED, Settings
 
 OF_CLASSES = (
     "encoder.marker_ratio",
@@ -35,10 +35,12 @@ def ignored(settings: Settings, *, classes: bool = True) -> dict[str, str]:
         if settings.initialization == "remembering" or not settings.adversarial:
             why["initialization"] = "kind is image"
     else:
-        for name in ("encoder.normalization", "decoder.normalization", "decoder.logits_per_pixel"):
-            why[name] = "kind is text"
+        why["decoder.logits_per_pixel"] = "kind is text"
         if settings.vocabulary.tokenizer not in ("words", "spaces", "bpe"):
             why["vocabulary.size"] = why["vocabulary.lowercase"] = "vocabulary.tokenizer is a pretrained one"
+    for part in NORMALIZED:
+        if reason := settings.why_not_normalized(part):
+            why[f"{part}.normalization"] = reason
     if settings.iterations:
         why["epochs"] = f"iterations is {settings.iterations}"
     if not settings.adversarial:
@@ -50,7 +52,7 @@ def ignored(settings: Settings, *, classes: bool = True) -> dict[str, str]:
     alone = "encoder.adversarial_weight is 0" if settings.adversarial else "critic.objective is none"
     if not confuses:
         why["encoder.adversarial_each_critic_step"] = alone
-    if not confuses and not hides and not aligns:  # step (1) alone trains the encoder
+    if not settings.adversarial and not hides and not aligns:  # step (1) alone trains anything
         why["encoder.updates"] = alone
     if settings.critic.objective != "wgan-gp":
         why["critic.penalty"] = f"critic.objective is {settings.critic.objective}"

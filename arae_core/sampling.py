@@ -183,7 +183,8 @@ class Model:
         return written
 
     def most_probable_class(self, sentences: Sequence[str], batch_size: int | None = None) -> list[str]:
-        """For each sentence the class y with the greatest p(x | c, y)."""
+        """For each sentence the class y with the greatest p(x | c, y). ValueError where the model has no attribute."""
+        require(bool(self.classes), "the model", "no classes", "one with an attribute")
         store = self._store(sentences)
         assert isinstance(store, TokenStore)
         return [self.classes[int(y)] for y in self._likeliest(store, batch_size)]
@@ -240,7 +241,8 @@ class Model:
         return self._decoded(way)
 
     def interpolate_noise(self, steps: int, *, seed: int = 0) -> list[str] | Images:
-        """`steps` examples between two draws of noise, on the great circle through both. ValueError for steps < 2."""
+        """`steps` examples between two draws of noise, on the great circle through both; with classes, of the first.
+        Raises ValueError for steps < 2."""
         noise = self._noise(2, torch.Generator(self.state.device).manual_seed(seed))
         way = path(noise[0], noise[1], steps, True)
         self.state.modules.eval()
@@ -278,6 +280,8 @@ class Model:
                 raise ValueError("the model is one of sentences; it reads no images")
             if examples.shape[1:] != self.image_size:
                 raise ValueError(f"images must be {self.image_size} pixels, got {examples.shape[1:]}")
+            if not np.isin(examples, (0, 1)).all():
+                raise ValueError(f"pixels must be 0 or 1, got up to {examples.max()}")
             return ImageStore(
                 examples.reshape(len(examples), self.image_size[0] * self.image_size[1]), *self.image_size
             )
@@ -317,11 +321,11 @@ class Model:
         assert isinstance(shape, TextShape) and isinstance(decoder, TextDecoder | SeparateDecoders)
         decoder.eval()
         own = None if labels is None else labels[: len(code)]
-        with self._as_trained():
+        with self._precision():
             return decode_sentences(decoder, code, own, shape, self.settings.longest, temperature, draws, contrast)
 
-    def _as_trained(self) -> AbstractContextManager[Any]:
-        """The precision that the decoder was trained in, where this device can run it: several times as fast."""
+    def _precision(self) -> AbstractContextManager[Any]:
+        """That of the settings, as training here would have it, where this device can run it."""
         runs = lstm_runs_in_bfloat16(self.state.device.type)
         return self.state.autocast() if runs else nullcontext()
 

@@ -44,9 +44,10 @@ class TrainingState:
     rows, so that all ranks stay in the same state and any number of ranks computes the same.
 
     Attributes: settings, shape, device, precision (what `auto` means there), dtype, step; encoder, decoder, generator,
-    critic (also by name in `modules`, where "average" is the generator's moving average, if there is one, "classifier"
-    is that of labelled data, and "aligner" the discriminators of cross-alignment); optimizers by the same names; draws;
-    end, the step at which the run is to end, as `train` finds it, else 0.
+    critic, which a plain autoencoder has not (all also by name in `modules`, where "average" is the generator's moving
+    average, if there is one, "classifier" is that of labelled data, and "aligner" the discriminators of
+    cross-alignment); optimizers by the same names; draws; end, the step at which the run is to end, as `train` finds
+    it, else 0.
     """
 
     def __init__(self, settings: Settings, shape: Shape, device: torch.device | str = "cpu"):
@@ -71,10 +72,9 @@ class TrainingState:
             self.encoder: Encoder = encoder
             self.decoder: Decoder = decoder
             self.generator = make_generator(settings)
-            self.critic = Critic(settings)
             self.modules = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "generator": self.generator})
             if settings.adversarial:
-                self.modules["critic"] = self.critic
+                self.modules["critic"] = self.critic = Critic(settings)
             if isinstance(shape, TextShape) and shape.classes and settings.encoder.attribute_weight:
                 self.modules["classifier"] = Classifier(settings, len(shape.classes))
             if isinstance(shape, TextShape) and shape.classes and settings.decoder.alignment_weight:
@@ -118,8 +118,8 @@ class TrainingState:
         return self.settings.code.noise * float(self.settings.code.noise_decay ** (self.step // 100))
 
     def cool_down(self) -> None:
-        """Lower the learning rates where the run is in its last iterations, see `cooldown`."""
-        if self.rate_left < 1:
+        """Set the learning rates of this step: lower in the run's last iterations, see `cooldown`."""
+        if self.settings.cooldown:
             for part, optimizer in self.optimizers.items():
                 set_rate(optimizer, self.rate_left * _optimizer_of(self.settings, part).learning_rate)
 
@@ -151,8 +151,8 @@ class TrainingState:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def update(self, parts: Sequence[str], loss: Tensor, parallel: Parallel, words: Tensor | None = None) -> Tensor:
-        """One optimizer step of `parts` alone, whatever else `loss` depends on; the norm of an encoder's gradient
-        before clipping.
+        """One optimizer step of `parts` alone, whatever else `loss` depends on. The norm of their gradient before
+        clipping, where the encoder is among them; else 0.
 
         words: those that the batches of all ranks have, if `loss` depends on no other's vector.
         """
@@ -240,7 +240,8 @@ def _open_forget_gates(modules: nn.Module) -> None:
 
 @torch.no_grad()
 def _initialize_as_released(modules: nn.ModuleDict) -> None:
-    """U(-0.1, 0.1) for the text autoencoder, the output's bias 0; N(0, 0.02) with bias 0 for generator and critic."""
+    """U(-0.1, 0.1) for the text autoencoder, the output's bias 0; N(0, 0.02) with bias 0 for all other parts, gains of
+    normalization included, as released."""
     for name, module in modules.items():
         for path, parameter in module.named_parameters():
             if isinstance(module, ImageEncoder | ImageDecoder):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from arae_core.algorithm import Scalars, at_once, iteration
 from arae_core.attribute_markers import attribute_markers
-from arae_core.batches import Store, TokenStore, make_batch
+from arae_core.batches import Store, TokenStore, evenly_spaced, make_batch
 from arae_core.capture import performer, working
+from arae_core.checks import require
 from arae_core.code_space import FittedGaussian
 from arae_core.config import Settings
 from arae_core.feed import Feed
@@ -41,6 +42,12 @@ def total_iterations(settings: Settings, examples: int) -> int:
     return settings.iterations or settings.epochs * math.ceil(examples / settings.batch_size)
 
 
+def check_lengths(store: Store, settings: Settings) -> None:
+    """Raise ValueError where a sentence is longer than `longest`."""
+    if isinstance(store, TokenStore) and len(store) and int(store.lengths.max()) > settings.longest:
+        raise ValueError(f"longest must be >= {store.lengths.max()}, the longest example, got {settings.longest}")
+
+
 def train(
     state: TrainingState, store: Store, parallel: Parallel | None = None, *, until: int, every: int | Sequence[int]
 ) -> Iterator[Report]:
@@ -48,13 +55,14 @@ def train(
 
     The consumer may save, evaluate or stop between two reports; training goes on when it asks for the next.
     Raises FloatingPointError, on every rank alike, where a loss or a weight is no longer finite, and ValueError where
-    the batch does not fit the data or the ranks, or the device not the precision.
+    the batch does not fit the data or the ranks, the labels not the classes, or the device not the precision.
     """
+    rhythms = [every] if isinstance(every, int) else every
+    require(min(rhythms, default=0) >= 1, "every", every, "iterations >= 1")
     parallel = parallel or Parallel()
     check_precision(state.settings, state.device)
     state.settings.check_shares(parallel.world)
-    if isinstance(store, TokenStore) and len(store) and int(store.lengths.max()) > state.settings.longest:
-        raise ValueError(f"longest must be >= {store.lengths.max()}, the longest example, got {state.settings.longest}")
+    check_lengths(store, state.settings)
     feed = Feed(
         store,
         state.shape,
@@ -71,7 +79,6 @@ def train(
         state.encoder.markers.copy_(torch.from_numpy(found))
     state.end = total_iterations(state.settings, len(store))
     perform = performer(state, parallel) or at_once
-    rhythms = [every] if isinstance(every, int) else every
     state.modules.train()
     while state.step < until:
         first, started = state.step, time.perf_counter()
@@ -135,7 +142,7 @@ def fit_prior(state: TrainingState, store: Store) -> None:
 
 @torch.no_grad()
 def evaluate_reconstruction(state: TrainingState, store: Store, limit: int = 2000) -> dict[str, float]:
-    """How well the first `limit` examples come back through their codes, without noise.
+    """How well examples, `limit` of them or all, evenly spaced, come back through their codes, without noise.
 
     validation_nll: nats a token (or pixel) under the decoder that sees the right words before it;
     validation_accuracy: share of tokens (or pixels) whose most probable value is right.
@@ -144,8 +151,9 @@ def evaluate_reconstruction(state: TrainingState, store: Store, limit: int = 200
         raise ValueError("there are no examples to validate on")
     state.modules.eval()
     nll, right, count = torch.zeros((), device=state.device), torch.zeros((), device=state.device), 0
-    lengths = getattr(store, "lengths", np.zeros(len(store), np.int64))[:limit]
-    rows = np.argsort(lengths, kind="stable")
+    chosen = evenly_spaced(len(store), limit)
+    lengths = getattr(store, "lengths", np.zeros(len(store), np.int64))[chosen]
+    rows = chosen[np.argsort(lengths, kind="stable")]
     for part in np.array_split(rows, max(1, len(rows) // 256)):
         batch = make_batch(store, part, state.shape, state.device)
         part_nll, part_right, part_count = state.decoder.score(batch, state.encoder(batch))

@@ -11,13 +11,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
 from pipelines.experiment.environment import python
+
+if TYPE_CHECKING:
+    from pipelines.experiment.settings import Classification
 
 METHODS = ("supervised", "ae", "arae")
 """The labelled examples alone; with a plain autoencoder of all sentences; with an adversarially regularized one."""
@@ -64,6 +67,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     if record:
         records.check_same(record, {"data": [corpus.fingerprint, labelled.name]}, f"run {name}")
         console.print(f"going on with run {name}")
+    check_start(experiment, corpus.report["train"]["kept"])
     console.print(f"without labels: {corpus.report['train']['kept']:,} sentences")
     for split in ("train", "validation", "test"):
         console.print(f"labelled, {split}: {described(report[split])}", soft_wrap=True)
@@ -128,8 +132,22 @@ def check_table(experiment: object, labels: Sequence[int], methods: Sequence[str
         raise ValueError(f"--labels must be different whole numbers >= 0, got {','.join(map(str, labels))!r}")
     if not 1 <= seeds <= 100:
         raise ValueError(f"--seeds must be from 1 to 100, got {seeds}")
+    if experiment.seed + seeds > 2**32:
+        raise ValueError(f"seed must be <= {2**32 - seeds} with --seeds {seeds}, got {experiment.seed}")
     if "arae" in methods and not experiment.adversarial:
         raise ValueError("critic.objective must not be none for method arae; --methods supervised,ae leaves it out")
+
+
+def check_start(experiment: "Classification", sentences: int) -> None:
+    """Raise ValueError where the autoencoder, of so many sentences, would leave no iteration to the labels."""
+    from pipelines.engine.cells import steps_of
+
+    begin, end = steps_of(experiment, experiment.head, sentences)
+    if begin >= end:
+        raise ValueError(
+            f"head.start must leave at least one of the {end} iterations to the labels, got {experiment.head.start}; "
+            "lower it, or train longer"
+        )
 
 
 def described(counts: Mapping[str, Any]) -> str:

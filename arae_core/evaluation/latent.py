@@ -74,7 +74,8 @@ def neighbours(
         near = np.flatnonzero((distances > 0) & (distances <= within))
         if len(near) >= each:
             chosen = rng.choice(near, each, replace=False)
-            random = np.array([rng.choice(of_length[length]) for length in store.lengths[chosen].tolist()])
+            as_long = [of_length[length] for length in store.lengths[chosen].tolist()]
+            random = np.array([rng.choice(rows[rows != row]) for rows in as_long])
             found.append(Neighbourhood(int(row), chosen, random, near[distances[near] <= close]))
     return found
 

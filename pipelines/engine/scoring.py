@@ -4,9 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from arae_core.batches import ImageStore, TokenStore
+from arae_core.batches import ImageStore, TokenStore, evenly_spaced
 from arae_core.evaluation.latent import code_statistics
 from arae_core.shapes import TextShape
 from pipelines.experiment.settings import Experiment
@@ -50,7 +48,7 @@ def _judges(folder: Path, grammatical: str) -> "tuple[SentenceScorer | ImageScor
     if grammatical or not classes:
         return samples, GrammarClassifier(grammatical) if grammatical else None
     assert train.labels is not None
-    rows = np.linspace(0, len(train) - 1, min(len(train), TAUGHT)).astype(np.int64)
+    rows = evenly_spaced(len(train), TAUGHT)
     real, labels = vocabulary.decode(train.rows(rows)), [classes[y] for y in train.labels[rows]]
     return samples, AttributeClassifier(real, labels)
 
@@ -66,7 +64,7 @@ class Scorer:
 
     def _probed(self, model: "Model") -> dict[str, float]:
         """Norms and variances of codes, always of the same validation examples and of the same noise."""
-        rows = np.arange(min(len(self.validation), PROBED))
+        rows = evenly_spaced(len(self.validation), PROBED)
         codes = {
             "real": model.encode_store(self.validation, rows),
             "fake": model.sample_codes(PROBED, seed=self.experiment.seed),
@@ -83,7 +81,7 @@ class Scorer:
 
         store, classes = self.validation, model.classes
         assert isinstance(store, TokenStore) and store.labels is not None and self.vocabulary is not None
-        rows = np.linspace(0, len(store) - 1, min(len(store), TRANSFERRED)).astype(np.int64)
+        rows = evenly_spaced(len(store), TRANSFERRED)
         sources = self.vocabulary.decode(store.rows(rows))
         wanted = [classes[(y + 1) % len(classes)] for y in store.labels[rows]]
         outputs = model.transfer(sources, wanted)

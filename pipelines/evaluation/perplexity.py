@@ -55,4 +55,4 @@ def self_bleu(sentences: Sequence[str]) -> float:
     if len(sentences) < 2:
         return 0.0
     others = [[other] for other in sentences]
-    return float(np.mean([bleu([s], others[:i] + others[i + 1 :]) for i, s in enumerate(sentences)]))
+    return float(np.mean([bleu([s], others[:i] + others[i + 1 :], one_by_one=True) for i, s in enumerate(sentences)]))

@@ -11,11 +11,16 @@ from typing import Any
 from pipelines.experiment.grammar import attributes
 
 
-def bleu(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU-4 of outputs[N] against references[R][N], tokens separated by spaces (Papineni et al. 2002), in [0, 100]."""
+def bleu(outputs: Sequence[str], references: Sequence[Sequence[str]], *, one_by_one: bool = False) -> float:
+    """BLEU-4 of outputs[N] against references[R][N], tokens separated by spaces (Papineni et al. 2002), in [0, 100].
+
+    one_by_one: for means over sentences; one of fewer than four tokens, which has no 4-gram, is compared by what it has
+    (sacrebleu's effective order) and is not 0 whatever it says.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
-    scorer = BLEU(tokenize="none", force=True)  # force: it need not guess whether the text is tokenised
+    # force: it need not guess whether the text is tokenised
+    scorer = BLEU(tokenize="none", force=True, effective_order=one_by_one)
     return float(scorer.corpus_score(list(outputs), [list(reference) for reference in references]).score)
 
 

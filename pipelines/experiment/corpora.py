@@ -80,7 +80,7 @@ def prepare(experiment: Experiment, storage: Path) -> Corpus:
     """The experiment's data, prepared now or earlier.
 
     Raises ValueError for data that cannot be found or read, has none of the columns, leaves nothing to train on, or has
-    fewer training examples than a batch.
+    fewer training examples, or more classes, than a batch.
     """
     root = storage.expanduser().resolve() / "data"
     try:
@@ -105,6 +105,9 @@ def prepare(experiment: Experiment, storage: Path) -> Corpus:
         raise ValueError(
             f"batch_size must be <= the {examples} training examples there are, got {experiment.batch_size}"
         )
+    classes = len(corpus.shape.classes) if isinstance(corpus.shape, TextShape) else 0
+    if experiment.batch_size < classes:
+        raise ValueError(f"batch_size must be >= the {classes} classes there are, got {experiment.batch_size}")
     return corpus
 
 

@@ -14,6 +14,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 from arae_core import config
 from arae_core.batches import ImageStore, TokenStore
+from arae_core.evaluation.images import NEIGHBOURS
 from arae_core.labelled import LabelledStore
 from arae_core.shapes import ImageShape, TextShape
 from arae_core.vocabulary import Vocabulary
@@ -160,7 +161,7 @@ def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[Imag
     """Binarize and write stores into `folder`: white from half of the largest possible grey value on.
 
     The largest possible is 255 for images; for arrays the largest that there is in training.
-    Raises ValueError where images differ in size, or a split has none.
+    Raises ValueError where images differ in size, or a split has none, or validation too few to judge samples by.
     """
     report = _new_report()
     found: dict[str, list[NDArray[Any]]] = {}
@@ -179,6 +180,11 @@ def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[Imag
         raise ValueError(f"data.source: all images must be of one size, got {some}; resize them first")
     height, width = next(iter(sizes))
     largest = _largest(found["train"])
+    if (count := len(found["validation"])) <= NEIGHBOURS:
+        raise ValueError(
+            f"data.source: {experiment.data.source} has {count} validation images, samples are judged by more than "
+            f"{NEIGHBOURS}; give it more images, or a validation split"
+        )
     for split, images in found.items():
         white = np.stack(images).reshape(len(images), -1) >= largest / 2
         ImageStore(white.astype(np.uint8), height, width).save(folder / split)

@@ -232,3 +232,9 @@ def test_divergence_is_told() -> None:
     made = classifier(head=Head(hidden=(5,), optimizer="sgd", learning_rate=1e300), gradient_clip=0.0)
     with pytest.raises(FloatingPointError, match="not finite"):
         list(train_classifier(made, labelled(), None, until=20, every=2))
+
+
+def test_sentences_longer_than_longest_are_refused() -> None:
+    made = classifier(longest=6)
+    with pytest.raises(ValueError, match=r"^longest must be >= 7, the longest example, got 6"):
+        next(train_classifier(made, labelled(), None, until=1, every=1))

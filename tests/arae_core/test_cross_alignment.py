@@ -11,7 +11,7 @@ from arae_core import cross_alignment
 from arae_core.algorithm import iteration
 from arae_core.batches import TextBatch
 from arae_core.config import Decoder
-from arae_core.cross_alignment import SequenceDiscriminators, align, cut, gumbel, self_fed
+from arae_core.cross_alignment import SequenceDiscriminators, align, cut, gumbel, moved_on, self_fed
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.state import TrainingState
@@ -190,3 +190,12 @@ def test_it_is_a_step_of_the_iteration_where_it_is_asked_for() -> None:
 def test_decoders_of_their_own_cannot_be_aligned() -> None:
     with pytest.raises(ValueError, match=r"decoder\.conditioning must be embedding with a decoder\.alignment_weight"):
         Decoder(conditioning="separate", alignment_weight=1.0)
+
+
+@pytest.mark.parametrize("vocabulary", [17, 1008, 1009, 2018, 5045])
+def test_every_word_has_noise_of_its_own(vocabulary: int) -> None:
+    drawn = torch.rand(2, vocabulary, generator=torch.Generator().manual_seed(0))
+    noise = list(moved_on(drawn, 15))
+    assert torch.equal(noise[0], drawn)
+    assert all(torch.equal(each.sort(1).values, drawn.sort(1).values) for each in noise)
+    assert len({tuple(each[1].tolist()) for each in noise}) == 15

@@ -260,6 +260,8 @@ def test_what_cannot_be_done_is_refused(text_model: Model, image_model: Model) -
         (lambda: text_model.interpolate("a", square, 3), "both ends"),
         (lambda: text_model.reconstruct(square[None]), "one of sentences; it reads no images"),
         (lambda: image_model.reconstruct(["a"]), "one of images; it reads no sentences"),
+        (lambda: image_model.encode(255 * square[None] + 255), "pixels must be 0 or 1, got up to 255"),
+        (lambda: text_model.most_probable_class(["a"]), "the model must be one with an attribute, got 'no classes'"),
         (lambda: image_model.encode(np.zeros((1, 5, 3), np.uint8)), r"images must be \(3, 5\) pixels, got \(5, 3\)"),
         (lambda: Model(text_model.state, None), "needs its vocabulary"),
         (lambda: image_model.generate(1, attribute="up"), "the attribute must be left out"),

@@ -3,11 +3,14 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from arae_core.algorithm import criticise
 from arae_core.batches import TokenStore
 from arae_core.config import Settings
+from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
 from arae_core.state import TrainingState
@@ -18,6 +21,7 @@ from tests.arae_core.small import (
     assert_same,
     image_settings,
     new_state,
+    sentences,
     settings_of,
     store_of,
     text_settings,
@@ -164,8 +168,10 @@ def test_reconstruction_is_measured_by_token_without_noise() -> None:
     state, store = trained(text_settings(), 5), store_of("text")
     assert isinstance(store, TokenStore)
     nll, right, count = torch.zeros(()), 0, 0
-    for i in range(13):
-        batch = store.batch(torch.tensor([i]).numpy(), TEXT)
+    rows = np.linspace(0, len(store) - 1, 13).astype(int)
+    assert rows[-1] == len(store) - 1, "data in order of class are seen as a whole"
+    for i in rows:
+        batch = store.batch(np.array([i]), TEXT)
         nats, hits, targets = state.decoder.score(batch, state.encoder(batch))
         nll, right, count = nll + nats.detach(), right + int(hits), count + targets
     figures = evaluate_reconstruction(state, store, limit=13)
@@ -209,3 +215,38 @@ def test_one_sentence_is_enough_for_a_fitted_prior() -> None:
 def test_nothing_to_validate_on_is_told() -> None:
     with pytest.raises(ValueError, match="there are no examples to validate on"):
         evaluate_reconstruction(new_state(text_settings()), TokenStore.from_rows([]))
+
+
+@pytest.mark.parametrize("every", [0, -3, [5, 0], []])
+def test_reports_come_after_some_iterations(every: Any) -> None:
+    with pytest.raises(ValueError, match=r"^every must be iterations >= 1, got"):
+        next(train(new_state(text_settings()), store_of("text"), until=3, every=every))
+
+
+def test_a_run_that_was_cooled_down_and_goes_on_has_its_rates_back() -> None:
+    state, store = new_state(text_settings({"epochs": 1, "cooldown": 0.5})), store_of("text")
+    end = total_iterations(state.settings, len(store))
+    assert [report.step for report in train(state, store, until=end, every=end)] == [end]
+    rate, group = state.settings.encoder.learning_rate, state.optimizers["encoder"].param_groups[0]
+    assert group["lr"] < rate
+    more = TokenStore.from_rows(sentences(211))
+    next(train(state, more, until=end + 1, every=1))
+    assert group["lr"] == rate
+
+
+def test_the_variance_of_codes_is_unbiased() -> None:
+    state, store = new_state(text_settings({"critic.steps": 1})), store_of("text")
+    before = {name: tensor.clone() for name, tensor in state.modules.state_dict().items()}
+    batch = Feed(store, state.shape, 8, 5).criticise(0, 1)
+    scalars = criticise(state, Parallel(), batch, 1)
+    state.modules.load_state_dict(before)
+    codes = state.encoder.encode_mixed(batch, 1)
+    assert float(scalars["code_variance_real"]) == pytest.approx(float(codes.var(0, correction=1).sum()), rel=1e-9)
+
+
+def test_labels_that_do_not_fit_the_classes_are_refused() -> None:
+    state = new_state(text_settings(), "labelled")
+    with pytest.raises(ValueError, match=r"^the sentences must have labels: the model has classes, low, high$"):
+        next(train(state, store_of("text"), until=1, every=1))
+    with pytest.raises(ValueError, match=r"^labels must be .*1.*, got 2"):
+        next(train(state, store_of("three"), until=1, every=1))

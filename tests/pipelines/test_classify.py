@@ -133,6 +133,11 @@ def test_sentences_with_a_class_of_their_own(storage: Path) -> None:
         (("--labels", "2"), "--labels must be from 3 to "),
         (("--labels", "100000"), "as many of each of contradiction, entailment, neutral; got 100000"),
         (("--seeds", "0"), "--seeds must be from 1 to 100, got 0"),
+        (("--seed", str(2**32 - 1), "--seeds", "2"), "seed must be <= 4294967294 with --seeds 2, got 4294967295"),
+        (
+            ("--head.start", "0.96", "--iterations", "10"),
+            "head.start must leave at least one of the 10 iter",
+        ),
         (("--run-name", "a/b"), "--run-name must be a name without slashes"),
         (("--critic.objective", "none"), "--methods supervised,ae leaves it out"),
         (("--config", "digits"), "kind must be text for classification, got 'image'"),

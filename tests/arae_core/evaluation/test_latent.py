@@ -46,6 +46,7 @@ def test_neighbours_are_near_and_no_copies() -> None:
         assert store.lengths[each.random].tolist() == store.lengths[each.near].tolist()
         apart += [everywhere[i] for i in each.random]
     assert min(apart) <= 2 < max(apart), "random ones may be anywhere"
+    assert all(each.row not in each.random for each in found), "but are others"
     again = neighbours(store, 7, 13, seed=5, within=2, close=1)
     for a, b in zip(found, again, strict=True):
         assert a.row == b.row and (a.near == b.near).all() and (a.random == b.random).all()

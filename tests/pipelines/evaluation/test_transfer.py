@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from pipelines.evaluation.perplexity import self_bleu
 from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, bleu, score_transfer
 from pipelines.experiment.grammar import sample
 
@@ -67,3 +68,15 @@ def test_figures_of_copies_and_of_other_sentences() -> None:
     assert drawn["transfer_bleu"] == pytest.approx(100) and drawn["transfer_g2"] == pytest.approx(100)
     half = score_transfer(GrammarClassifier("sentiment"), sources, sources[:30] + others[30:], wanted)
     assert half["transfer_accuracy"] == 50
+
+
+@pytest.mark.parametrize("sentence", ["a", "a b", "a b c", "a b c d e"])
+def test_copies_of_one_sentence_are_alike_however_short(sentence: str) -> None:
+    assert self_bleu([sentence] * 10) == pytest.approx(100)
+
+
+def test_self_bleu_is_between_that_of_copies_and_that_of_strangers() -> None:
+    assert self_bleu(["a b c d e", "f g h i j"]) == pytest.approx(0, abs=5)
+    assert self_bleu(["a b c"] * 5 + ["a man is walking outside"] * 5) == pytest.approx(100)
+    assert 10 < self_bleu(["a man walks in a park .", "a man walks to work ."]) < 90
+    assert self_bleu(["a"]) == 0

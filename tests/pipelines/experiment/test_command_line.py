@@ -187,7 +187,7 @@ def test_help_shows_every_setting_and_the_defaults_of_the_preset(capsys: pytest.
     for name in flatten(preset("paper-snli")):
         assert f"--{name if '.' in name else name.replace('_', '-')} " in text
     assert "k: critic steps an iteration, on fresh batches. (default: 5)" in text
-    assert "Step size of the encoder's optimizer, steps (1) and (3). (default: 1.0)" in text
+    assert "Step size of the encoder's optimizer: steps (1), (3), (3b) and cross-alignment. (default: 1.0)" in text
     assert "critic: f_w: c -> one score a sample" in text
     assert "Trials to run: 100 % of them. (default: 6)" in text
     for flag in ("--tracking-uri", "--storage", "--json", "--print-config", "--config"):

@@ -153,6 +153,12 @@ def test_a_batch_larger_than_the_data(folder: Path, tmp_path: Path) -> None:
     assert prepare(text(folder, batch_size=12), tmp_path / "storage").report["train"]["kept"] == 12
 
 
+def test_a_batch_smaller_than_the_classes(tmp_path: Path) -> None:
+    one = with_settings(preset("grammar-sentiment"), {"batch_size": 1, "data.size": 300})
+    with pytest.raises(ValueError, match="batch_size must be >= the 2 classes there are, got 1"):
+        prepare(one, tmp_path / "storage")
+
+
 def test_storage_that_cannot_be_written_to(folder: Path, tmp_path: Path) -> None:
     file = lines(tmp_path / "file", ["not a folder"])
     with pytest.raises(ValueError, match=r"storage must be a folder that can be written to, got .*file"):

@@ -111,7 +111,7 @@ def test_pictures_are_cut_at_half(mode: str, tmp_path: Path) -> None:
     images = grey(20)
     images[0, 0, :3] = (127, 128, 255)
     pictures(tmp_path / "source" / "train.parquet", images, lambda picture: picture.convert(mode))
-    pictures(tmp_path / "source" / "validation.parquet", images[:4])
+    pictures(tmp_path / "source" / "validation.parquet", images[:7])
     pictures(tmp_path / "source" / "test.parquet", images[:6])
     corpus = prepare(image(tmp_path / "source"), tmp_path / "storage")
     assert corpus.shape == ImageShape(3, 5)
@@ -125,21 +125,27 @@ def test_arrays_are_cut_at_half_of_the_largest(largest: float, tmp_path: Path) -
     values[0, 0, 0], values[0, 0, 1] = largest, 0
     parquet(tmp_path / "source" / "train.parquet", image=values.tolist())
     parquet(tmp_path / "source" / "test.parquet", image=values[:5].tolist())
-    parquet(tmp_path / "source" / "validation.parquet", image=values[:5].tolist())
+    parquet(tmp_path / "source" / "validation.parquet", image=values[:7].tolist())
     corpus = prepare(image(tmp_path / "source"), tmp_path / "storage")
     assert np.array_equal(pixels(corpus, "train"), values >= largest / 2)
 
 
 def test_images_without_validation_and_with_nulls(tmp_path: Path) -> None:
-    images = grey(20)
+    images = grey(80)
     pictures(tmp_path / "train.parquet", [*images, None])
     corpus = prepare(image(tmp_path / "train.parquet", data__limit=10), tmp_path / "storage")
     counts = [
         sum(corpus.report[split][name] for split in ("train", "validation", "test")) for name in ("read", "empty")
     ]
-    assert counts == [21, 1]
+    assert counts == [81, 1]
     assert corpus.report["train"]["kept"] == 10
     assert len(corpus.report["notes"]) == 2
+
+
+def test_too_few_images_to_judge_samples_by(tmp_path: Path) -> None:
+    pictures(tmp_path / "train.parquet", grey(40))
+    message = refused(image(tmp_path / "train.parquet"), tmp_path)
+    assert "has 4 validation images, samples are judged by more than 5" in message and "a validation split" in message
 
 
 def test_images_of_two_sizes(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def test_batch_normalization_over_several_workers_is_doubtful() -> None:
     assert doubt.startswith("generator.normalization batch: each of the 2 workers")
     assert doubts(with_settings(preset("grammar"), changed | {"workers": 1})) == []
     assert doubts(preset("grammar")) == []
-    (doubt,) = doubts(with_settings(preset("grammar"), {"classifier.normalization": "batch", "workers": 2}))
+    one_layer = {"classifier.normalization": "batch", "workers": 2}
+    assert doubts(with_settings(preset("grammar"), one_layer)) == [], "nothing comes after the first"
+    (doubt,) = doubts(with_settings(preset("grammar"), one_layer | {"classifier.hidden": (5, 3)}))
     assert doubt.startswith("classifier.normalization batch")
 
 
