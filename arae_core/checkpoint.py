@@ -271,7 +271,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read ({error}); use another checkpoint of the run") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} is not a JSON object")
     return value

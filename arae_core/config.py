@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from arae_core.checks import above, at_least, between, one_of, require, widths, within
 
 KINDS = ("text", "image")
+TOKENIZERS = ("words", "spaces", "bpe")
+"""Those that are made of the training text."""
 OBJECTIVES = ("wgan-gp", "wgan-clip", "none")
 GENERATORS = ("mlp", "gaussian")
 NORMALIZATIONS = ("none", "layer", "batch")

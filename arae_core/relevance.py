@@ -1,6 +1,6 @@
 """Which settings have no effect, given the others, and why."""
 
-from arae_core.config import NORMALIZED, Settings
+from arae_core.config import NORMALIZED, TOKENIZERS, Settings
 
 OF_CLASSES = (
     "encoder.marker_ratio",
@@ -36,7 +36,7 @@ def ignored(settings: Settings, *, classes: bool = True) -> dict[str, str]:
             why["initialization"] = "kind is image"
     else:
         why["decoder.logits_per_pixel"] = "kind is text"
-        if settings.vocabulary.tokenizer not in ("words", "spaces", "bpe"):
+        if settings.vocabulary.tokenizer not in TOKENIZERS:
             why["vocabulary.size"] = why["vocabulary.lowercase"] = "vocabulary.tokenizer is a pretrained one"
     for part in NORMALIZED:
         if reason := settings.why_not_normalized(part):

@@ -1,5 +1,6 @@
 """Text <-> ids, on Hugging Face tokenizers: word level, byte-level BPE, or any pretrained tokenizer."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ class Vocabulary:
 
         Raises ValueError where the sentences hold fewer than two different words, or the tokenizer cannot be had.
         """
-        if settings.tokenizer not in ("words", "spaces", "bpe"):
+        if settings.tokenizer not in config.TOKENIZERS:
             return cls._pretrained(settings.tokenizer)
         marks = list(MARKS.values())
         trainer: WordLevelTrainer | BpeTrainer
@@ -71,7 +72,11 @@ class Vocabulary:
     @classmethod
     def _pretrained(cls, source: str) -> "Vocabulary":
         path = Path(source)
+        if path.is_dir() and not (path / "tokenizer.json").is_file():
+            raise ValueError(f"vocabulary.tokenizer: the folder {source} has no tokenizer.json")
         path = path / "tokenizer.json" if path.is_dir() else path
+        if near := [] if path.exists() else difflib.get_close_matches(source, config.TOKENIZERS, n=1):
+            raise ValueError(f"vocabulary.tokenizer: there is no {source!r}; did you mean {near[0]}?")
         try:
             tokenizer = Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(source)
         except Exception as error:  # the library raises bare Exception for a bad file, an unknown name and no network

@@ -7,10 +7,13 @@ perplexity: both ways, by an LSTM language model. latent: norms, variances and n
 left after words have been swapped. transfer: accuracy and BLEU. Several models stand in one table, comma between.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -18,20 +21,24 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast, check_draws, check_memory
 
+if TYPE_CHECKING:
+    from pipelines.evaluation.subjects import Subject
+    from pipelines.evaluation.tasks import Outcome
+
 NAMES = ("latent", "robustness", "transfer", "perplexity")  # the slowest last
 SPLITS = ("validation", "test")
 OPTIONS = (
     Option("model", str, None, "Models or checkpoint folders, as for generate.py, with commas between.", required=True),
     Option("on", str, "", f"Experiments with commas between: {', '.join(NAMES)} (default: all that the models can)."),
     Option("split", str, "validation", "What is compared with: validation for any choice, test for a report.", SPLITS),
-    Option("samples", int, 100_000, "Sentences that each model writes for perplexity."),
+    Option("samples", int, 100_000, "Sentences that each model writes for perplexity; fewer are sooner done."),
     Option("reconstructed", bool, False, "Perplexity of reconstructions of as many training sentences, too."),
     Option(
         "references", Path, None, "File of sentences with people's rewritings, for transfer (source, label, reference)."
     ),
     Option("outputs", Path, None, "File with what other systems wrote for those (system, source, output)."),
     CONTRAST,
-    Option("run_name", str, "", "Name of the folder that tables and pictures go to (default: the time)."),
+    Option("run_name", str, "", "Folder of tables and pictures, gone on with where it is there (default: the time)."),
     SEED,
 )
 
@@ -50,16 +57,15 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     for flag, file in (("--references", options.references), ("--outputs", options.outputs)):
         if file is not None and not file.is_file():
             raise ValueError(f"{flag} {file}: there is no such file")
-    folder_name = options.run_name or time.strftime("%Y%m%d-%H%M%S")
     check_draws(options.seed)
     models = list(dict.fromkeys(name.strip() for name in options.model.split(",") if name.strip()))
     if not models:
         raise ValueError(f"--model must be one or more models, with commas between, got {options.model!r}")
-    from pipelines.engine import cluster, display, records
+    from pipelines.engine import closing, cluster, display, records
 
-    records.check_name(folder_name)
+    if options.run_name:
+        records.check_name(options.run_name)
     from pipelines.evaluation.subjects import load_subject
-    from pipelines.tracking.runs import Tracker
 
     storage = cluster.writable(options.storage)
     subjects = [load_subject(name, options.tracking_uri, storage) for name in models]
@@ -78,29 +84,72 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     asked = Asked(options.split, options.samples, options.seed, *stored, *files, *how, console.print)
     if "transfer" in names and not reasons["transfer"]:
         sentences_to_rewrite(subjects, asked)  # what is wrong with the files is said now, not after what takes minutes
-    folder = storage / "evaluations" / folder_name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(storage / "evaluations", options.run_name)
+    about = _about(options, subjects)
+    if record := records.read_record(folder / "evaluation.json"):
+        records.check_same(record, about, f"evaluation {folder.name}")
+    records.write_record(folder / "evaluation.json", about)
     tables = {}
-    for name in names:
-        if reasons[name]:
-            console.print(f"{name}: left out, {reasons[name]}")
-            continue
-        where = "references" if name == "transfer" and options.references else options.split
-        console.print(f"[bold]{name}[/], on the {where if where == 'references' else f'{where} split'}")
-        outcome = TASKS[name](subjects, asked)
-        tables[name] = outcome.rows
-        console.print(display.rows_table(outcome.rows, name))
-        console.print("\n".join(outcome.text), markup=False, soft_wrap=True)
-        for subject in subjects:
-            tracker = Tracker(options.tracking_uri, subject.run_id)
-            tracker.artifact(f"evaluation/{name}-{where}.json", outcome.rows)
-            if outcome.figure is not None:
-                tracker.figure(f"evaluation/{name}-{where}.png", outcome.figure)
-        if outcome.figure is not None:
-            outcome.figure.savefig(folder / f"{name}.png", dpi=120)
-            console.print(f"picture: {folder / f'{name}.png'}", soft_wrap=True)
+    try:
+        for name in names:
+            if reasons[name]:
+                console.print(f"{name}: left out, {reasons[name]}")
+                continue
+            where = "references" if name == "transfer" and options.references else options.split
+            console.print(f"[bold]{name}[/], on the {where if where == 'references' else f'{where} split'}")
+            if done := records.read_record(folder / f"{name}.json"):
+                console.print(f"done before, as {folder / f'{name}.json'} has it", soft_wrap=True)
+            else:
+                outcome = TASKS[name](subjects, asked)
+                done = _kept(outcome, f"{name}-{where}", folder / name, subjects, options.tracking_uri)
+            tables[name] = done["rows"]
+            console.print(display.rows_table(done["rows"], name))
+            console.print("\n".join(done["text"]), markup=False, soft_wrap=True)
+            if (picture := folder / f"{name}.png").exists():
+                console.print(f"picture: {picture}", soft_wrap=True)
+    except KeyboardInterrupt:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        raise KeyboardInterrupt(closing.again("evaluate.py", words, "--run-name", folder.name)) from None
     if options.json:
         emit_json({"tables": tables, "folder": str(folder), "split": options.split})
+
+
+def _folder(evaluations: Path, name: str) -> Path:
+    """The one that was asked for, or a new one."""
+    if name:
+        return evaluations / name
+    now = time.strftime("%Y%m%d-%H%M%S")
+    return next(f for i in count(1) if not (f := evaluations / (now if i == 1 else f"{now}-{i}")).exists())
+
+
+def _about(options: argparse.Namespace, subjects: "Sequence[Subject]") -> dict[str, Any]:
+    """What the tables depend on: the same folder is not gone on with for anything else."""
+    from arae_core.integrity import sha256_of
+
+    names = ("split", "samples", "reconstructed", "contrast", "seed")
+    files = {name: getattr(options, name) for name in ("references", "outputs")}
+    return {
+        "models": {subject.name: sha256_of(subject.checkpoint / "manifest.json")[:12] for subject in subjects},
+        **{name: getattr(options, name) for name in names},
+        **{name: file and sha256_of(file)[:12] for name, file in files.items()},
+    }
+
+
+def _kept(outcome: "Outcome", artifact: str, file: Path, subjects: "Sequence[Subject]", uri: str) -> dict[str, Any]:
+    """Keep an outcome in every model's MLflow run, as file.png and, at last, as file.json; what is in that one."""
+    from pipelines.engine.records import write_record
+    from pipelines.tracking.runs import Tracker
+
+    for subject in subjects:
+        tracker = Tracker(uri, subject.run_id)
+        tracker.artifact(f"evaluation/{artifact}.json", outcome.rows)
+        if outcome.figure is not None:
+            tracker.figure(f"evaluation/{artifact}.png", outcome.figure)
+    if outcome.figure is not None:
+        outcome.figure.savefig(file.with_suffix(".png"), dpi=120)
+    content = {"rows": outcome.rows, "text": outcome.text}
+    write_record(file.with_suffix(".json"), content)
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

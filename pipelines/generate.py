@@ -14,13 +14,13 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.model_commands import (
     MODEL,
-    OUTPUT,
     SEED,
     TEMPERATURE,
     check_attribute,
     check_draws,
     check_memory,
     check_output,
+    output_option,
     show,
 )
 from pipelines.tracking.registry import load_model
@@ -31,7 +31,7 @@ OPTIONS = (
     Option("attribute", str, "", "Class of all examples, of a model with classes; else each class in turn."),
     SEED,
     replace(TEMPERATURE, default=None, help=f"{TEMPERATURE.help[:-1]} (default: as the model was chosen by)."),
-    OUTPUT,
+    output_option("generated.png"),
 )
 
 

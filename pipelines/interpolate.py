@@ -15,12 +15,12 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 from pipelines.experiment.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.model_commands import (
     MODEL,
-    OUTPUT,
     SEED,
     check_draws,
     check_memory,
     check_output,
     check_sentences,
+    output_option,
     show,
 )
 from pipelines.tracking.registry import load_model
@@ -34,7 +34,7 @@ OPTIONS = (
     Option("between", str, None, BETWEEN, values=2),
     Option("steps", int, 7, "Points on the way, both ends included."),
     SEED,
-    OUTPUT,
+    output_option("interpolation.png"),
 )
 
 

@@ -37,7 +37,8 @@ def predict(arguments: Sequence[str] | None) -> None:
         if len(example) != per or not all(text.strip() for text in example):
             wanted = "a sentence" if per == 1 else f"{per} sentences with a tab between"
             shown = lines[i - 1] if len(lines[i - 1]) <= SHOWN else f"{lines[i - 1][:SHOWN]}..."
-            raise ValueError(f"line {i} must hold {wanted}, got {shown!r}")
+            name = "stdin" if options.input is None else f"--input {options.input}"
+            raise ValueError(f"{name}: line {i} must hold {wanted}, got {shown!r}")
     sentences = [text for example in examples for text in example]
     check_sentences(classifier, sentences, "words past the {longest}th are not read")
     found = classifier.classify(examples)

@@ -7,6 +7,7 @@ Without --input, lines are read from stdin. For a model of images a line is one 
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from pipelines.experiment.command_line import Option, emit_json, parse_options, 
 from pipelines.experiment.model_commands import (
     INPUT,
     MODEL,
-    OUTPUT,
     SEED,
     TEMPERATURE,
     check_draws,
@@ -26,6 +26,8 @@ from pipelines.experiment.model_commands import (
     filled_lines,
     in_their_places,
     lines_and,
+    output_option,
+    paired,
     show,
 )
 from pipelines.tracking.registry import load_model
@@ -35,11 +37,11 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     MODEL,
-    INPUT,
+    replace(INPUT, help="UTF-8 file, one sentence or image a line; stdin where left out."),
     Option("pairs", bool, False, "Put each original before its reconstruction (sentences: with a tab between)."),
     SEED,
     TEMPERATURE,
-    OUTPUT,
+    output_option("reconstruction.png"),
 )
 
 
@@ -52,10 +54,10 @@ def reconstruct(arguments: Sequence[str] | None) -> None:
     examples: Any  # list[str] or uint8[N, H, W]
     if model.kind == "text":
         examples, figures = _sentences(model, lines, draw)
-        pairs = [f"{line}\t{back}" for line, back in zip(lines, examples, strict=True)]
+        pairs = paired(lines, examples)
         output = show(pairs if options.pairs else examples, options.output, picture="")
     else:
-        originals = _parsed_images(model, lines)
+        originals = _parsed_images(model, lines, "stdin" if options.input is None else f"--input {options.input}")
         examples = model.reconstruct(originals, **draw)
         figures = {"pixel_accuracy": float((originals == examples).mean()), "images": len(originals)}
         columns = min(16, 2 * len(lines) if options.pairs else len(lines))
@@ -83,7 +85,7 @@ def _sentences(model: "Model", lines: list[str], draw: dict[str, Any]) -> tuple[
     } | counts
 
 
-def _parsed_images(model: "Model", lines: list[str]) -> Any:
+def _parsed_images(model: "Model", lines: list[str], name: str) -> Any:
     """uint8[N, H, W] of 0 and 1. Raises ValueError for a line that is no image of the model's size."""
     import numpy as np
 
@@ -94,7 +96,7 @@ def _parsed_images(model: "Model", lines: list[str]) -> Any:
         pixels = "".join(line.split())
         if len(pixels) != height * width or set(pixels) - {"0", "1"}:
             raise ValueError(
-                f"line {number} is no image of this model: it must be {height} x {width} pixels, each 0 or 1; "
+                f"{name}: line {number} is no image of this model: it must be {height} x {width} pixels, each 0 or 1; "
                 f"got {len(pixels)} characters"
             )
         images.append(np.array(list(pixels), dtype=np.uint8).reshape(height, width))

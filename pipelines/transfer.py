@@ -31,6 +31,7 @@ from pipelines.experiment.model_commands import (
     filled_lines,
     in_their_places,
     lines_and,
+    paired,
     read_lines,
     show,
 )
@@ -41,7 +42,7 @@ OPTIONS = (
     Option("to", str, "", "Class that the sentences get."),
     Option("from_like", Path, None, "Without --to: file of sentences that are as the input is, one a line."),
     Option("to_like", Path, None, "Without --to: file of sentences that are as the output shall be."),
-    Option("strength", float, 1.0, "Without --to: multiplies the difference of the mean codes."),
+    Option("strength", float, None, "Without --to: multiplies the difference of the mean codes (default: 1)."),
     CONTRAST,
     INPUT,
     Option("pairs", bool, False, "Put each original and a tab before what became of it."),
@@ -55,11 +56,15 @@ def transfer(arguments: Sequence[str] | None) -> None:
     options = parse_options(arguments, "Say sentences again with another attribute.", OPTIONS)
     check_draws(options.seed, options.temperature)
     check_contrast(options.contrast)
-    if not math.isfinite(options.strength):
-        raise ValueError(f"--strength must be a finite number, got {options.strength}")
+    strength = 1.0 if options.strength is None else options.strength
+    if not math.isfinite(strength):
+        raise ValueError(f"--strength must be a finite number, got {strength}")
     by_files = options.from_like is not None or options.to_like is not None
     if bool(options.to) == by_files or (by_files and None in (options.from_like, options.to_like)):
         raise ValueError("name either --to CLASS, or both --from-like FILE and --to-like FILE")
+    idle, why = ("contrast", "without --to") if by_files else ("strength", "with --to")
+    if getattr(options, idle) is not None:
+        print(f"warning: --{idle} has no effect {why}", file=sys.stderr)
     sides = [read_lines(path, flag) for flag, path in _files(options.from_like, options.to_like)]
     check_output(options.output)
     lines, (model, checkpoint) = lines_and(lambda: load_model(options.model, options.tracking_uri), options.input)
@@ -75,10 +80,9 @@ def transfer(arguments: Sequence[str] | None) -> None:
         written = model.transfer(sentences, options.to, contrast=options.contrast, **draw)
     else:
         like = [[line for line in side if line.strip()] for side in sides]
-        written = model.shift(sentences, options.strength * model.offset(*like), **draw)
+        written = model.shift(sentences, strength * model.offset(*like), **draw)
     written = in_their_places(written, filled, len(lines))
-    pairs = [f"{line}\t{new}" for line, new in zip(lines, written, strict=True)]
-    output = show(pairs if options.pairs else written, options.output, picture="")
+    output = show(paired(lines, written) if options.pairs else written, options.output, picture="")
     if options.json:
         changed = sum(line.split() != new.split() for line, new in zip(lines, written, strict=True))
         figures = {"sentences": len(filled), "changed": changed / len(filled), **counts}

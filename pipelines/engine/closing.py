@@ -72,7 +72,7 @@ def register_once(
     version = done["version"]
     alias, why = patiently(uri, lambda: crown(uri, name, version))
     write_record(record_file, record | {"registered": done | {"alias": alias}})
-    console.print(f"registered {name} version {version} as {alias}: {why}")
+    console.print(f"registered {name} version {version} as {alias}: {why}", soft_wrap=True)
     return Registered(name, version, alias)
 
 

@@ -46,7 +46,7 @@ MOST = 20
 def make_console() -> Console:
     """Where everything is printed; wide where it is a file, so that tables are not cut."""
     console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(width=140, highlight=False)
+    return console if console.is_terminal else Console(width=240, highlight=False)
 
 
 def number(value: object) -> str:
@@ -214,7 +214,9 @@ def short(row: Figures) -> str:
 def rows_table(rows: Sequence[Figures], title: str) -> Table:
     """Any rows with figures by name, a line each; a figure that a row does not have stays empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(*(name.replace("_", " ") for name in names), title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for name in names:  # two models' names may differ in their last letter
+        table.add_column(name.replace("_", " "), overflow="fold" if name == "model" else "ellipsis")
     for row in rows:
         table.add_row(*(number(row.get(name)) for name in names))
     return table

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.engine.display import short
 from pipelines.experiment.drawing import new_figure
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def sweep_picture(
     rows: one a trial, with "trial", the metric and the searched settings by name.
     """
     panels = [(name, names) for name, names in PANELS if any(n in curves for n in names)]
-    figure, axes = _grid(len(panels) + len(space), f"best trial {best}: its curves, then {_words(metric)} by setting")
+    title = f"best trial {short({'trial': best})}: its curves, then {_words(metric)} by setting"
+    figure, axes = _grid(len(panels) + len(space), title)
     for axis, (name, names) in zip(axes, panels, strict=False):
         _draw_curves(axis, curves, names, name)
     rows = [row for row in rows if math.isfinite(row.get(metric, math.nan)) and not row.get("diverged")]
@@ -102,13 +104,17 @@ def _draw_setting(
         axis.set_xticks(range(len(choices)), [str(choice) for choice in choices])
         values = [choices.index(value) for value in values]
     elif domain[0] == "loguniform":
-        axis.set_xscale("log")
+        if min(values) > 0:
+            axis.set_xscale("log")
+        else:  # the preset's own 0, which no search draws, stands at the left
+            axis.set_xscale("symlog", linthresh=domain[1])
         axis.xaxis.set_minor_formatter(NullFormatter())  # else they overlap where the range is short
     if domain[0] in ("uniform", "loguniform"):
         low, high = domain[1:]
         margin = (high / low) ** 0.05 if domain[0] == "loguniform" else (high - low) * 0.05
         outer = (low / margin, high * margin) if domain[0] == "loguniform" else (low - margin, high + margin)
-        axis.set_xlim(min(outer[0], *values), max(outer[1], *values))
+        left = min(outer[0], *values)
+        axis.set_xlim(left if left > 0 or domain[0] == "uniform" else -low / 4, max(outer[1], *values))
     colors = ["tab:red" if row["trial"] == best else "tab:blue" for row in rows]
     axis.scatter(values, [row[metric] for row in rows], c=colors, s=18)
     if metric.endswith("perplexity"):
@@ -126,6 +132,6 @@ def _grid(count: int, title: str) -> "tuple[Figure, list[Axes]]":
     figure = new_figure((4.2 * columns, 2.8 * rows + 0.4), title)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for axis in axes:
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=7)
         axis.grid(alpha=0.3)
     return figure, axes

@@ -1,6 +1,6 @@
 """The pictures of the experiments."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,10 @@ from pipelines.experiment.drawing import new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+OURS = ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
+"""Colours of the models that are evaluated, beside others' outputs."""
 
 
 def perplexity_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -44,7 +48,7 @@ def perplexity_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-def transfer_figure(rows: Sequence[Mapping[str, Any]], ours: Collection[str]) -> "Figure":
+def transfer_figure(rows: Sequence[Mapping[str, Any]], ours: Sequence[str]) -> "Figure":
     """Accuracy against what is kept, a point a row; `ours` are the models. With people's rewritings a second panel."""
     kept = {"self_bleu": "BLEU with the source: what is kept, %", "bleu": "BLEU with people's rewritings, %"}
     panels = [name for name in kept if any(name in row for row in rows)]
@@ -57,7 +61,7 @@ def transfer_figure(rows: Sequence[Mapping[str, Any]], ours: Collection[str]) ->
         for number, row in enumerate(rows, start=1):
             if name in row:
                 at, style = (row[name], row["accuracy"]), _style(row["model"], ours)
-                axis.plot(*at, "o", markersize=13, label=f"{number}  {row['model']}", **style)
+                axis.plot(*at, "o", markersize=13, label=f"{number}  {row['model']}", clip_on=False, **style)
                 axis.annotate(str(number), at, ha="center", va="center", fontsize=7, color="white", zorder=4)
         axis.set_xlabel(kept[name])
         axis.set_ylabel("accuracy: the class is the one asked for, %" if i == 1 else "")
@@ -76,9 +80,9 @@ def _equal_means(axis: "Axes") -> None:
     axis.set_ylim(0, 105)
 
 
-def _style(model: str, ours: Collection[str]) -> dict[str, Any]:
+def _style(model: str, ours: Sequence[str]) -> dict[str, Any]:
     if model in ours:
-        return {"color": "tab:red", "zorder": 3}
+        return {"color": OURS[list(ours).index(model) % len(OURS)], "zorder": 3}
     return {"color": "0.65" if model.startswith("published") else "tab:blue", "zorder": 2}
 
 
@@ -108,7 +112,8 @@ def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, An
             for whose, style in (("real", "-"), ("fake", "--")):
                 if points := found.get(f"probe_{what}_{whose}"):
                     label = name if whose == "real" else None
-                    axis.plot(*zip(*points, strict=True), style, color=f"C{color}", label=label)
+                    marks: dict[str, Any] = {"marker": "o", "markersize": 3} if len(points) < 15 else {}
+                    axis.plot(*zip(*points, strict=True), style, color=f"C{color}", label=label, **marks)
         axis.set_title(titles[what], fontsize=10)
         axis.set_xlabel("iteration", fontsize=8)
         axis.grid(alpha=0.3)
@@ -122,8 +127,9 @@ def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, An
 def _draw_cosines(axis: "Axes", near: Mapping[str, Any]) -> None:
     bins = np.linspace(-1, 1, 41).tolist()
     for color, (name, (neighbours, random)) in enumerate(near.items()):
-        axis.hist(neighbours, bins, density=True, histtype="step", color=f"C{color}", label=f"{name}, neighbours")
-        axis.hist(random, bins, density=True, histtype="step", color=f"C{color}", linestyle="--", label="random pairs")
+        for cosines, what, style in ((neighbours, "neighbours", "-"), (random, "random pairs", "--")):
+            looks: dict[str, Any] = {"color": f"C{color}", "linestyle": style, "label": f"{name}, {what}"}
+            axis.hist(cosines, bins, density=True, histtype="step", **looks)
     axis.set_xticks((-1, -0.5, 0, 0.5, 1))
     axis.set_title(f"cosine of codes: within {WITHIN} edits, and at random", fontsize=10)
     axis.legend(fontsize=7)

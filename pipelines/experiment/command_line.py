@@ -109,7 +109,7 @@ def parse_options(arguments: Sequence[str] | None, description: str, options: Se
 def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str] | None = None) -> int:
     """Call body(arguments) and return the exit status: 0 done, 2 the user's mistake, 1 anything else, 130 Ctrl-C.
 
-    A body that knows better than "the same command again" how to continue says so: `raise KeyboardInterrupt(command)`.
+    A body that can go on where it stopped says how: `raise KeyboardInterrupt(command)`.
     """
     try:
         body(arguments)
@@ -136,8 +136,8 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
         return 1 if error.errno in FULL else 2
     except KeyboardInterrupt as interrupt:
         typed = sys.argv if arguments is None else [sys.argv[0], *arguments]
-        command = str(interrupt) or shlex.join([python(), *typed])
-        print(f"\ninterrupted; to continue: {command}", file=sys.stderr)
+        told = f"to continue: {interrupt}" if str(interrupt) else f"to start again: {shlex.join([python(), *typed])}"
+        print(f"\ninterrupted; {told}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("arae_core", "pipelines", "tune_spaces"):

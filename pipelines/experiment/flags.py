@@ -168,6 +168,8 @@ def spelled(value: Any) -> str:
     """A value as it is typed."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(spelled, value))
+    if value is None:
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

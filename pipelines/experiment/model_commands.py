@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or a checkpoint's folder.", required=True)
-INPUT = Option("input", Path, None, "UTF-8 file, one sentence (or image) a line; stdin where left out.")
+INPUT = Option("input", Path, None, "UTF-8 file, one sentence a line; stdin where left out.")
 SEED = Option("seed", int, 0, "Of every random draw.")
 TEMPERATURE = Option("temperature", float, 0.0, "0: the most probable word or pixel each time; 1: drawn as learnt.")
 CONTRAST = Option(
     "contrast", float, None, "How much words that other classes make probable are avoided (default: the model's own)."
 )
-OUTPUT = Option("output", Path, None, "File to write: text, or a PNG picture for a model of images.")
+OUTPUT = Option("output", Path, None, "File to write (default: stdout).")
+
+
+def output_option(picture: str) -> Option:
+    """--output of a command that writes sentences, or of a model of images a picture."""
+    return replace(OUTPUT, help=f"File to write, of a model of images a PNG picture (default: stdout; {picture} here).")
+
 
 WRITTEN_CUT = "they are read whole, but come back with at most {longest}"
 
@@ -106,6 +113,11 @@ def filled_lines(lines: Sequence[str]) -> list[int]:
     if len(filled) < len(lines):
         print(f"warning: {len(lines) - len(filled)} of {len(lines)} lines are empty and stay so", file=sys.stderr)
     return filled
+
+
+def paired(lines: Sequence[str], written: Sequence[str]) -> list[str]:
+    """Each line, a tab, and what became of it. Tabs within a line are spaces: there are two columns."""
+    return [f"{line.replace(chr(9), ' ')}\t{new}" for line, new in zip(lines, written, strict=True)]
 
 
 def in_their_places(sentences: Sequence[str], numbers: Sequence[int], count: int) -> list[str]:

@@ -19,7 +19,7 @@ from arae_core.labelled import LabelledStore
 from arae_core.shapes import ImageShape, TextShape
 from arae_core.vocabulary import Vocabulary
 from pipelines.experiment.settings import BUILT_IN, Experiment
-from pipelines.experiment.sources import Sentence
+from pipelines.experiment.sources import Sentence, hub_is_off
 
 Report = dict[str, Any]
 Rows = Mapping[str, Any]
@@ -68,6 +68,9 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSh
     }
     kept["train"] = _limited(kept["train"], experiment.data.limit, report["train"])
     _require_some(kept, experiment, report)
+    tokenizer = experiment.vocabulary.tokenizer
+    if tokenizer not in config.TOKENIZERS and not Path(tokenizer).exists():
+        hub_is_off()  # told here, it is not asked again and again
     vocabulary = Vocabulary.train([str(example.text) for example in kept["train"]], experiment.vocabulary)
     for split, examples in kept.items():
         ids = vocabulary.encode([str(example.text) for example in examples])
@@ -223,7 +226,7 @@ def _with_all_splits(rows: Rows, report: Report) -> Rows:
 
 def _words_of(settings: config.Vocabulary) -> Callable[[str], str]:
     """How a text reads once normalised and split into words, with single spaces between."""
-    ours = settings.tokenizer in ("words", "spaces", "bpe")
+    ours = settings.tokenizer in config.TOKENIZERS
     lower = normalizers.Lowercase().normalize_str if ours and settings.lowercase else str
     if settings.tokenizer != "words":
         return lambda text: " ".join(lower(text).split())

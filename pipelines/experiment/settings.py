@@ -169,7 +169,8 @@ class Classification(Experiment):
 
     def _check_together(self) -> None:
         require(self.kind == "text", "kind", self.kind, "text for classification")
-        require(bool(self.data.label), "data.label", self.data.label, "the column with the class, for classification")
+        of_class = "the column with the class, for classification (--config grammar-entailment has one)"
+        require(bool(self.data.label), "data.label", self.data.label, of_class)
         require(len(self.data.columns) <= 2, "data.columns", self.data.columns, "one or two, for classification")
         require(self.workers == 1, "workers", self.workers, "1: each classifier is trained by one worker")
         super()._check_together()

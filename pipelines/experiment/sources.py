@@ -3,10 +3,13 @@
 Files are found and checked without importing datasets, so that what is prepared already costs no import.
 """
 
+import codecs
 import hashlib
 import logging
+import math
 import os
 import re
+import shlex
 import sys
 import urllib.error
 import urllib.request
@@ -83,14 +86,12 @@ def find(source: str) -> Files | None:
 def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
     """Split -> Dataset, of `files` or else from the hub. Raises ValueError for what cannot be had or read."""
     import datasets
-    from huggingface_hub import constants
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # it logs errors that it raises, too, which would be told twice
     if files is None:
-        if not _reachable():  # what is in the hub's cache still loads, the rest fails at once, not in half a minute
-            datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+        datasets.config.HF_HUB_OFFLINE = hub_is_off()
         try:
             found = datasets.load_dataset(source)
         except Exception as error:  # the library raises a dozen types for unknown names, no access, no network
@@ -144,6 +145,10 @@ def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
     if isinstance(feature, datasets.ClassLabel):
         return [None if value is None or value < 0 else str(feature.int2str(value)) for value in values]
     dtype = getattr(feature, "dtype", type(feature).__name__)
+    if dtype.startswith("float"):  # whole numbers, of which some are missing
+        values = [None if value is None or math.isnan(value) else value for value in values]
+        if all(value is None or float(value).is_integer() for value in values):
+            return [None if value is None else str(int(value)) for value in values]
     if dtype not in ("string", "large_string", "bool") and not dtype.startswith(("int", "uint")):
         raise ValueError(
             f"data.label: {column!r} of {where} must hold class labels, words or whole numbers, not {dtype}"
@@ -212,18 +217,31 @@ def _check_utf8(path: Path, number: int, line: bytes) -> None:
     try:
         line.decode()
     except UnicodeDecodeError as error:
+        encoding = "utf-16" if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
         raise ValueError(
             f"data.source: {path}, line {number} is not UTF-8 (byte {line[error.start]:#x}); "
-            f"convert it, for example: iconv -f latin1 -t utf-8 {path.name}"
+            f"convert it, for example: iconv -f {encoding} -t utf-8 {shlex.quote(str(path))}"
         ) from None
 
 
 def _check_columns(dataset: "Dataset", columns: Sequence[str], where: str, setting: str = "data.columns") -> None:
     for column in columns:
         if column not in dataset.column_names:
+            is_text = setting == "data.columns" and dataset.column_names == ["text"]
             raise ValueError(
                 f"{setting} must be among {', '.join(dataset.column_names)}, the columns of {where}, got {column!r}"
+                + ("; of a .txt file: --data.columns text" if is_text else "")
             )
+
+
+def hub_is_off() -> bool:
+    """Whether the hub is not to be asked, or does not answer: what is in its cache still loads then, the rest fails at
+    once, not in half a minute."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and not _reachable():
+        constants.HF_HUB_OFFLINE = True
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _reachable() -> bool:

@@ -129,8 +129,8 @@ def _beats(new: "ModelVersion", present: "ModelVersion | None") -> tuple[bool, s
     for tag in COMPARABLE:
         if present.tags.get(tag) != new.tags.get(tag):
             return False, (
-                f"the champion, version {present.version}, cannot be compared: its {tag} is {present.tags.get(tag)}, "
-                f"here {new.tags.get(tag)}; {python()} pipelines/promote.py --model {SCHEME}{new.name}/{new.version} "
+                f"the champion, version {present.version}, cannot be compared ({tag} {present.tags.get(tag)} there, "
+                f"{new.tags.get(tag)} here); {python()} pipelines/promote.py --model {SCHEME}{new.name}/{new.version} "
                 "--alias champion if this one should replace it"
             )
     held = float(present.tags["value"])

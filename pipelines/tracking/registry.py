@@ -27,11 +27,13 @@ def resolve(model: str, tracking_uri: str) -> Path:
     """
     if not model.startswith(SCHEME):
         folder = Path(model)
-        if not (folder / "manifest.json").is_file():
+        if not model or not (folder / "manifest.json").is_file():
             state = "is not a checkpoint (no manifest.json in it)" if folder.exists() else "does not exist"
+            inside = sorted(file.parent for file in folder.glob("checkpoint*/manifest.json")) if model else []
+            holds = f", it holds some, the last is {inside[-1]}" if inside else ""
             raise ValueError(
-                f"--model {model}: this folder {state}; give a checkpoint's folder or models:/NAME/VERSION or "
-                f"models:/NAME@ALIAS ({python()} pipelines/promote.py lists them)"
+                f"--model {model or 'is empty'}: this folder {state}{holds}; give a checkpoint's folder or "
+                f"models:/NAME/VERSION or models:/NAME@ALIAS ({python()} pipelines/promote.py lists them)"
             )
         return folder
     uri = open_tracking(tracking_uri, create=False)

@@ -151,10 +151,14 @@ def test_a_pretrained_tokenizer_without_marks_gets_them(holes: bool, tmp_path: P
 
 def test_a_tokenizer_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
-    for source in (tmp_path / "no" / "such.json", tmp_path / "broken.json", tmp_path):
+    for source in (tmp_path / "no" / "such.json", tmp_path / "broken.json"):
         with pytest.raises(ValueError, match=r"^vocabulary\.tokenizer must be") as caught:
             Vocabulary.train(TEXT, VocabularySettings(tokenizer=str(source)))
         assert repr(str(source)) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^vocabulary\.tokenizer: the folder .* has no tokenizer\.json$"):
+        Vocabulary.train(TEXT, VocabularySettings(tokenizer=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"^vocabulary\.tokenizer: there is no 'wrods'; did you mean words\?$"):
+        Vocabulary.train(TEXT, VocabularySettings(tokenizer="wrods"))
 
 
 def test_without_a_network_a_name_is_one_clear_line(tmp_path: Path) -> None:

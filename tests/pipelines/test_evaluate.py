@@ -1,6 +1,8 @@
 """evaluate as it is typed, on small models of the grammar: each experiment's table, picture and mistakes."""
 
+import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +27,7 @@ from pipelines import evaluate
 from pipelines.engine.worker import Metrics, Task, work
 from pipelines.evaluation.perplexity import language_model_of
 from pipelines.evaluation.subjects import load_subject
-from pipelines.evaluation.tasks import Asked, code_space
+from pipelines.evaluation.tasks import TASKS, Asked, code_space
 from pipelines.evaluation.tasks.perplexity import _reconstructed, sample_perplexity
 from pipelines.evaluation.tasks.robustness import swaps
 from pipelines.evaluation.tasks.transfer import attribute_transfer
@@ -93,8 +95,36 @@ def test_robustness_is_a_table_and_a_picture(typed: Typed, arae: Path, plain: Pa
     store = subject.store("validation")
     exact = nats_given(subject.model.state, store, store).mean()
     assert rows[str(plain)]["k=0"] == pytest.approx(exact, rel=1e-5)
-    picture = np.asarray(Image.open(storage / "evaluations" / "first" / "robustness.png").convert("L"))
-    assert picture.std() > 10, "something is drawn"
+    folder = storage / "evaluations" / "first"
+    assert np.asarray(Image.open(folder / "robustness.png").convert("L")).std() > 10, "something is drawn"
+    kept = json.loads((folder / "robustness.json").read_text())
+    assert kept["rows"] == list(rows.values())
+    assert all(line in out for line in kept["text"])
+
+
+def test_an_evaluation_goes_on_under_its_name(typed: Typed, arae: Path, storage: Path) -> None:
+    words = ("--model", arae, "--storage", storage, "--run-name", "on", "--json")
+    _, first, _ = typed(evaluate, *words, "--on", "robustness")
+    file = storage / "evaluations" / "on" / "robustness.json"
+    made = file.stat().st_mtime_ns
+    status, out, _ = typed(evaluate, *words, "--on", "robustness,latent")
+    assert status == 0 and "done before, as " in out and file.stat().st_mtime_ns == made
+    assert table(out, "robustness") == table(first, "robustness") and table(out, "latent")
+    status, _, err = typed(evaluate, *words, "--on", "latent", "--seed", 3)
+    assert status == 2 and "evaluation on exists with other settings: seed was 0 and is 3" in err
+
+
+def test_an_interrupted_evaluation_says_how_it_goes_on(
+    typed: Typed, arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(TASKS, "robustness", interrupted)
+    status, _, err = typed(evaluate, "--model", arae, "--on", "latent,robustness", "--storage", storage)
+    assert status == 130 and re.search(r"to continue: .*evaluate\.py .*--run-name \d{8}-\d{6}(-\d)?\n$", err)
+    (folder,) = [file.parent for file in (storage / "evaluations").glob("*-*/latent.json")]
+    assert folder.name in err
 
 
 def test_published_figures_stand_beside_those_of_real_text(trained: Callable[..., Path], storage: Path) -> None:

@@ -53,6 +53,23 @@ def test_by_the_difference_of_two_files(typed: Typed, text_checkpoint: Path) -> 
     assert out.splitlines()[::2] == model.reconstruct([LINES[0], LINES[2]])
 
 
+def test_flags_without_effect_are_told(typed: Typed, labelled_checkpoint: Path) -> None:
+    words = ("--model", labelled_checkpoint, "--input", "in.txt")
+    _, out, err = typed(transfer, *words, "--to", "human", "--strength", 3)
+    assert "warning: --strength has no effect with --to\n" in err
+    assert out == typed(transfer, *words, "--to", "human")[1]
+    sides = ("--from-like", "dogs.txt", "--to-like", "men.txt")
+    assert "warning: --contrast has no effect without --to\n" in typed(transfer, *words, *sides, "--contrast", 0.3)[2]
+    for flags in (("--to", "human", "--contrast", 0.3), (*sides, "--strength", 3)):
+        assert "has no effect" not in typed(transfer, *words, *flags)[2]
+
+
+def test_pairs_are_two_columns_whatever_a_line_holds(typed: Typed, labelled_checkpoint: Path) -> None:
+    Path("tabs.txt").write_text("a\tdog\truns .\n")
+    _, out, _ = typed(transfer, "--model", labelled_checkpoint, "--to", "human", "--input", "tabs.txt", "--pairs")
+    assert out.startswith("a dog runs .\t") and out.count("\t") == 1
+
+
 def test_generate_of_one_class(typed: Typed, labelled_checkpoint: Path) -> None:
     status, out, _ = typed(generate, "--model", labelled_checkpoint, "--count", 3, "--attribute", "animal")
     assert (status, out.splitlines()) == (0, Model.load(labelled_checkpoint).generate(3, attribute="animal"))

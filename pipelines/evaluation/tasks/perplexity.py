@@ -40,7 +40,7 @@ def sample_perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
         if asked.reconstructed:
             sets[f"{subject.name}, reconstructions"] = _reconstructed(subject, real_rows, asked.seed)
         for name, written in sets.items():
-            asked.say(f"{name}: a language model of {len(written):,} sentences")
+            asked.say(f"{name}: a language model of {len(written):,} sentences, a line an epoch")
             store = TokenStore.from_rows(written)
             of_samples = language_model.train_language_model(
                 store,

@@ -54,7 +54,7 @@ def attribute_transfer(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             figures[way] = float(np.exp(np.mean([np.log(half[f"{way}_perplexity"]) for half in scored])))
         rows.append({"model": name} | {key.removeprefix("transfer_"): value for key, value in figures.items()})
     rows += [dict(row) for row in published.TRANSFER if of_real_text(subjects)]
-    return Outcome(rows, transfer_figure(rows, {subject.name for subject in subjects}), text)
+    return Outcome(rows, transfer_figure(rows, [subject.name for subject in subjects]), text)
 
 
 def _shifted(subject: Subject, labelled: Subject, given: References, wanted: Sequence[str]) -> list[str]:

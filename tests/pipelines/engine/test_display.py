@@ -1,6 +1,7 @@
 """What the terminal shows, on a terminal and in a file; and the pictures."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipelines.engine.display import (
     leaderboard,
     listed,
     metrics_table,
+    rows_table,
     settings_table,
     side_by_side,
 )
@@ -156,7 +158,30 @@ def test_pictures(tracking_uri: str, tmp_path: Path) -> None:
     }
     titles = ["loss", "perplexity", "critic.steps", "code.noise", "critic.clip"]
     assert [axis.get_title() for axis in figures["sweep"].axes] == titles
+    assert figures["sweep"].get_suptitle().startswith("best trial 00000: ")
     assert len(figures["samples"].axes) == 13
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_preset_of_0_is_seen_on_an_axis_of_logarithms() -> None:
+    rows = [{"trial": f"ab_{i}", "score": 1.0 + i, "code.noise": noise} for i, noise in enumerate((0.0, 0.05, 0.3))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = sweep_picture({}, rows, "score", "ab_0", {"code.noise": ("loguniform", 0.01, 0.3)})
+        figure.canvas.draw()
+    (axis,) = figure.axes
+    left, right = axis.get_xlim()
+    assert left < 0 < 0.3 < right
+    assert len({round(axis.transData.transform((noise, 1.0))[0]) for noise in (0.0, 0.05, 0.3)}) == 3
+
+
+def test_names_of_models_are_never_cut() -> None:
+    names = [f"models:/arae-grammar-sentiment-of-some-length@{alias}" for alias in ("champion", "candidate")]
+    console = Console(width=60, file=io.StringIO())
+    console.print(rows_table([{"model": name, "a figure": 1.0, "another figure": 2.0} for name in names], "x"))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.split("\u2502") for line in console.file.getvalue().splitlines()]
+    cells = [line[1].strip() for line in lines if len(line) > 3]
+    assert "".join(cells) == "".join(names)

@@ -31,7 +31,7 @@ def points(axis: Axes) -> dict[tuple[float, float], Any]:
 
 
 def test_transfer_is_a_point_a_row_against_what_is_kept() -> None:
-    figure = transfer_figure(ROWS, {"models:/arae-yelp@champion"})
+    figure = transfer_figure(ROWS, ["models:/arae-yelp@champion"])
     source, people = figure.axes
     assert list(points(source)) == [(row["self_bleu"], row["accuracy"]) for row in ROWS]
     assert list(points(people)) == [(row["bleu"], row["accuracy"]) for row in ROWS[:3]]

@@ -265,7 +265,7 @@ def test_interrupted_without_a_better_idea_names_the_same_command(
         raise KeyboardInterrupt
 
     assert run(body) == 130
-    assert f"to continue: {python()} pipelines/train.py --name 'x y'\n" in capsys.readouterr().err
+    assert f"to start again: {python()} pipelines/train.py --name 'x y'\n" in capsys.readouterr().err
 
 
 def test_json_is_the_last_line_and_valid(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """Real files for everything that can be right or wrong with a data source."""
 
 import logging
+import shlex
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +79,23 @@ def test_empty_file(folder: Path, tmp_path: Path) -> None:
 def test_not_utf8(suffix: str, tmp_path: Path) -> None:
     path = lines(tmp_path / f"train{suffix}", ["text", "fine", "caf\u00e9"], encoding="latin1")
     assert f"{path}, line 3 is not UTF-8 (byte 0xe9)" in refused(text(tmp_path), tmp_path)
+
+
+def test_utf16_is_named_with_a_command_that_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "of excel"
+    folder.mkdir()
+    path = lines(folder / "train.csv", ["text", "caf\u00e9", "fine"], encoding="utf-16")
+    message = refused(text(folder), tmp_path)
+    command = message.split("for example: ")[1]
+    assert command == f"iconv -f utf-16 -t utf-8 '{path}'"
+    done = subprocess.run(shlex.split(command), capture_output=True, check=True)
+    assert done.stdout.decode().splitlines() == ["text", "caf\u00e9", "fine"]
+
+
+def test_the_column_of_a_text_file_is_named(tmp_path: Path) -> None:
+    lines(tmp_path / "train.txt", ["a b"] * 30)
+    message = refused(text(tmp_path, data__columns=("premise",)), tmp_path)
+    assert message.endswith("got 'premise'; of a .txt file: --data.columns text")
 
 
 def test_broken_files(tmp_path: Path) -> None:
@@ -198,6 +217,13 @@ def test_a_blank_is_no_class(tmp_path: Path) -> None:
     source = labelled(tmp_path, [["n", "p", " "] * 4, ["n", "p"], ["p", ""]])
     corpus = prepare(text(source, data__label="y"), tmp_path / "storage")
     assert isinstance(corpus.shape, TextShape) and corpus.shape.classes == ("n", "p")
+    assert (corpus.report["train"]["unlabelled"], corpus.report["test"]["unlabelled"]) == (4, 1)
+
+
+def test_whole_numbers_some_of_which_are_missing(tmp_path: Path) -> None:
+    source = labelled(tmp_path, [[0.0, 1.0, None] * 4, [0.0, 1.0], [1.0, float("nan")]])
+    corpus = prepare(text(source, data__label="y"), tmp_path / "storage")
+    assert isinstance(corpus.shape, TextShape) and corpus.shape.classes == ("0", "1")
     assert (corpus.report["train"]["unlabelled"], corpus.report["test"]["unlabelled"]) == (4, 1)
 
 

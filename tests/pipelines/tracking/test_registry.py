@@ -74,6 +74,14 @@ def test_a_folder_that_is_no_checkpoint(
     assert f"({python()} pipelines/promote.py lists them)" in str(error.value)
 
 
+def test_a_folder_of_checkpoints_names_its_last(tmp_path: Path, tracking_uri: str) -> None:
+    for name in ("checkpoint_000000", "checkpoint_000001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is not a checkpoint .*, it holds some, .*checkpoint_000001; give"):
+        resolve(str(tmp_path), tracking_uri)
+
+
 def test_a_model_registered_by_something_else(tracking_uri: str, tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "MLmodel").write_text("flavors: {}\n")
