@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from arae_core.algorithm import iteration, reconstruct
+from arae_core.algorithm import criticise, iteration, reconstruct
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from tests.arae_core.reference import Reference, rows_of
-from tests.arae_core.small import TEXT, assert_same, new_state, settings_of, shape_of, store_of, weights
+from tests.arae_core.small import IMAGE, TEXT, assert_same, new_state, settings_of, shape_of, store_of, weights
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text wgan-gp": ("text", {}),
@@ -167,3 +167,28 @@ def test_each_step_moves_its_own_parts_only() -> None:
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == {"encoder", "decoder"}
     assert all(p.grad is None for p in state.modules.parameters())
+
+
+def test_norms_and_variances_are_of_the_codes_encoded_and_of_those_generated() -> None:
+    """Where codes are not on the unit sphere, and the two differ."""
+    settings = settings_of("text", {"code.unit_sphere": False, "generator.output": "linear", "critic.steps": 1})
+    feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+    batch, before = feed.criticise(0, 1), state.draws.get_state()
+    with torch.no_grad():
+        codes = {"real": state.encoder.encode_mixed(batch, 1)}
+        codes["fake"] = state.generator(state.normal(settings.batch_size, settings.generator.noise_size, Parallel()))
+    state.draws.set_state(before)
+    scalars = criticise(state, Parallel(), batch, 1)
+    for whose, found in codes.items():
+        assert float(scalars[f"code_norm_{whose}"]) == pytest.approx(float(found.norm(dim=1).mean()))
+        assert float(scalars[f"code_variance_{whose}"]) == pytest.approx(float(found.var(0, correction=1).sum()))
+
+
+def test_the_average_has_the_generators_buffers_as_they_are() -> None:
+    settings = settings_of("image", {"generator.average": 0.9, "generator.normalization": "batch"})
+    feed, state = Feed(store_of("image"), IMAGE, settings.batch_size, settings.seed), new_state(settings)
+    before = dict(state.generator.named_buffers())["layers.1.running_mean"].clone()
+    iteration(state, feed, Parallel())
+    own = dict(state.generator.named_buffers())
+    assert not torch.equal(own["layers.1.running_mean"], before)
+    assert_same(dict(state.modules["average"].named_buffers()), own)

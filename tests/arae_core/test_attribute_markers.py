@@ -74,3 +74,9 @@ def test_nothing_is_hidden_unless_asked_for_and_labelled(settings: dict[str, flo
     encoder = TrainingState.new(text_settings(settings), shape).encoder
     assert isinstance(encoder, TextEncoder) and encoder.markers is None
     assert not any("markers" in name for name in encoder.state_dict())
+
+
+def test_a_word_of_just_the_ratio_is_a_marker() -> None:
+    """2 + 1 in the one class, 0 + 1 in the other."""
+    store = TokenStore.from_rows([[7, 7, 8], [8, 8, 8]], [0, 1])
+    assert attribute_markers(store, LABELLED, 3.0)[7] and not attribute_markers(store, LABELLED, 3.01)[7]

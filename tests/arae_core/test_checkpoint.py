@@ -10,13 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.checkpoint import export_model, load_checkpoint, read_about, read_manifest, save_checkpoint
+from arae_core.checkpoint import (
+    _load_training,
+    export_model,
+    load_checkpoint,
+    read_about,
+    read_manifest,
+    save_checkpoint,
+)
 from arae_core.config import Vocabulary as VocabularySettings
 from arae_core.sampling import Model
 from arae_core.state import TrainingState
 from arae_core.tree import flatten, with_settings
 from arae_core.vocabulary import Vocabulary
-from tests.arae_core.small import assert_same, image_settings, text_settings, trained, weights
+from tests.arae_core.small import assert_same, image_settings, new_state, text_settings, trained, weights
 
 VOCABULARY = Vocabulary.train(["one two three"], VocabularySettings(tokenizer="spaces"))
 EXTRA: dict[str, Any] = {"best": 1.5, "run": "abc", "history": [1, 2, None]}
@@ -147,3 +154,12 @@ def test_an_exported_model_works_without_the_training_state(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="damaged"):
         export_model(tmp_path / "c", tmp_path / "n")
     assert not (tmp_path / "n").exists()
+
+
+def test_draws_of_another_kind_of_device_begin_anew_by_seed_and_step() -> None:
+    """Else a run that moves would draw once more what it has drawn at its beginning."""
+    state = new_state(text_settings())
+    state.step = 7
+    _load_training(state, {"draws": torch.zeros(16, dtype=torch.uint8)})
+    expected = torch.Generator().manual_seed(state.settings.seed + 7)
+    assert torch.equal(state.draws.get_state(), expected.get_state())

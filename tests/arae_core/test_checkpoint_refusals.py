@@ -16,7 +16,10 @@ from safetensors.torch import load_file, save_file
 from arae_core.checkpoint import export_model, load_checkpoint, save_checkpoint
 from arae_core.integrity import sealed
 from arae_core.sampling import Model
-from tests.arae_core.test_checkpoint import FILES, saved
+from arae_core.state import TrainingState
+from arae_core.tree import with_settings
+from tests.arae_core.small import text_settings
+from tests.arae_core.test_checkpoint import FILES, VOCABULARY, saved
 
 
 def sign_again(folder: Path) -> None:
@@ -181,3 +184,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ValueError, match=r"is not a checkpoint of this program: it has no manifest.json"):
         Model.load(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"encoder.pooling": "mean"}, {"generator.normalization": "none"}])
+def test_what_decides_how_codes_are_made_may_not_change(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Even where the tensors would be the same."""
+    state = TrainingState.new(text_settings(), VOCABULARY.shape)
+    folder = save_checkpoint(tmp_path / "c", state, VOCABULARY)
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be "):
+        load_checkpoint(folder, settings=with_settings(state.settings, changes))

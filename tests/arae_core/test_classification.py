@@ -238,3 +238,34 @@ def test_sentences_longer_than_longest_are_refused() -> None:
     made = classifier(longest=6)
     with pytest.raises(ValueError, match=r"^longest must be >= 7, the longest example, got 6"):
         next(train_classifier(made, labelled(), None, until=1, every=1))
+
+
+def test_words_past_the_longest_are_not_read(
+    saved: tuple[SentenceClassifier, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, lengths = saved[0], list[int]()
+
+    def predict(labelled: LabelledStore) -> Any:
+        lengths.extend(labelled.sentences.lengths.tolist())
+        return np.zeros(len(labelled), np.int64)
+
+    monkeypatch.setattr(made, "predict", predict)
+    made.classify([("a dog " * 40, "a cat")])
+    assert lengths == [made.state.settings.longest, 2]
+
+
+def test_the_gradient_of_the_supervised_step_is_clipped() -> None:
+    moved = []
+    for clip in (1e-3, 0.0):
+        made = classifier(gradient_clip=clip)
+        parameters = [*made.state.modules["encoder"].parameters(), *made.head.parameters()]
+        before = [p.detach().clone() for p in parameters]
+        supervise(
+            made,
+            make_optimizer(Head(optimizer="sgd", learning_rate=1.0), parameters, cools=False),
+            labelled(),
+            np.arange(5),
+        )
+        steps = [(p.detach() - b).square().sum() for p, b in zip(parameters, before, strict=True)]
+        moved.append(float(torch.stack(steps).sum().sqrt()))
+    assert moved[0] == pytest.approx(1e-3, rel=1e-2) and moved[1] > 2e-3

@@ -100,3 +100,13 @@ def test_the_sphere_keeps_directions_and_takes_the_origin() -> None:
     code = to_sphere(torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-3, 0.0]], dtype=torch.bfloat16))
     assert code.dtype == torch.float32
     torch.testing.assert_close(code, torch.tensor([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("count", [2, 5, 97])
+def test_a_fitted_gaussian_has_the_unbiased_covariance(count: int) -> None:
+    from arae_core.code_space import FittedGaussian
+
+    codes = torch.randn(count, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prior = FittedGaussian(text_settings()).double()
+    prior.fit(codes)
+    torch.testing.assert_close(prior.factor @ prior.factor.T, torch.cov(codes.T))

@@ -199,3 +199,8 @@ def test_every_word_has_noise_of_its_own(vocabulary: int) -> None:
     assert torch.equal(noise[0], drawn)
     assert all(torch.equal(each.sort(1).values, drawn.sort(1).values) for each in noise)
     assert len({tuple(each[1].tolist()) for each in noise}) == 15
+
+
+def test_discriminators_learn_as_the_classifier_is_set_to() -> None:
+    settings = settings_of("three", CHANGES | {"classifier.learning_rate": 0.03})
+    assert new_state(settings, "three").optimizers["aligner"].param_groups[0]["lr"] == 0.03

@@ -73,3 +73,11 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
 def test_sentences_that_make_no_whole_examples() -> None:
     with pytest.raises(ValueError, match="5 sentences cannot be those of 2 labelled examples"):
         LabelledStore(TokenStore.from_rows(ROWS[:5]), np.zeros(2, np.int64))
+
+
+def test_some_are_drawn_from_everywhere() -> None:
+    data = LabelledStore.from_rows([[[4 + i]] for i in range(97)], [0] * 97)
+    first, other = data.drawn(11, 0), data.drawn(11, 1)
+    assert len(set(first.tolist())) == 11 and np.array_equal(first, np.sort(first))
+    assert first.max() > 20 and not np.array_equal(first, other) and np.array_equal(first, data.drawn(11, 0))
+    assert np.array_equal(data.drawn(200, 0), np.arange(97)), "all where there are fewer"

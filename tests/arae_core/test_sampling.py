@@ -18,7 +18,17 @@ from arae_core.state import TrainingState
 from arae_core.text import ROWS, SeparateDecoders, TextDecoder
 from arae_core.training import train
 from arae_core.vocabulary import Vocabulary
-from tests.arae_core.small import TEXT, THREE, image_settings, new_state, text_settings, trained, weights
+from tests.arae_core.small import (
+    TEXT,
+    THREE,
+    assert_same,
+    image_settings,
+    images,
+    new_state,
+    text_settings,
+    trained,
+    weights,
+)
 
 
 def sharp_decoder() -> TextDecoder:
@@ -210,7 +220,7 @@ def test_none_are_none(text_model: Model) -> None:
 def test_images_are_bytes_of_their_size(image_model: Model) -> None:
     pixels = np.random.default_rng(1).integers(0, 2, (11, 3, 5), np.uint8)
     first, second = pixels[:2]
-    for images, count in (
+    for drawn, count in (
         (image_model.generate(11), 11),
         (image_model.generate(11, temperature=0.7), 11),
         (image_model.generate(0), 0),
@@ -219,9 +229,9 @@ def test_images_are_bytes_of_their_size(image_model: Model) -> None:
         (image_model.interpolate(first, second, 5), 5),
         (image_model.interpolate_noise(5), 5),
     ):
-        assert isinstance(images, np.ndarray)
-        assert (images.shape, str(images.dtype)) == ((count, 3, 5), "uint8")
-        assert set(np.unique(images)) <= {0, 1}
+        assert isinstance(drawn, np.ndarray)
+        assert (drawn.shape, str(drawn.dtype)) == ((count, 3, 5), "uint8")
+        assert set(np.unique(drawn)) <= {0, 1}
     assert image_model.encode(pixels).shape == (11, 7)
     assert (image_model.image_size, image_model.kind) == ((3, 5), "image")
     ends = image_model.interpolate(first, second, 4)
@@ -393,3 +403,28 @@ def test_the_contrast_of_transfer_is_the_models_own_unless_said(polar: Model) ->
         polar.state.settings = settings
     with pytest.raises(ValueError, match="contrast must be from 0 to "):
         polar.transfer(texts, "up", contrast=-1)
+
+
+def test_a_model_in_training_is_used_as_one_that_is_done() -> None:
+    """Batch normalization goes by what it has learnt, and learns nothing of what is asked."""
+    parts = ("encoder", "decoder", "generator")
+    model = Model(trained(image_settings({f"{part}.normalization": "batch" for part in parts}), 3), None)
+    before, pixels = weights(model.state), images().pixels.reshape(-1, 3, 5)
+    for use in (
+        lambda: model.generate(7),
+        lambda: model.sample_codes(7),
+        lambda: model.encode(pixels),
+        lambda: model.reconstruct(pixels),
+        lambda: model.interpolate_noise(5),
+    ):
+        model.state.modules.train()
+        use()
+        assert_same(before, weights(model.state))
+
+
+def test_samples_are_drawn_at_the_models_own_temperature_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = Vocabulary.train(SENTENCES, VocabularySettings())
+    text_model = Model(TrainingState.new(text_settings(), vocabulary.shape), vocabulary)
+    monkeypatch.setattr(text_model.state, "settings", replace(text_model.settings, temperature=1.0))
+    for draw in (text_model.generate, text_model.generate_ids):
+        assert draw(40, seed=1) == draw(40, seed=1, temperature=1.0) != draw(40, seed=1, temperature=0.0)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.algorithm import criticise
+from arae_core import training
 from arae_core.batches import TokenStore
 from arae_core.config import Settings
-from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
 from arae_core.state import TrainingState
@@ -20,6 +19,7 @@ from tests.arae_core.small import (
     TEXT,
     assert_same,
     image_settings,
+    images,
     new_state,
     sentences,
     settings_of,
@@ -234,19 +234,44 @@ def test_a_run_that_was_cooled_down_and_goes_on_has_its_rates_back() -> None:
     assert group["lr"] == rate
 
 
-def test_the_variance_of_codes_is_unbiased() -> None:
-    state, store = new_state(text_settings({"critic.steps": 1})), store_of("text")
-    before = {name: tensor.clone() for name, tensor in state.modules.state_dict().items()}
-    batch = Feed(store, state.shape, 8, 5).criticise(0, 1)
-    scalars = criticise(state, Parallel(), batch, 1)
-    state.modules.load_state_dict(before)
-    codes = state.encoder.encode_mixed(batch, 1)
-    assert float(scalars["code_variance_real"]) == pytest.approx(float(codes.var(0, correction=1).sum()), rel=1e-9)
-
-
 def test_labels_that_do_not_fit_the_classes_are_refused() -> None:
     state = new_state(text_settings(), "labelled")
     with pytest.raises(ValueError, match=r"^the sentences must have labels: the model has classes, low, high$"):
         next(train(state, store_of("text"), until=1, every=1))
     with pytest.raises(ValueError, match=r"^labels must be .*1.*, got 2"):
         next(train(state, store_of("three"), until=1, every=1))
+
+
+def test_a_prior_is_fitted_to_examples_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data may come in order of class or of source."""
+    monkeypatch.setattr(training, "FITTED_EXAMPLES", 7)
+    state, store = trained(image_settings({"critic.objective": "none"}), 2), images()
+    with torch.no_grad():
+        first = state.encoder(store.batch(np.arange(7))).mean(0)
+    fit_prior(state, store)
+    assert not torch.allclose(state.generator.mean, first)  # type: ignore[arg-type]
+    before = weights(state)
+    fit_prior(state, store)
+    assert_same(before, weights(state))
+
+
+@pytest.mark.parametrize("look", [evaluate_reconstruction, fit_prior], ids=["evaluate", "fit"])
+def test_who_reads_codes_leaves_batch_normalization_alone(look: Any) -> None:
+    state = trained(image_settings({"encoder.normalization": "batch", "critic.objective": "none"}), 3)
+    assert state.modules.training
+    statistics = {name: value.clone() for name, value in state.modules["encoder"].named_buffers()}
+    look(state, images())
+    assert_same(statistics, dict(state.modules["encoder"].named_buffers()))
+    assert state.modules.training
+
+
+def test_released_initialization_is_that_of_the_published_code() -> None:
+    state = new_state(text_settings({"initialization": "released", "critic.hidden": (97, 89)}))
+    for part in ("encoder", "decoder"):
+        for name, weight in state.modules[part].named_parameters():
+            assert weight.abs().max() <= 0.1 and (weight.abs().max() > 0) == (not name.endswith("output.bias")), name
+    big = dict(state.critic.named_parameters())["layers.2.weight"].detach()
+    assert float(big.std()) == pytest.approx(0.02, rel=0.1) and abs(float(big.mean())) < 0.002
+    images = {name: new_state(image_settings({"initialization": name})).modules for name in ("default", "released")}
+    for part in ("encoder", "decoder"):
+        assert_same(images["default"][part].state_dict(), images["released"][part].state_dict())

@@ -19,12 +19,13 @@ from safetensors.torch import save_file
 from arae_core.checkpoint import read_about
 from arae_core.evaluation import language_model, latent
 from arae_core.evaluation.generation import SentenceScorer
-from arae_core.evaluation.robustness import nats_given
+from arae_core.evaluation.robustness import nats_given, swapped
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
 from arae_core.tree import flatten, with_settings
 from pipelines import evaluate
 from pipelines.engine.worker import Metrics, Task, work
+from pipelines.evaluation import perplexity as perplexity_module
 from pipelines.evaluation.perplexity import language_model_of
 from pipelines.evaluation.subjects import load_subject
 from pipelines.evaluation.tasks import TASKS, Asked, code_space
@@ -324,3 +325,71 @@ def test_models_that_say_too_little(typed: Typed, text_checkpoint: Path, image_c
     for checkpoint in (text_checkpoint, image_checkpoint):
         status, _, err = typed(evaluate, "--model", checkpoint, "--storage", storage)
         assert status == 2 and "it does not say on which data it was trained" in err
+
+
+def test_nats_are_of_the_sentence_and_its_code_of_the_swapped_one(plain: Path, storage: Path) -> None:
+    subject = load_subject(str(plain), "", storage)
+    store, row = subject.store("test"), swaps([subject], Asked(split="test", seed=3, storage=storage)).rows[0]
+    for k in (0, 3):
+        exact = nats_given(subject.model.state, store, swapped(store, k, 3)).mean()
+        assert row[f"k={k}"] == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("contrast", [None, 0.0, 2.5])
+def test_transfer_is_at_the_contrast_asked_for(
+    contrast: float | None, arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, subject = list[float | None](), load_subject(str(arae), "", storage)
+
+    def transfer(self: Model, sentences: list[str], wanted: list[str], *, contrast: float | None = None) -> list[str]:
+        asked.append(contrast)
+        return list(sentences)
+
+    monkeypatch.setattr(Model, "transfer", transfer)
+    attribute_transfer([subject], Asked(storage=storage, contrast=contrast))
+    assert asked == [contrast]
+
+
+def test_language_models_see_the_split_asked_for_at_the_end_alone(
+    arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their best epochs are those on validation; both perplexities are of the split."""
+    subject, train = load_subject(str(arae), "", storage), language_model.train_language_model
+    made, chosen_on = list[language_model.LanguageModel](), list[Any]()
+
+    def watched(sentences: Any, validation: Any, *rest: Any, **named: Any) -> language_model.LanguageModel:
+        made.append(train(sentences, validation, *rest, **named))
+        chosen_on.append(validation)
+        return made[-1]
+
+    monkeypatch.setattr(language_model, "train_language_model", watched)
+    monkeypatch.setattr(perplexity_module, "train_language_model", watched)
+    rows = sample_perplexity([subject], Asked(split="test", samples=70, storage=tmp_path, say=lambda _: None)).rows
+    validation, test = subject.store("validation"), subject.store("test")
+    assert len(made) == 3 and all(np.array_equal(each.ids, validation.ids) for each in chosen_on)
+    for model, row in zip(made[1:], rows, strict=True):
+        assert row["reverse"] == pytest.approx(language_model.perplexity(model, test), rel=1e-6)
+
+
+def test_codes_move_from_the_class_that_they_have_to_the_one_wanted(
+    arae: Path, plain: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, labelled = load_subject(str(plain), "", storage), load_subject(str(arae), "", storage)
+    train, vocabulary = labelled.store("train"), labelled.model.vocabulary
+    assert train.labels is not None and vocabulary is not None
+    sides = [vocabulary.decode(train.rows(np.flatnonzero(train.labels == y))) for y in (0, 1)]
+    to_positive, moved = subject.model.offset(*sides), list[Any]()
+
+    def shift(self: Model, sentences: list[str], offset: Any) -> list[str]:
+        moved.append((sentences, offset))
+        return list(sentences)
+
+    monkeypatch.setattr(Model, "shift", shift)
+    attribute_transfer([subject, labelled], Asked(storage=storage))
+    held = labelled.store("validation")
+    assert held.labels is not None
+    own = dict(zip(vocabulary.decode(held.rows(range(len(held)))), held.labels, strict=True))
+    assert len(moved) == 2
+    for sentences, offset in moved:
+        (label,) = {own[sentence] for sentence in sentences}
+        np.testing.assert_allclose(offset, to_positive * (1 - 2 * label), atol=1e-5)

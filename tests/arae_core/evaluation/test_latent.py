@@ -56,3 +56,8 @@ def test_neighbours_are_near_and_no_copies() -> None:
 def test_cosine_similarities() -> None:
     others = np.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0]])
     assert cosine_similarities(np.array([5.0, 0.0]), others) == pytest.approx([1, 0, -1, 0.5**0.5])
+
+
+def test_neighbours_are_within_the_edits_that_bound_included() -> None:
+    store = TokenStore.from_rows([[4, 5, 6], [4, 7, 8], [9, 10, 11]])
+    assert [each.near.tolist() for each in neighbours(store, 3, 1, within=2)] in ([[1], [0]], [[0], [1]])

@@ -47,3 +47,8 @@ def test_nats_are_the_decoders_own_whatever_the_batch() -> None:
             code = state.encoder(other.batch(np.array([0]), TEXT))
             nats = float(state.decoder.nll(alone.batch(np.array([0]), TEXT), code))
         assert found[i] == pytest.approx(nats, rel=1e-6)
+
+
+def test_sentences_are_swapped_each_in_its_own_places() -> None:
+    same = TokenStore.from_rows([list(range(4, 13))] * 17)
+    assert len({tuple(row) for row in swapped(same, 1).rows(range(17))}) > 5

@@ -53,3 +53,10 @@ def test_another_registry_gets_a_version_of_its_own(tracking_uri: str, text_chec
     other = open_tracking(f"sqlite:///{tmp_path / 'other.db'}")
     assert closed(other, text_checkpoint, tmp_path / "run", 20.0).version == 1
     assert len(connect(other).search_model_versions("name='arae-grammar'")) == 1
+
+
+def test_a_version_says_by_what_it_may_be_compared(tracking_uri: str, text_checkpoint: Path, tmp_path: Path) -> None:
+    closed(tracking_uri, text_checkpoint, tmp_path / "run", 20.0)
+    tags = connect(tracking_uri).get_model_version("arae-grammar", "1").tags
+    assert (tags["metric"], float(tags["value"])) == ("generation_perplexity", 20.0)
+    assert (tags["data_fingerprint"], tags["samples"]) == ("data", str(preset("grammar").samples))

@@ -99,3 +99,13 @@ def test_a_sweep_gone_on_with_knows_the_scores_of_before(make_sweep: Make) -> No
     assert again(trials[7], 50.0) == SparingScheduler.STOP
     assert again(trials[6], 1.0) == SparingScheduler.STOP
     assert begin(trials[:1])(trials[0], 0.5) == SparingScheduler.CONTINUE
+
+
+def test_mutations_stay_in_the_space_and_come_every_fifth_of_a_run(make_sweep: Make) -> None:
+    space = {**RATES, "critic.steps": ("choice", [3, 1, 2])}
+    changes = {"iterations": 90, "evaluate_every": 6}
+    pbt: Any = make_scheduler(make_sweep(space, 4, changes, scheduler="pbt"))
+    assert pbt._perturbation_interval == 18, "three of fifteen evaluations"
+    assert pbt._hyperparam_mutations["critic.steps"] == [1, 2, 3], "neighbours in order"
+    outside = {"critic.learning_rate": 1.0, "critic.steps": 2, "code.noise": 0.36}
+    assert pbt._custom_explore_fn(outside) == {"critic.learning_rate": 1e-2, "critic.steps": 2, "code.noise": 0.3}

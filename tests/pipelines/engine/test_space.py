@@ -13,6 +13,7 @@ from pipelines.engine.space import (
     LIVE,
     Space,
     check_space,
+    domains,
     inside,
     load_space,
     own_values,
@@ -116,3 +117,8 @@ def test_what_may_change_in_mid_training_decides_no_tensor() -> None:
     assert set(LIVE) <= flatten(preset("grammar")).keys()
     assert not set(LIVE) & set(ARCHITECTURE)
     assert Path(FOLDER).is_dir()
+
+
+def test_whole_numbers_are_drawn_with_both_ends() -> None:
+    domain = domains({"critic.steps": ("randint", 2, 3)})["critic.steps"]
+    assert {domain.sample() for _ in range(99)} == {2, 3}

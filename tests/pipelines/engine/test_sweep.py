@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from pipelines.engine import cluster, lock
+from pipelines.engine.cluster import Room
 from pipelines.engine.records import read_record, write_record
 from pipelines.engine.sweep import Sweep, open_sweep
+from pipelines.engine.trainer import Share
 from pipelines.experiment.command_line import parse
 from pipelines.experiment.corpora import Corpus
 from pipelines.tracking.store import connect
 from pipelines.tune import OPTIONS
-from tests.pipelines.engine.conftest import SMALL
+from tests.pipelines.engine.conftest import RATES, SMALL, Make
 from tests.pipelines.test_train import spelled
 
 Open = Callable[..., Sweep]
@@ -143,3 +145,8 @@ def test_choices_that_are_tuples_come_back(reopen: Open, tmp_path: Path) -> None
     domain = ("choice", [(300,), (300, 300)])
     change(file, space={"critic.hidden": domain, "code.noise": ("uniform", 0.1, 0.2)})
     assert reopen("--resume", "mine").space == {"critic.hidden": domain, "code.noise": ("uniform", 0.1, 0.2)}
+
+
+def test_the_gpus_of_a_trial_are_its_workers_in_equal_parts(make_sweep: Make) -> None:
+    sweep = make_sweep(RATES, 1, {"workers": 2}, gpus_per_trial=4.0)
+    assert sweep.share(Room(8, 4, 8, 4, attached=True)) == Share(2, 1.0, 2.0)

@@ -102,3 +102,22 @@ def test_shares() -> None:
         share_of(Room(2, 0, 2, 0, attached=True), asked(5, "auto", least=3))
     with pytest.raises(ValueError, match="workers must be <= 2 here, got 3"):
         share_of(Room(8, 2, 8, 2, attached=False), asked(3, "cuda"))
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_restarted_worker_goes_on_from_the_runs_last_checkpoint(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not from what the run was started from: the weights at its end would be the same, only later."""
+    import ray.train
+    import ray.train.torch
+
+    from pipelines.engine import trainer
+
+    last = ray.train.Checkpoint.from_directory(str(tmp_path)) if restarted else None
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: last)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: "cpu")
+    monkeypatch.setattr(trainer, "work", lambda task, *_, **__: task.resume)
+    task = Task({}, "", "", "", resume="a donor's")
+    found = trainer.train_worker({"task": task, "threads": 1, "board": None, "alone": True})
+    assert found == (str(tmp_path) if restarted else "a donor's")

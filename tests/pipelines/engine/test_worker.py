@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from arae_core.checkpoint import load_checkpoint
+from arae_core.evaluation.generation import SELECTION, better
 from arae_core.parallel import Parallel
 from arae_core.tree import flatten, with_settings
-from pipelines.engine.worker import WORST, Metrics, Task, work
+from pipelines.engine.worker import WORST, Metrics, Task, continued, work
 from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset
 from tests.pipelines.engine.conftest import SMALL, weights
@@ -97,6 +98,8 @@ def test_a_complete_run_reports_once(make_task: Make, tmp_path: Path) -> None:
     assert last["step"] == 24
     assert [m["step"] for m in again.metrics] == [24]
     assert weights(again.checkpoints[0]) == weights(notes.checkpoints[-1])
+    first, second = (load_checkpoint(each.checkpoints[-1])[2] for each in (notes, again))
+    assert second["metrics"] == first["metrics"] and second["lineage"] == first["lineage"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(make_task: Make, tmp_path: Path) -> None:
@@ -108,6 +111,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(make_task: Make, 
     last = work(make_task("wild", resume=str(good.checkpoints[0]), **changes), Parallel(), bad)
     assert "not finite" in last["diverged"] and "learning rates" in last["diverged"]
     assert last["generation_perplexity"] == WORST["min"]
+    assert last["step"] == 12, "the next evaluation's: schedulers compare by step"
     assert bad.metrics == [last] and bad.checkpoints == []
     assert weights(good.checkpoints[0]) == before
 
@@ -176,3 +180,31 @@ def test_only_rank_0_shows_and_reports_figures(make_task: Make) -> None:
     assert seen == []
     assert [metrics for metrics, _ in reported] == [{}] * 4
     assert [checkpoint for _, checkpoint in reported] == [None] * 4
+
+
+def test_a_lineage_has_an_entry_for_each_trial_and_its_settings() -> None:
+    searched: dict[str, Any] = {"critic.hidden": (3,), "critic.steps": 2}
+    task, kept = Task({}, "", "", "", trial="a", searched=searched), {"critic.hidden": [3], "critic.steps": 2}
+    assert continued([["a", 0, kept]], task, 6) == [["a", 0, kept]]
+    for before in (["b", 0, kept], ["a", 0, {**kept, "critic.steps": 1}]):
+        assert continued([before], task, 6) == [before, ["a", 6, searched]]
+
+
+def test_the_worst_score_is_worse_than_any() -> None:
+    for figure, mode in SELECTION.values():
+        for value in (1.0, 0.01, 99.0):
+            assert better(figure, value, WORST[mode])
+
+
+def test_another_trials_checkpoint_is_trained_under_the_own_settings(make_task: Make, tmp_path: Path) -> None:
+    """Not under the donor's: their first steps already differ."""
+    donor = Notes(tmp_path / "a", stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        work(make_task("donor"), Parallel(), donor)
+    found = []
+    for name, changes in (("same", {}), ("other", {"critic.learning_rate": 3e-3})):
+        clone = Notes(tmp_path / name, stop_after=1)
+        with pytest.raises(KeyboardInterrupt):
+            work(make_task(name, resume=str(donor.checkpoints[0]), **changes), Parallel(), clone)
+        found.append(weights(clone.checkpoints[0]))
+    assert found[0] != found[1]

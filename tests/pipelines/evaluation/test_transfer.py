@@ -80,3 +80,14 @@ def test_self_bleu_is_between_that_of_copies_and_that_of_strangers() -> None:
     assert self_bleu(["a b c"] * 5 + ["a man is walking outside"] * 5) == pytest.approx(100)
     assert 10 < self_bleu(["a man walks in a park .", "a man walks to work ."]) < 90
     assert self_bleu(["a"]) == 0
+
+
+def test_what_is_kept_is_measured_of_the_output_against_its_source() -> None:
+    """An output that lacks words is too short, its source is not too long."""
+    sources, outputs = ["the sad man sleeps in the house ."], ["the sad man sleeps in the"]
+    found = score_transfer(GrammarClassifier("sentiment"), sources, outputs, ["positive"])
+    assert (
+        found["transfer_self_bleu"]
+        == pytest.approx(bleu(outputs, [sources]))
+        != pytest.approx(bleu(sources, [outputs]))
+    )

@@ -218,3 +218,19 @@ def test_binarized_mnist(real: Path, tmp_path: Path) -> None:
 def test_mnist(real: Path, tmp_path: Path) -> None:
     corpus = prepare(with_settings(preset("paper-mnist"), {"data.source": str(real)}), tmp_path)
     assert [corpus.report[split]["kept"] for split in ("train", "validation", "test")] == [54_000, 6_000, 10_000]
+
+
+def test_the_label_and_the_classes_used_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    used = [
+        ("tense", ()),
+        ("sentiment", ()),
+        ("sentiment", ("positive", "negative")),
+        ("sentiment", ("negative", "positive")),
+    ]
+    found = {
+        prepare(
+            with_settings(preset("grammar"), {"data.size": 500, "data.label": label, "data.classes": classes}), tmp_path
+        ).fingerprint
+        for label, classes in used
+    }
+    assert len(found) == len(used)

@@ -7,7 +7,7 @@ import pytest
 from arae_core.sampling import Model
 from pipelines.experiment.environment import python
 from pipelines.tracking.promotion import crown, promote
-from pipelines.tracking.registry import listing, resolve
+from pipelines.tracking.registry import find_version, listing, resolve
 from pipelines.tracking.store import connect
 
 
@@ -122,3 +122,8 @@ def test_the_listing_shows_every_version(register: Callable[..., int], tracking_
     assert rows[1]["aliases"] == ["champion", "mine"]
     assert (rows[1]["metric"], rows[1]["value"], rows[1]["step"]) == ("generation_perplexity", 2.0, 40)
     assert json.loads(json.dumps(rows)) == rows
+
+
+def test_latest_is_the_newest_by_number(register: Callable[..., int], tracking_uri: str) -> None:
+    newest = [register() for _ in range(2)][-1]
+    assert int(find_version(tracking_uri, "models:/arae-tiny/latest").version) == newest
