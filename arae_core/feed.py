@@ -52,7 +52,8 @@ class Feed:
         if isinstance(store, TokenStore) and isinstance(shape, TextShape) and shape.classes:
             if store.labels is None:
                 raise ValueError(f"the sentences must have labels: the model has classes, {', '.join(shape.classes)}")
-            between("labels", int(store.labels.max(initial=0)), 0, len(shape.classes) - 1)
+            for label in (store.labels.min(initial=0), store.labels.max(initial=0)):
+                between("labels", int(label), 0, len(shape.classes) - 1)
         self.store, self.shape, self.batch_size, self.seed = store, shape, batch_size, seed
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.batches_per_epoch = -(-len(store) // batch_size)

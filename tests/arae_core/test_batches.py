@@ -243,3 +243,13 @@ def test_classes_come_in_equal_measure_but_to_reconstruction(batch_size: int, tm
 def test_a_batch_has_room_for_every_class() -> None:
     with pytest.raises(ValueError, match="batch_size must be >= the 3 classes there are, got 2"):
         Feed(TokenStore.from_rows(ROWS, LABELS), replace(TEXT, classes=("a", "b", "c")), 2, 7)
+
+
+def test_lengths_are_compared_within_a_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an epoch's batches would be the same ones in every epoch, but for sentences of one length."""
+    monkeypatch.setattr(batches, "GROUPED_BATCHES", 2)
+    lengths = STORE.lengths[grouped_order(STORE.lengths, 113, 6, (3, 5))]
+    spread = lengths.max(1) - lengths.min(1)
+    monkeypatch.setattr(batches, "GROUPED_BATCHES", 19)
+    lengths = STORE.lengths[grouped_order(STORE.lengths, 113, 6, (3, 5))]
+    assert spread.mean() > 3 > 1 >= (lengths.max(1) - lengths.min(1)).mean()

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arae_core.config import Critic, Encoder, Generator, Settings
+from arae_core.config import NORMALIZED, Critic, Encoder, Generator, Settings
 from arae_core.relevance import ignored
 from arae_core.tree import flatten, with_settings
+from tests.arae_core.small import text_settings
 
 PARTS = ("encoder", "decoder", "generator", "critic", "classifier")
 DEFAULTS = flatten(Settings())
@@ -223,3 +224,32 @@ def test_settings_without_effect_are_told(
     assert without_effect <= set(why) and not with_effect & set(why)
     assert all(name.removesuffix(".*") in DEFAULTS or name.endswith(".*") for name in why)
     assert all(reason.split(" is ")[0] in DEFAULTS for reason in why.values())
+
+
+def test_updates_of_an_autoencoder_that_is_aligned_count() -> None:
+    plain = {"critic.objective": "none", "encoder.attribute_weight": 0.0, "decoder.alignment_weight": 0.0}
+    assert ignored(text_settings(plain))["encoder.updates"] == "critic.objective is none"
+    for weight in ("encoder.attribute_weight", "decoder.alignment_weight"):
+        assert "encoder.updates" not in ignored(text_settings(plain | {weight: 0.5}))
+        assert "encoder.updates" in ignored(text_settings(plain | {weight: 0.5}), classes=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, {"generator", "critic", "classifier"}),
+        ({"generator.kind": "gaussian"}, {"critic", "classifier"}),
+        ({"critic.objective": "none"}, {"classifier"}),
+        ({"encoder.attribute_weight": 0.0}, {"generator", "critic"}),
+        ({f"{part}.hidden": (5,) for part in ("generator", "critic", "classifier")}, {"generator"}),
+        ({f"{part}.hidden": () for part in ("generator", "critic", "classifier")}, set()),
+        ({"kind": "image"}, {"encoder", "decoder", "generator", "critic"}),
+    ],
+)
+def test_batches_are_normalized_where_there_is_something_to_normalize(changes: dict[str, Any], parts: set[str]) -> None:
+    """Elsewhere a batch of one example is no reason to refuse anything."""
+    base: dict[str, Any] = {f"{part}.normalization": "batch" for part in NORMALIZED}
+    base |= {"critic.objective": "wgan-clip", "encoder.attribute_weight": 1.0}
+    base |= {f"{part}.hidden": (5, 3) for part in ("generator", "critic", "classifier")}
+    found = with_settings(Settings(), base | changes).batch_normalized
+    assert found == [f"{part}.normalization" for part in NORMALIZED if part in parts]

@@ -1,5 +1,6 @@
 """The cross-aligned baseline: soft words, discriminators, and its two updates."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from arae_core import cross_alignment
 from arae_core.algorithm import iteration
 from arae_core.batches import TextBatch
 from arae_core.config import Decoder
-from arae_core.cross_alignment import SequenceDiscriminators, align, cut, gumbel, moved_on, self_fed
+from arae_core.cross_alignment import STEEPEST, SequenceDiscriminators, align, cut, gumbel, moved_on, self_fed
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.state import TrainingState
@@ -204,3 +205,31 @@ def test_every_word_has_noise_of_its_own(vocabulary: int) -> None:
 def test_discriminators_learn_as_the_classifier_is_set_to() -> None:
     settings = settings_of("three", CHANGES | {"classifier.learning_rate": 0.03})
     assert new_state(settings, "three").optimizers["aligner"].param_groups[0]["lr"] == 0.03
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_all_ranks_follow_the_discriminators_or_none_does(follows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the mean of their losses, whatever a rank's own says."""
+    monkeypatch.setattr(cross_alignment, "TOO_POOR", 0.1 if follows else 10.0)
+    monkeypatch.setattr(Parallel, "mean", lambda *_: torch.tensor(0.0 if follows else 11.0))
+    state, batch = made()
+    before = weights(state)
+    align(state, Parallel(), batch)
+    moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
+    assert moved == ({"aligner", "encoder", "decoder"} if follows else {"aligner"})
+
+
+def test_gradients_are_cut_to_a_sentences_share_of_the_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the batch's mean and the weight have made less."""
+    asked = list[float]()
+
+    def noted(
+        decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, noise: Iterable[Tensor], steepest: float
+    ) -> Tensor:
+        asked.append(steepest)
+        return self_fed(decoder, code, labels, start, noise, steepest)
+
+    monkeypatch.setattr(cross_alignment, "self_fed", noted)
+    state, batch = made()
+    align(state, Parallel(), batch)
+    assert asked == [pytest.approx(STEEPEST * 0.7 / 8)]

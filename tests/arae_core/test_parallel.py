@@ -1,9 +1,11 @@
 """Several processes compute what one computes: same weights, same figures, same errors at the same time."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from arae_core import cross_alignment
 from arae_core.parallel import Parallel
 from arae_core.training import Report, train
 from tests.arae_core.small import assert_same, new_state, settings_of, store_of, weights
@@ -139,3 +142,28 @@ def test_of_several_batches_a_rank_has_the_same_rows_each() -> None:
 def assert_moved(after: dict[str, torch.Tensor], before: dict[str, torch.Tensor]) -> None:
     moved = [name for name in after if name.startswith("encoder.") and after[name].is_floating_point()]
     assert any(float((after[name] - before[name]).abs().max()) > 1e-3 for name in moved)
+
+
+ALIGNED: dict[str, Any] = {"decoder.alignment_weight": 0.5, "critic.objective": "none", "batch_size": 5}
+
+
+def aligned(parallel: Parallel) -> dict[str, torch.Tensor]:
+    """After five iterations in which the autoencoder follows the discriminators, which it does not in their first."""
+    with patch.object(cross_alignment, "TOO_POOR", math.inf), patch.object(cross_alignment, "STEEPEST", 1e-4):
+        return run("three", 5, ALIGNED, parallel)[0]
+
+
+def follower(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    save_file(aligned(Parallel.from_process_group()), Path(folder) / f"{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+def test_ranks_follow_the_discriminators_as_one_process_does(tmp_path: Path) -> None:
+    """By way of soft words, of which every one has a gradient, those too that no sentence of the batch has."""
+    mp.spawn(follower, (2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    alone, start = aligned(Parallel()), weights(new_state(settings_of("three", ALIGNED), "three"))
+    assert not torch.equal(alone["decoder.embedding.weight"], start["decoder.embedding.weight"])
+    for rank in range(2):
+        assert_same(alone, load_file(tmp_path / f"{rank}.safetensors"), 1e-9)

@@ -428,3 +428,27 @@ def test_samples_are_drawn_at_the_models_own_temperature_unless_said(monkeypatch
     monkeypatch.setattr(text_model.state, "settings", replace(text_model.settings, temperature=1.0))
     for draw in (text_model.generate, text_model.generate_ids):
         assert draw(40, seed=1) == draw(40, seed=1, temperature=1.0) != draw(40, seed=1, temperature=0.0)
+
+
+__all__ = ["polar"]
+
+
+@pytest.mark.parametrize(("steps", "classes"), [(2, [0, 1]), (4, [0, 0, 1, 1]), (5, [0, 0, 0, 1, 1])])
+def test_half_of_a_path_is_of_the_class_of_either_end(
+    steps: int, classes: list[int], polar: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends, asked = ("the bad dog", "the nice dog"), list[Any]()
+    assert polar.most_probable_class(list(ends)) == ["down", "up"]
+    decoded = polar._decoded
+
+    def noted(code: Any, labels: Any = None) -> Any:
+        asked.append(labels.tolist())
+        return decoded(code, labels)
+
+    monkeypatch.setattr(polar, "_decoded", noted)
+    polar.interpolate(*ends, steps)
+    assert asked == [classes]
+
+
+def test_classes_in_turn_do_not_depend_on_how_many_are_written_at_once(polar: Model) -> None:
+    assert polar.generate(23, seed=3, batch_size=5) == polar.generate(23, seed=3, batch_size=23)

@@ -10,12 +10,14 @@ import torch
 from arae_core import training
 from arae_core.batches import TokenStore
 from arae_core.config import Settings
+from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from arae_core.sampling import Model
-from arae_core.state import TrainingState
+from arae_core.state import OPTIMIZER_OF, TrainingState
 from arae_core.training import evaluate_reconstruction, fit_prior, total_iterations, train
 from tests.arae_core.small import (
     IMAGE,
+    LABELLED,
     TEXT,
     assert_same,
     image_settings,
@@ -275,3 +277,24 @@ def test_released_initialization_is_that_of_the_published_code() -> None:
     images = {name: new_state(image_settings({"initialization": name})).modules for name in ("default", "released")}
     for part in ("encoder", "decoder"):
         assert_same(images["default"][part].state_dict(), images["released"][part].state_dict())
+
+
+def test_labels_below_the_first_class_are_refused() -> None:
+    rows = sentences(13)
+    with pytest.raises(ValueError, match=r"^labels must be from 0 to 1, got -1"):
+        Feed(TokenStore.from_rows(rows, [0, 1] * 6 + [-1]), LABELLED, 6, 7)
+
+
+PARTS = ("encoder", "decoder", "generator", "critic", "classifier")
+
+
+def test_every_part_cools_down_from_its_own_rate() -> None:
+    """The aligner's is the classifier's."""
+    rates = {f"{part}.learning_rate": 0.01 * i for i, part in enumerate(PARTS, 1)}
+    state = new_state(text_settings(rates | {"cooldown": 1.0, "decoder.alignment_weight": 0.5}), "three")
+    state.end, state.step = 8, 6
+    state.cool_down()
+    assert {*PARTS, "aligner"} == set(state.optimizers)
+    for part, optimizer in state.optimizers.items():
+        own = rates[f"{OPTIMIZER_OF.get(part, part)}.learning_rate"]
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(own / 4), part

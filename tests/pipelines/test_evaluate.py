@@ -4,9 +4,11 @@ import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -28,7 +30,7 @@ from pipelines.engine.worker import Metrics, Task, work
 from pipelines.evaluation import perplexity as perplexity_module
 from pipelines.evaluation.perplexity import language_model_of
 from pipelines.evaluation.subjects import load_subject
-from pipelines.evaluation.tasks import TASKS, Asked, code_space
+from pipelines.evaluation.tasks import TASKS, Asked, Outcome, code_space
 from pipelines.evaluation.tasks.perplexity import _reconstructed, sample_perplexity
 from pipelines.evaluation.tasks.robustness import swaps
 from pipelines.evaluation.tasks.transfer import attribute_transfer
@@ -393,3 +395,52 @@ def test_codes_move_from_the_class_that_they_have_to_the_one_wanted(
     for sentences, offset in moved:
         (label,) = {own[sentence] for sentence in sentences}
         np.testing.assert_allclose(offset, to_positive * (1 - 2 * label), atol=1e-5)
+
+
+def test_a_name_goes_with_what_its_tables_depend_on(
+    typed: Typed, arae: Path, plain: Path, storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model itself and not where it lies, what is in the files, the split and all that is asked for."""
+    monkeypatch.setitem(TASKS, "latent", lambda *_: Outcome([{"model": "x", "norm": 1.0}], text=["text"]))
+    model, people = tmp_path / "model", tmp_path / "people.csv"
+    shutil.copytree(arae, model)
+    people.write_text("source,label,reference\na man sleeps .,positive,a man .\n")
+    words = ("--model", model, "--on", "latent", "--storage", storage, "--run-name", "kept", "--references", people)
+    assert typed(evaluate, *words)[0] == 0
+    for flag, value in (("split", "test"), ("samples", 70), ("contrast", 0.5), ("seed", 3)):
+        status, _, err = typed(evaluate, *words, f"--{flag}", value)
+        assert status == 2 and f"evaluation kept exists with other settings: {flag} was " in err
+    people.write_text("source,label,reference\na man sleeps .,positive,the man .\n")
+    status, _, err = typed(evaluate, *words)
+    assert status == 2 and "references was " in err
+    people.write_text("source,label,reference\na man sleeps .,positive,a man .\n")
+    shutil.rmtree(model)
+    shutil.copytree(plain, model)
+    status, _, err = typed(evaluate, *words)
+    assert status == 2 and "models was " in err
+
+
+def test_evaluations_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+    names = []
+    for _ in range(3):
+        folder = evaluate._folder(tmp_path, "")
+        folder.mkdir()
+        names.append(folder.name)
+    assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
+    assert evaluate._folder(tmp_path, "20260101-000000") == tmp_path / "20260101-000000"
+
+
+def test_tables_are_kept_in_every_models_run(tracking_uri: str, tmp_path: Path) -> None:
+    from pipelines.tracking.runs import start_parent
+    from pipelines.tracking.store import connect
+
+    subjects: list[Any] = [
+        SimpleNamespace(run_id=start_parent(tracking_uri, "test", name, params={})) for name in ("one", "other")
+    ]
+    outcome = Outcome([{"model": "one", "norm": 1.0}], text=["text"])
+    content = evaluate._kept(outcome, "latent-test", tmp_path / "latent", subjects, tracking_uri)
+    assert content == {"rows": [{"model": "one", "norm": 1.0}], "text": ["text"]}
+    for subject in subjects:
+        kept = connect(tracking_uri).list_artifacts(subject.run_id, "evaluation")
+        assert [file.path for file in kept] == ["evaluation/latent-test.json"]

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.engine import cluster, lock
+from pipelines.engine.trainer import Outcome
 from pipelines.train import main
 from tests.pipelines.engine.conftest import SMALL, last_checkpoint, step_of, weights
 
@@ -171,3 +174,55 @@ def test_divergence_and_ctrl_c(tmp_path: Path, tracking_uri: str) -> None:
         _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "python pipelines/train.py" in err and "to continue: " in err and "--run-name grammar-" in err
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], int]:
+    """trained(ended): the status of train.py, whose training ends so, under the name mine."""
+    from pipelines.engine import trainer
+
+    @contextmanager
+    def running() -> Iterator[cluster.Room]:
+        yield cluster.Room(2, 0, 2, 0, attached=False)
+
+    def command(ended: Any) -> int:
+        def fit(*_: object) -> Outcome:
+            if isinstance(ended, BaseException):
+                raise ended
+            assert isinstance(ended, Outcome)
+            return ended
+
+        monkeypatch.setattr(cluster, "running", running)
+        monkeypatch.setattr(cluster, "this_machine", lambda: cluster.Room(2, 0, 2, 0, attached=False))
+        monkeypatch.setattr(trainer, "fit", fit)
+        words = ["--run-name", "mine", "--storage", str(tmp_path), "--tracking-uri", tracking_uri]
+        return main([*spelled(SMALL), *words])
+
+    return command
+
+
+def test_mlflow_gets_the_end_of_a_training_and_what_its_worker_could_not_send(
+    trained: Callable[[Any], int], tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.tracking.store import connect
+
+    client, file = connect(tracking_uri), tmp_path / "trainings" / "mine" / "run.json"
+    assert trained(KeyboardInterrupt()) == 130
+    run_id = json.loads(file.read_text())["run_id"]
+    assert client.get_run(run_id).info.status == "KILLED"
+    client.log_metric(run_id, "loss", 0.7, timestamp=900, step=3)
+    points = [["loss", 0.7, 950, 3], ["loss", 0.5, 1000, 6]]  # of which the first was sent before a restart
+    assert trained(Outcome({}, None, "it diverged", points)) == 1
+    assert "error: it diverged; no checkpoint was made" in capsys.readouterr().err
+    assert json.loads(file.read_text())["run_id"] == run_id and client.get_run(run_id).info.status == "FAILED"
+    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "loss")] == [(3, 0.7), (6, 0.5)]
+
+
+def test_a_name_goes_with_one_corpus(
+    trained: Callable[[Any], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained(KeyboardInterrupt()) == 130
+    file = tmp_path / "trainings" / "mine" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"data_fingerprint": "other data"}))
+    assert trained(KeyboardInterrupt()) == 2
+    assert "run mine exists with other settings: data_fingerprint was 'other data' and is" in capsys.readouterr().err

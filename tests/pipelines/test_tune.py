@@ -189,3 +189,33 @@ def answers(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_the_model_of_a_sweep_is_of_its_best_trials_run(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.engine import closing, cluster, records, search
+    from pipelines.tracking.store import connect
+
+    room, asked = cluster.Room(2, 0, 2, 0, attached=False), list[Any]()
+
+    @contextmanager
+    def running(**_: object) -> Iterator[cluster.Room]:
+        yield room
+
+    def register(_: object, checkpoint: Path, metrics: Any, uri: str, run_id: str, *__: object) -> None:
+        asked.append((checkpoint, metrics["step"], uri, run_id))
+        raise KeyboardInterrupt
+
+    best: dict[str, Any] = {"trial": "ab_1", "state": "done", "step": 6, "end": 24, "generation_perplexity": 3.0}
+    best |= {"run_id": "of ab_1", "checkpoint": tmp_path}
+    found = search.Found([best, {"trial": "ab_0", "state": "failed"}], best)
+    monkeypatch.setattr(cluster, "running", running)
+    monkeypatch.setattr(cluster, "this_machine", lambda: room)
+    monkeypatch.setattr(search, "run_sweep", lambda *_: found)
+    monkeypatch.setattr(closing, "register_once", register)
+    words = [*spelled(SMALL), "--run-name", "mine", "--storage", str(tmp_path), "--tracking-uri", tracking_uri]
+    assert main(words) == 130
+    assert asked == [(tmp_path, 6, tracking_uri, "of ab_1")]
+    record = records.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
+    assert record is not None and connect(tracking_uri).get_run(record["run_id"]).info.status == "KILLED"

@@ -136,3 +136,16 @@ def test_better() -> None:
         assert better(figure, 1.0, math.nan)
         assert not better(figure, math.nan, 1.0)
         assert not better(figure, math.nan, math.nan)
+
+
+@pytest.mark.parametrize(
+    ("kind", "figure", "worse", "best"),
+    [
+        ("text", "generation_perplexity", 50.0, 40.0),
+        ("labelled text", "transfer_score", 40.0, 50.0),
+        ("image", "generation_f1", 0.4, 0.5),
+    ],
+)
+def test_what_is_better_by_the_figure_of_each_kind(kind: str, figure: str, worse: float, best: float) -> None:
+    assert SELECTION[kind][0] == figure
+    assert better(figure, best, worse) and not better(figure, worse, best)

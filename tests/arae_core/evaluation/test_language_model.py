@@ -1,6 +1,7 @@
 """Perplexities of a language that is known exactly, and the Frechet distance against closed forms and SciPy."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from arae_core.evaluation.language_model import (
     COMMON,
     PATIENCE,
     RARE,
+    RATE,
     LanguageModel,
     frechet_distance,
     perplexity,
@@ -130,3 +132,20 @@ def test_frechet_distance() -> None:
     assert frechet_distance(line, 3 * line) == pytest.approx((2 * line.mean()) ** 2 + (2 * line.std(ddof=1)) ** 2)
     with pytest.raises(ValueError, match="two sentences or more"):
         frechet_distance(a, b[:1])
+
+
+def test_its_rate_falls_to_zero_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, rates = language(101, 1), list[float]()
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    epochs = list[int]()
+    train_language_model(
+        train, language(53, 2), SHAPE, real=train, units=5, seen=400, progress=lambda _, most, __: epochs.append(most)
+    )
+    steps = len(rates) // len(epochs) * epochs[0]
+    assert rates == pytest.approx([RATE * (1 - step / steps) for step in range(len(rates))])

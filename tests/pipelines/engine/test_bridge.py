@@ -1,14 +1,20 @@
 """A trial of several workers, of which Ray Tune sees the evaluations alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from arae_core.tree import flatten
 from pipelines.engine.bridge import drive_trial
 from pipelines.engine.cluster import DRIVER, Room
 from pipelines.engine.search import make_tuner
-from pipelines.engine.trainer import train_worker
+from pipelines.engine.trainer import Share, train_worker
 from pipelines.engine.trial import Plan
 from pipelines.engine.watch import Watch
+from pipelines.engine.worker import Task
+from pipelines.experiment.presets import preset
 from tests.pipelines.engine.conftest import RATES, Make
 
 
@@ -45,3 +51,37 @@ def test_a_checkpoint_before_a_machine_goes_is_none_of_tunes_business(
     (result,) = make_tuner(sweep, trainable, 1).fit()
     assert result.error is None and drained.exists()
     assert steps == [6, 12, 18, 24]
+
+
+def test_every_start_of_a_trial_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the name of before, Ray would go on from its checkpoint instead of the one that was given."""
+    import ray.util.queue
+    from ray import tune
+
+    from pipelines.engine import bridge
+
+    class Queue:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def get(self, timeout: float) -> Any:
+            raise ray.util.queue.Empty
+
+        def shutdown(self) -> None:
+            pass
+
+    names = list[str]()
+
+    def make(task: Task, share: Share, name: str, *_: object, **__: object) -> Any:
+        names.append(name)
+        return SimpleNamespace(fit=lambda: None)
+
+    monkeypatch.setattr(ray.util.queue, "Queue", Queue)
+    monkeypatch.setattr(tune, "get_context", lambda: SimpleNamespace(get_trial_id=lambda: "ab_0"))
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(bridge, "make_trainer", make)
+    plan = Plan(Task(flatten(preset("grammar")), "", "", ""), "test", Share(2, 1, 0), str(tmp_path), exchanged=True)
+    monkeypatch.setattr(Plan, "task_of", lambda plan, *_: plan.task)
+    for _ in range(2):
+        drive_trial({}, plan)
+    assert len(set(names)) == 2 and all(name.startswith("ab_0-") for name in names)

@@ -1,6 +1,7 @@
 """What fits is known before anything starts."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,18 @@ import pytest
 
 from arae_core.tree import with_settings
 from pipelines.engine import cluster
-from pipelines.engine.cluster import Room, attached, check_fits, check_precision, this_machine, use_gpu, writable
+from pipelines.engine.cluster import (
+    TOO_SLOW,
+    Room,
+    _start,
+    attached,
+    check_fits,
+    check_precision,
+    this_machine,
+    use_gpu,
+    writable,
+)
+from pipelines.experiment.command_line import FailedError
 from pipelines.experiment.presets import preset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -118,3 +130,44 @@ def test_ray_that_is_slow_to_start_is_started_once_more(times: int, starts: bool
         assert (done.returncode, done.stdout) == (0, "1 CPUs 7 1\n")
     else:
         assert done.returncode == 1 and "FailedError: Ray twice did not start" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("says", "error", "message"),
+    [
+        ([], None, ""),
+        ([TOO_SLOW], None, ""),
+        ([TOO_SLOW, TOO_SLOW], FailedError, "Ray twice did not start within its 30 seconds: this machine is too busy"),
+        (["no such address"], RuntimeError, "no such address"),
+        ([TOO_SLOW, "no such address"], RuntimeError, "no such address"),
+    ],
+)
+def test_ray_is_started_once_more_where_it_was_too_slow_alone(
+    says: list[str], error: type[Exception] | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what the first node has started is killed before."""
+    import ray
+    from ray._private.node import Node
+
+    did = list[str]()
+
+    class Slow(Node):
+        def __init__(self) -> None:
+            pass
+
+        def start(self) -> None:
+            did.append("start")
+            if len(did[::2]) <= len(says):
+                raise RuntimeError(f"the node {says[len(did[::2]) - 1]}")
+
+        def kill_all_processes(self, *_: object, **__: object) -> None:
+            did.append("kill")
+
+    monkeypatch.setattr(ray, "init", lambda **_: Slow().start())
+    if error is None:
+        _start()
+    else:
+        with pytest.raises(error, match=re.escape(message)) as raised:
+            _start()
+        assert type(raised.value) is error
+    assert did == (["start", "kill", "start"] if says[:1] == [TOO_SLOW] else ["start"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from rich.console import Console
 
 from pipelines.engine.display import (
@@ -185,3 +186,27 @@ def test_names_of_models_are_never_cut() -> None:
     lines = [line.split("\u2502") for line in console.file.getvalue().splitlines()]
     cells = [line[1].strip() for line in lines if len(line) > 3]
     assert "".join(cells) == "".join(names)
+
+
+def test_curves_are_in_the_order_of_steps_and_of_a_step_the_last_point(tracking_uri: str) -> None:
+    """A trial that goes on from another's checkpoint comes to steps that it has been at."""
+    from pipelines.tracking.runs import Tracker, start_parent
+
+    run_id = start_parent(tracking_uri, "test", "run", params={})
+    found = ((9, 3.0), (6, 4.0), (9, 2.0))
+    points = [("reconstruction_loss", value, 1000 + i, step) for i, (step, value) in enumerate(found)]
+    Tracker(tracking_uri, run_id, points).flush()
+    assert read_curves(tracking_uri, run_id) == {"reconstruction_loss": ([6, 9], [4.0, 2.0])}
+
+
+def test_every_trial_that_came_to_a_score_is_a_dot_and_the_best_a_red_one() -> None:
+    rows: list[dict[str, Any]] = [
+        {"trial": "ab_0", "score": 3.0, "critic.steps": 3},
+        {"trial": "ab_1", "score": 1.0, "critic.steps": 1},
+        {"trial": "ab_2", "score": 1e6, "critic.steps": 1, "diverged": "not finite"},
+        {"trial": "ab_3", "critic.steps": 3},
+    ]
+    (axis,) = sweep_picture({}, rows, "score", "ab_1", {"critic.steps": ("choice", [1, 3])}).axes
+    (dots,) = axis.collections
+    assert np.asarray(dots.get_offsets()).tolist() == [[1, 3.0], [0, 1.0]]
+    assert np.allclose(np.asarray(dots.get_facecolor()), [to_rgba("tab:blue"), to_rgba("tab:red")])

@@ -67,3 +67,18 @@ def test_a_storage_that_cannot_be_written_any_more_is_not_told_twice(
     monkeypatch.setattr(Path, "unlink", unlink)
     release()
     assert (tmp_path / lock.NAME).exists()
+
+
+def test_of_two_that_find_it_lost_the_later_one_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, known = tmp_path / lock.NAME, os.replace
+    other = json.dumps({"host": "elsewhere", "process": 7, "id": "other"})
+
+    def replace(source: Path, target: Path) -> None:
+        known(source, target)
+        file.write_text(other)
+
+    file.write_text(json.dumps({"host": "elsewhere", "process": 6, "id": "lost"}))
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(ValueError, match=r"^run x was just started by process 7 on elsewhere, too$"):
+        lock.hold(tmp_path, "run x")
+    assert [path.read_text() for path in tmp_path.iterdir()] == [other]

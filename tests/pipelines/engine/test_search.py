@@ -6,15 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import tune
+from ray.tune.search import basic_variant, optuna
 
 from arae_core.checkpoint import load_checkpoint
 from arae_core.parallel import Parallel
 from arae_core.tree import flatten
+from pipelines.engine import search
 from pipelines.engine.closing import trial_closer
 from pipelines.engine.cluster import Room
 from pipelines.engine.pictures import sweep_picture
 from pipelines.engine.search import collect, make_trainable, make_tuner, run_sweep
-from pipelines.engine.space import Space
+from pipelines.engine.space import Space, own_values
 from pipelines.engine.sweep import Sweep
 from pipelines.engine.watch import Row, Watch
 from pipelines.engine.worker import WORST, Metrics, Task, work
@@ -191,3 +194,74 @@ def test_tuples_come_back_as_tuples(tmp_path: Path) -> None:
         {}, found.rows, "generation_perplexity", "ab", {"critic.hidden": ("choice", [(300,), (300, 300)])}
     )
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["(300,)", "(300, 300)", "(300, 30)"]
+
+
+def evaluated(folder: Path, scores: list[float], **config: Any) -> Any:
+    """What Ray Tune has of a trial with such evaluations: its settings were other ones at its beginning."""
+    kept = []
+    for i, score in enumerate(scores):
+        checkpoint = folder / f"checkpoint_{i:06d}"
+        checkpoint.mkdir(parents=True)
+        lineage = [["donor", 0, {"code.noise": 0.5}], [folder.name, 6, {"code.noise": score}]]
+        (checkpoint / "training.json").write_text(json.dumps({"lineage": lineage, "metrics": {"score": score}}))
+        kept.append((SimpleNamespace(path=str(checkpoint)), {"score": score}))
+    return SimpleNamespace(metrics={}, config=config, path=str(folder), error=None, best_checkpoints=kept)
+
+
+@pytest.mark.parametrize(("mode", "rows"), [("min", [("b", 1.0), ("a", 2.0)]), ("max", [("a", 9.0), ("b", 5.0)])])
+def test_of_a_trial_its_best_evaluation_and_of_trials_the_best_first(
+    mode: str, rows: list[tuple[str, float]], tmp_path: Path
+) -> None:
+    """With the settings that it was trained with last."""
+    results = [evaluated(tmp_path / name, scores) for name, scores in (("a", [2.0, 9, 3]), ("b", [4.0, 1, 5]))]
+    found = collect(results, "score", mode)
+    assert [(row["trial"], row["score"]) for row in found.rows] == rows and found.best == found.rows[0]
+    assert all(row["code.noise"] == row["score"] for row in found.rows)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+def test_what_is_kept_of_a_sweep_and_told(
+    scheduler: str, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it runs, no donor's checkpoints go; at its end, the two best and the last one of every trial stay. What
+    has no effect beside a trial's other values is not told of it."""
+    space: Space = {"critic.objective": ("choice", ["wgan-gp", "wgan-clip"]), "critic.penalty": ("uniform", 1.0, 9.0)}
+    sweep = make_sweep({**RATES, **space}, 2, scheduler=scheduler)
+    result = evaluated(tmp_path / "a", [1.0, 2.0, 3.0, 4.0])
+    result.config = {"code.noise": 0.1, "critic.objective": "wgan-clip", "critic.penalty": 2.0}
+    while_it_runs = list[Any]()
+
+    def fit() -> list[Any]:
+        while_it_runs.append(Watch.selection)
+        return [result]
+
+    monkeypatch.setattr(search, "make_trainable", lambda *_: None)
+    monkeypatch.setattr(search, "make_tuner", lambda *_: SimpleNamespace(fit=fit))
+    monkeypatch.setattr(type(sweep), "selection", ("score", "min"))
+    found = run_sweep(sweep, Room(2, 0, 2, 0, attached=False), lambda *_: None, lambda *_: None)
+    assert while_it_runs == [None if scheduler == "pbt" else ("score", "min")]
+    assert [int(path.name[-6:]) for path in sorted((tmp_path / "a").iterdir())] == [0, 1, 3]
+    assert "critic.penalty" not in found.rows[0] and found.rows[0]["code.noise"] == 1.0
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+def test_a_search_begins_with_the_own_settings_and_follows_from_the_seed(
+    kind: str, make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, asked = make_sweep(RATES, 3, {"seed": 7}, search=kind), dict[str, Any]()
+    known: Any = basic_variant.BasicVariantGenerator if kind == "random" else optuna.OptunaSearch
+
+    class Watched(known):  # type: ignore[misc]
+        def __init__(self, points_to_evaluate: Any = None, *rest: Any, **named: Any) -> None:
+            asked.update(named, own=points_to_evaluate)
+            if kind == "random":
+                super().__init__(points_to_evaluate, *rest, **named)
+            else:
+                super().__init__(points_to_evaluate=points_to_evaluate, **named)
+
+    module = basic_variant if kind == "random" else optuna
+    monkeypatch.setattr(module, known.__name__, Watched)
+    monkeypatch.setattr(tune, "Tuner", lambda *_, **named: named["tune_config"])
+    make_tuner(sweep, None, 1)
+    assert asked["own"] == [own_values(RATES, sweep.experiment)]
+    assert asked["random_state" if kind == "random" else "seed"] == 7

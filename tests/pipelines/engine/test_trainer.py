@@ -1,18 +1,23 @@
 """Ray Train for real: several workers, killed workers, killed and repeated runs. Weights are compared bit for bit."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from arae_core.parallel import Parallel
+from arae_core.tree import flatten
 from pipelines.engine.cluster import Room
-from pipelines.engine.trainer import Outcome, Share, fit, share_of
+from pipelines.engine.trainer import Outcome, Share, drop_unfinished, fit, free_room, make_trainer, share_of
 from pipelines.engine.worker import Metrics, Task, work
+from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Experiment
 from tests.pipelines.engine.conftest import descendants, last_checkpoint, step_of, weights
 
@@ -121,3 +126,58 @@ def test_a_restarted_worker_goes_on_from_the_runs_last_checkpoint(
     task = Task({}, "", "", "", resume="a donor's")
     found = trainer.train_worker({"task": task, "threads": 1, "board": None, "alone": True})
     assert found == (str(tmp_path) if restarted else "a donor's")
+
+
+@pytest.mark.parametrize(
+    ("config", "metric", "best"), [("grammar", "generation_perplexity", 1), ("grammar-sentiment", "transfer_score", 2)]
+)
+def test_the_best_of_the_evaluations_that_are_kept_and_what_was_not_sent(
+    config: str, metric: str, best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from pipelines.engine import board, trainer
+
+    (tmp_path / "training.json").write_text(json.dumps({"unsent": [["loss", 0.5, 1000, 24]]}))
+    scored = [(SimpleNamespace(path=str(i)), {metric: score}) for i, score in enumerate((3.0, 2.0, 4.0))]
+    ended = SimpleNamespace(return_value={}, best_checkpoints=scored, checkpoint=SimpleNamespace(path=str(tmp_path)))
+    monkeypatch.setattr(ray, "get", lambda notes: notes)
+    monkeypatch.setattr(board, "open_board", lambda: SimpleNamespace(read=SimpleNamespace(remote=dict)))
+    monkeypatch.setattr(trainer, "make_trainer", lambda *_, **__: SimpleNamespace(fit=lambda: ended))
+    outcome = fit(Task(flatten(preset(config)), "", "", ""), ONE, "run", tmp_path, lambda _: None)
+    assert outcome.checkpoint == Path(str(best)) and outcome.metrics == scored[best][1]
+    assert outcome.unsent == [["loss", 0.5, 1000, 24]]
+
+
+@pytest.mark.parametrize(
+    ("config", "selection"),
+    [("grammar", ("generation_perplexity", "min")), ("grammar-sentiment", ("transfer_score", "max"))],
+)
+def test_the_better_checkpoints_are_kept(config: str, selection: tuple[str, str], tmp_path: Path) -> None:
+    kept = make_trainer(Task(flatten(preset(config)), "", "", ""), ONE, "run", tmp_path).run_config.checkpoint_config
+    assert (kept.checkpoint_score_attribute, kept.checkpoint_score_order) == selection and kept.num_to_keep == 2
+
+
+def test_of_a_cluster_only_the_own_room_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the controller was lost: what others have reserved there stays theirs."""
+    import ray
+
+    placement_group = import_module("ray.util.placement_group")  # of which a function has the name, too
+    own, others = "02000000", "01000000"
+    states = ((own, "CREATED"), (others, "CREATED"), (own, "REMOVED"), (own, "PENDING"))
+    room = {f"{i:028x}{job}": {"state": state} for i, (job, state) in enumerate(states)}
+    removed = list[Any]()
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_job_id=lambda: own))
+    monkeypatch.setattr(placement_group, "placement_group_table", lambda: room)
+    monkeypatch.setattr(placement_group, "remove_placement_group", lambda group: removed.append(group.id.hex()))
+    free_room()
+    assert removed == [f"{i:028x}{own}" for i in (0, 3)]
+
+
+def test_checkpoints_that_ray_knows_of_stay(tmp_path: Path) -> None:
+    for name in ("checkpoint_1", "checkpoint_2", "workers"):
+        (tmp_path / name).mkdir()
+    known = [{"checkpoint_dir_name": "checkpoint_1", "metrics": {}}]
+    (tmp_path / "checkpoint_manager_snapshot.json").write_text(json.dumps({"checkpoint_results": known}))
+    drop_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["checkpoint_1", "workers"]

@@ -17,7 +17,7 @@ from pipelines.experiment.corpora import Corpus, prepare
 from pipelines.experiment.digits import digits
 from pipelines.experiment.grammar import attributes
 from pipelines.experiment.presets import preset
-from tests.pipelines.experiment.files import TRAIN, decoded, lines, pixels, text
+from tests.pipelines.experiment.files import TEST, TRAIN, VALIDATION, decoded, lines, pixels, text
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -234,3 +234,12 @@ def test_the_label_and_the_classes_used_are_part_of_the_fingerprint(tmp_path: Pa
         for label, classes in used
     }
     assert len(found) == len(used)
+
+
+def test_the_fingerprint_is_of_which_split_has_what(tmp_path: Path) -> None:
+    found = set()
+    for name, (validation, test) in (("one", (VALIDATION, TEST)), ("other", (TEST, VALIDATION))):
+        for split, sentences in (("train", TRAIN), ("validation", validation), ("test", test)):
+            lines(tmp_path / name / f"{split}.txt", sentences)
+        found.add(prepare(text(tmp_path / name), tmp_path / "storage").fingerprint)
+    assert len(found) == 2

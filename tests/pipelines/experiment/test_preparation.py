@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from arae_core.batches import TokenStore
+from arae_core.config import Vocabulary
 from arae_core.shapes import ImageShape
 from pipelines.experiment.corpora import prepare
+from pipelines.experiment.preparation import _words_of
 from tests.pipelines.experiment.files import TRAIN, decoded, image, lines, parquet, pictures, pixels, refused, text
 
 
@@ -170,3 +172,17 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     )
     parquet(tmp_path / "train.parquet", picture=[1])
     assert "data.columns must be among picture" in refused(image(tmp_path / "train.parquet"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "lowercase", "reads"),
+    [
+        ("words", True, "a man ' s hat ."),
+        ("words", False, "A man ' s Hat ."),
+        ("spaces", True, "a man's hat."),
+        ("a/tokenizer.json", True, "A man's Hat."),
+    ],
+)
+def test_how_a_text_reads(tokenizer: str, lowercase: bool, reads: str) -> None:
+    """A pretrained tokenizer gets it as it is, but for white space."""
+    assert _words_of(Vocabulary(tokenizer=tokenizer, lowercase=lowercase))("A  man's\tHat.\n") == reads

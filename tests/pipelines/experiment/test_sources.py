@@ -1,5 +1,6 @@
 """Real files for everything that can be right or wrong with a data source."""
 
+import codecs
 import logging
 import shlex
 import subprocess
@@ -244,3 +245,25 @@ def test_labels_that_cannot_be_used(
     values: list[list[Any]], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     assert message in refused(text(labelled(tmp_path, values), **settings), tmp_path)
+
+
+def test_a_class_label_that_is_missing_is_no_class(tmp_path: Path) -> None:
+    """-1, as in SNLI."""
+    names = datasets.ClassLabel(names=["zero", "one"])
+    source = labelled(tmp_path, [[0, 1, -1] * 4, [0, 1], [1, -1]], names)
+    corpus = prepare(text(source, data__label="y"), tmp_path / "storage")
+    assert isinstance(corpus.shape, TextShape) and corpus.shape.classes == ("one", "zero")
+    assert (corpus.report["train"]["unlabelled"], corpus.report["test"]["unlabelled"]) == (4, 1)
+
+
+@pytest.mark.parametrize("values", [[[0.5, 1.0] * 6, [0.5, 1.0], [1.0, 0.5]], [[0.0, 1.0] * 6, [0.0, 1.0], [1.5, 0.0]]])
+def test_numbers_of_which_one_is_not_whole_are_no_classes(values: list[list[Any]], tmp_path: Path) -> None:
+    message = refused(text(labelled(tmp_path, values), data__label="y"), tmp_path)
+    assert "'y' of " in message and "words or whole numbers, not float64" in message
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_utf16_in_either_order_of_bytes_is_named(order: str, tmp_path: Path) -> None:
+    mark = codecs.BOM_UTF16_LE if order == "le" else codecs.BOM_UTF16_BE
+    (tmp_path / "train.csv").write_bytes(mark + "text\na b\n".encode(f"utf-16-{order}"))
+    assert "; convert it, for example: iconv -f utf-16 -t utf-8 " in refused(text(tmp_path / "train.csv"), tmp_path)

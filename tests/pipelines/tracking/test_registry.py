@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,21 @@ def test_the_listing_shows_every_version(register: Callable[..., int], tracking_
 def test_latest_is_the_newest_by_number(register: Callable[..., int], tracking_uri: str) -> None:
     newest = [register() for _ in range(2)][-1]
     assert int(find_version(tracking_uri, "models:/arae-tiny/latest").version) == newest
+
+
+def test_models_and_versions_of_every_page_are_seen(
+    register: Callable[..., int], tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow gives a hundred at a time; here, one."""
+    for config in ("tiny", "tiny", "tiny", "other"):
+        register(config=config)
+    crown(tracking_uri, "arae-tiny", 2)
+    client = connect(tracking_uri)
+    for name in ("search_registered_models", "search_model_versions"):
+        monkeypatch.setattr(client, name, partial(getattr(client, name), max_results=1))
+    rows = [(row["name"], row["version"], row["aliases"]) for row in listing(tracking_uri)]
+    tiny = [("arae-tiny", version, ["champion"] if version == 2 else []) for version in (3, 2, 1)]
+    assert rows == [("arae-other", 1, []), *tiny]
+    assert int(find_version(tracking_uri, "models:/arae-tiny/latest").version) == 3
+    with pytest.raises(ValueError, match=r"registered: arae-other, arae-tiny$"):
+        find_version(tracking_uri, "models:/tiny/1")

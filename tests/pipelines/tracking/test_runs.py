@@ -220,3 +220,32 @@ def test_a_deleted_experiment_says_how_to_get_it_back(tracking_uri: str, run_id:
     client.delete_experiment(client.get_run(run_id).info.experiment_id)
     with pytest.raises(ValueError, match=r"was deleted; `mlflow experiments restore"):
         start_parent(tracking_uri, "arae-test", "run", params={})
+
+
+__all__ = ["run_id"]
+
+
+def test_a_point_of_the_moment_in_which_a_life_begins_is_of_that_life(tracking_uri: str, run_id: str) -> None:
+    """One that is as old as the step of the life before that comes again, and is another point."""
+    Tracker(tracking_uri, run_id, [("loss", 0.7, 1000, 3)]).flush()
+    lives = [(900, "first"), (2000, "second")]
+    Tracker(tracking_uri, run_id, [("loss", 0.5, 2000, 3)], resumed=True, lives=lives).flush()
+    assert curve(tracking_uri, run_id, "loss") == [(3, 0.7), (3, 0.5)]
+
+
+def test_nothing_is_sent_before_it_is_known_what_has_been(
+    tracking_uri: str, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that fails to answer the question would take the points twice."""
+    Tracker(tracking_uri, run_id, [("loss", 0.7, 1000, 3)]).flush()
+    resumed = Tracker(tracking_uri, run_id, [("loss", 0.7, 2000, 3), ("loss", 0.5, 2001, 6)], resumed=True)
+
+    def away(*_: object) -> None:
+        raise ConnectionError("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connect(tracking_uri), "get_metric_history", away)
+        resumed.flush()
+    assert curve(tracking_uri, run_id, "loss") == [(3, 0.7)]
+    resumed.flush()
+    assert curve(tracking_uri, run_id, "loss") == [(3, 0.7), (6, 0.5)]
