@@ -64,6 +64,8 @@ def tune(arguments: Sequence[str] | None) -> None:
         if found.best is None:
             raise FailedError("no trial came to its first evaluation; the leaderboard says what became of them")
         best = found.best
+        if warning := closing.loss_of_content(found.rows, best):
+            console.print(warning, soft_wrap=True)
         registered = closing.register_once(
             experiment, best["checkpoint"], best, uri, best["run_id"], sweep.corpus.fingerprint, console, sweep.file
         )

@@ -1,12 +1,13 @@
 """The end of a training or a sweep: registering the best model, showing what it writes, and what to type next."""
 
+import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engine.display import side_by_side
+from pipelines.engine.display import short, side_by_side
 from pipelines.engine.records import read_record, write_record
 from pipelines.engine.worker import Metrics
 from pipelines.experiment.environment import python
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 STEPS = 7
 """Sentences or images of the interpolation shown."""
+LITTLE = 0.8
+"""Share of what comes back by the preset's own settings below which a model's codes are warned of."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,23 @@ def register_once(
     write_record(record_file, record | {"registered": done | {"alias": alias}})
     console.print(f"registered {name} version {version} as {alias}: {why}", soft_wrap=True)
     return Registered(name, version, alias)
+
+
+def loss_of_content(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> str:
+    """A warning where far less comes back from the best trial's codes than from those of the first, which has the
+    preset's own settings; else empty.
+
+    Samples that are drawn may be good although the code says nothing: then a language model has written them.
+    """
+    own = next((row for row in rows if short(row).strip("0") == ""), best)
+    was, now = (row.get("validation_accuracy", math.nan) for row in (own, best))
+    if not now < LITTLE * was:
+        return ""
+    return (
+        f"warning: {now:.0%} of the words or pixels come back from codes of trial {short(best)}, {was:.0%} from those "
+        f"of trial {short(own)}, the preset's own settings: its samples may be those of a decoder that ignores codes. "
+        "Less code.noise or encoder.adversarial_weight leaves more in them"
+    )
 
 
 def show_model(checkpoint: Path, seed: int, console: "Console", tracker: "Tracker") -> Any:

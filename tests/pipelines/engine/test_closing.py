@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipelines.engine.closing import Registered, register_once
+from pipelines.engine.closing import Registered, loss_of_content, register_once
 from pipelines.engine.records import read_record, write_record
 from pipelines.experiment.presets import preset
 from pipelines.tracking.promotion import promote
@@ -60,3 +60,16 @@ def test_a_version_says_by_what_it_may_be_compared(tracking_uri: str, text_check
     tags = connect(tracking_uri).get_model_version("arae-grammar", "1").tags
     assert (tags["metric"], float(tags["value"])) == ("generation_perplexity", 20.0)
     assert (tags["data_fingerprint"], tags["samples"]) == ("data", str(preset("grammar").samples))
+
+
+def test_a_best_trial_whose_codes_say_little_is_warned_of() -> None:
+    """Figures of a sweep on SNLI, whose best trial was a language model."""
+    own = {"trial": "ab_00000", "validation_accuracy": 0.6365}
+    best = {"trial": "ab_00007", "validation_accuracy": 0.4215}
+    other = {"trial": "ab_00010", "validation_accuracy": 0.6}
+    warning = loss_of_content([best, own, other], best)
+    assert warning.startswith("warning: 42% of the words or pixels come back from codes of trial 00007, 64% from")
+    assert "trial 00000" in warning
+    for fine in (own, other, {"trial": "ab_00003"}):
+        assert loss_of_content([fine, own], fine) == ""
+    assert loss_of_content([best, {"trial": "ab_00000"}], best) == "", "it came to no evaluation"
