@@ -192,8 +192,9 @@ def answers(port: int) -> bool:
 
 
 def test_the_model_of_a_sweep_is_of_its_best_trials_run(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And it is told, before it is registered, where its codes say less than the preset's."""
     from pipelines.engine import closing, cluster, records, search
     from pipelines.tracking.store import connect
 
@@ -208,14 +209,15 @@ def test_the_model_of_a_sweep_is_of_its_best_trials_run(
         raise KeyboardInterrupt
 
     best: dict[str, Any] = {"trial": "ab_1", "state": "done", "step": 6, "end": 24, "generation_perplexity": 3.0}
-    best |= {"run_id": "of ab_1", "checkpoint": tmp_path}
-    found = search.Found([best, {"trial": "ab_0", "state": "failed"}], best)
+    best |= {"run_id": "of ab_1", "checkpoint": tmp_path, "validation_accuracy": 0.4}
+    found = search.Found([best, {"trial": "ab_0", "state": "done", "validation_accuracy": 0.6}], best)
     monkeypatch.setattr(cluster, "running", running)
     monkeypatch.setattr(cluster, "this_machine", lambda: room)
     monkeypatch.setattr(search, "run_sweep", lambda *_: found)
     monkeypatch.setattr(closing, "register_once", register)
     words = [*spelled(SMALL), "--run-name", "mine", "--storage", str(tmp_path), "--tracking-uri", tracking_uri]
     assert main(words) == 130
+    assert "warning: 40% of the words or pixels come back from codes of trial 1, 60% from" in capsys.readouterr().out
     assert asked == [(tmp_path, 6, tracking_uri, "of ab_1")]
     record = records.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
     assert record is not None and connect(tracking_uri).get_run(record["run_id"]).info.status == "KILLED"
