@@ -86,9 +86,9 @@ def test_population_based_training_exploits(make_sweep: Make, room: Room, tmp_pa
     """A clone goes on from its donor's weights, bit for bit, with mutated settings: computed again from the donor's
     checkpoint in this process, its next checkpoint is the same."""
     space: Space = {**RATES, "encoder.learning_rate": ("loguniform", 1e-6, 1e-2)}
-    sweep = make_sweep(space, 4, {"iterations": 36}, scheduler="pbt")
+    sweep = make_sweep(space, 6, {"iterations": 54}, scheduler="pbt")
     Watch.reported, Watch.ended, Watch.interrupted, Watch.selection = nothing, nothing, False, None
-    results = make_tuner(sweep, make_trainable(sweep, room), 4).fit()  # run_sweep would delete donors' checkpoints
+    results = make_tuner(sweep, make_trainable(sweep, room), 6).fit()  # run_sweep would delete donors' checkpoints
     checkpoints = [Path(c.path) for result in results for c, _ in result.best_checkpoints]
     lineages = {path: json.loads((path / "training.json").read_text())["lineage"] for path in checkpoints}
     steps = {path: json.loads((path / "manifest.json").read_text())["step"] for path in checkpoints}
