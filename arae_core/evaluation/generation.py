@@ -24,7 +24,11 @@ MOST_TRAIN = 100_000
 MOST_VALIDATION = 10_000
 """Sentences that the language models read, evenly spaced over the split; `novel` looks at the whole training split."""
 
+TOLD = 0.25
+"""Share of what a token of text costs, in nats under a language model, that codes have to tell."""
+
 _CHUNK = 100_000
+_MOST_CHARGED = 1000
 
 
 def better(figure: str, a: float, b: float) -> bool:
@@ -47,14 +51,18 @@ class SentenceScorer:
         self.ordinary = self.real.perplexity(self.validation)
         self.known = np.unique(_fingerprints(train))
 
-    def score(self, samples: Rows) -> dict[str, float]:
+    def score(self, samples: Rows, nll: float | None = None) -> dict[str, float]:
         """The figures of the samples. An empty sample counts: its end mark is an event that real text hardly has there.
+
+        nll: what a token of validation text costs the samples' model, in nats, where it has the code of the sentence.
+        Without it samples are judged alone, whoever wrote them.
 
         forward_perplexity      of the samples under a language model of the training split (fluency)
         reverse_perplexity      of the validation split under a language model of the samples (fluency and coverage)
-        generation_perplexity   sqrt(max(forward, that of the validation split) * reverse): the figure that chooses a
-                                model. Samples that are more probable than real text are no better for it: whoever
-                                keeps to what is usual writes such, and the plain product chose models that cover less
+        generation_perplexity   sqrt(max(forward, that of the validation split) * reverse) * charge(nll): the figure
+                                that chooses a model. Samples that are more probable than real text are no better for
+                                it: whoever keeps to what is usual writes such, and the plain product chose models that
+                                cover less
         distinct                share of the samples that differ from one another
         novel                   share of the distinct samples that the training split does not hold
         mean_length             tokens a sample, without the end mark
@@ -71,13 +79,25 @@ class SentenceScorer:
         reverse = of_samples.perplexity(self.validation)
         different = np.unique(_fingerprints(flat))
         return {
-            "generation_perplexity": math.sqrt(max(forward, self.ordinary) * reverse),
+            "generation_perplexity": math.sqrt(max(forward, self.ordinary) * reverse) * self.charge(nll),
             "forward_perplexity": forward,
             "reverse_perplexity": reverse,
             "distinct": len(different) / count,
             "novel": float(np.isin(different, self.known, invert=True).mean()),
             "mean_length": len(flat.ids) / count,
         }
+
+    def charge(self, nll: float | None) -> float:
+        """What samples cost whose model's codes say little: 1 where codes tell a quarter (TOLD) of a token's nats or
+        more, else e to the nats that are missing, at most a thousand.
+
+        A decoder that ignores its code is a language model: where samples are drawn, it may write better ones than any
+        autoencoder, and it has no code space.
+        """
+        if nll is None:
+            return 1.0
+        missing = nll - (1 - TOLD) * math.log(self.ordinary)
+        return math.exp(min(max(missing, 0.0), math.log(_MOST_CHARGED)))  # NaN stays NaN: worse than anything
 
 
 def _spaced(rows: Rows, most: int) -> FlatRows:

@@ -103,7 +103,7 @@ class Scorer:
             assert self.vocabulary is not None
             rows = model.generate_ids(self.experiment.samples, seed=self.experiment.seed)
             sentences = self.vocabulary.decode(rows)
-            scores |= self._samples.score(rows)
+            scores |= self._samples.score(rows, scores["validation_nll"])
             shown = "\n".join(sentences[:SHOWN]) + "\n"
             if model.classes:
                 transferred, text = self._transferred(model)

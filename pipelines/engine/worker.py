@@ -17,7 +17,7 @@ from pipelines.experiment.settings import experiment_of
 if TYPE_CHECKING:
     from arae_core.parallel import Parallel
 
-WORST = {"min": 1e6, "max": 0.0}
+WORST = {"min": 1e9, "max": 0.0}
 """What a trial whose loss is no longer finite scores: worse than any model, and a number that Ray Tune can sort."""
 
 Metrics = dict[str, Any]

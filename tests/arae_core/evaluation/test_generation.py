@@ -75,6 +75,23 @@ def test_samples_more_probable_than_real_text_are_no_better_for_it() -> None:
     assert better("generation_perplexity", all_["generation_perplexity"], likely["generation_perplexity"])
 
 
+def test_samples_of_a_decoder_that_ignores_its_code_score_worse() -> None:
+    """Where codes tell nothing, a token costs what it costs without them: e to a quarter of that is charged."""
+    alone, text = SCORER.score(SAMPLES), math.log(SCORER.ordinary)
+    told = [SCORER.score(SAMPLES, nll=share * text) for share in (0.0, 0.5, 0.75, 0.76, 0.9, 1.0)]
+    factors = [score["generation_perplexity"] / alone["generation_perplexity"] for score in told]
+    assert factors[:3] == pytest.approx([1, 1, 1])
+    assert factors[3:] == pytest.approx([SCORER.ordinary**share for share in (0.01, 0.15, 0.25)])
+    rest = [{name: value for name, value in score.items() if name != "generation_perplexity"} for score in told]
+    assert all(figures.items() < alone.items() for figures in rest)
+
+
+@pytest.mark.parametrize("nll", [1e3, math.inf])
+def test_what_is_charged_is_finite(nll: float) -> None:
+    assert SCORER.charge(nll) == pytest.approx(1000)
+    assert math.isnan(SCORER.charge(math.nan)), "worse than anything"
+
+
 def test_empty_samples_count_against_a_model() -> None:
     def with_empty(every: int) -> dict[str, float]:
         return SCORER.score([[] if i % every == 0 else row for i, row in enumerate(SAMPLES)])

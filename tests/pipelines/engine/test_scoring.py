@@ -79,4 +79,6 @@ def test_samples_are_measured_as_the_model_draws_them(small: Experiment, corpus:
     scorer = Scorer(warm, corpus)
     rows = Model(state, corpus.vocabulary).generate_ids(warm.samples, seed=warm.seed, temperature=1.0)
     assert isinstance(scorer._samples, SentenceScorer)
-    assert scorer.score(state)[0].items() >= scorer._samples.score(rows).items()
+    found = scorer.score(state)[0]
+    assert found.items() >= scorer._samples.score(rows, nll=found["validation_nll"]).items()
+    assert scorer._samples.charge(found["validation_nll"]) > 1, "its codes tell nothing yet"
