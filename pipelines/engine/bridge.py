@@ -60,10 +60,11 @@ def drive_trial(config: dict[str, Any], plan: Plan) -> None:
         thread = threading.Thread(target=fit, daemon=True)
         thread.start()
         while True:
+            over = not thread.is_alive()  # asked before the queue: its last report may come just after that was empty
             try:
                 metrics, path = queue.get(timeout=0.5)
             except Empty:
-                if not thread.is_alive():
+                if over:
                     break
                 continue
             if metric not in metrics:  # a checkpoint before a machine goes, from which the workers go on by themselves

@@ -7,13 +7,14 @@ never fit.
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def running(room: Room | None = None, *, drivers: int = 0, dashboard: bool = Fal
             room = room or this_machine()
             # Ray's sockets lie in here, and their paths may have 107 characters at most: not below a long TMPDIR.
             folder = tempfile.mkdtemp(prefix="arae-", dir="/tmp" if os.path.isdir("/tmp") else None)
-            port = _free_port() if dashboard else 9  # where nothing answers
+            port = free_port() if dashboard else 9  # where nothing answers
             with _inherited(f"http://127.0.0.1:{port}"):
                 _start(
                     address="local",
@@ -185,10 +186,13 @@ def _inherited(dashboard: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """One that is still free when its server comes to it, seconds later: not of those, from 32768 on, that the system
+    gives to whoever asks for any, as all of Ray's processes do meanwhile."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):  # in use
+            probe.bind(("127.0.0.1", 20_000 + secrets.randbelow(10_000)))
+            return int(probe.getsockname()[1])
 
 
 def _room(nodes: list[dict[str, Any]], joined: bool) -> Room:

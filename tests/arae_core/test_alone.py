@@ -48,7 +48,7 @@ print("trained", [report.step for report in reports])
 
 def test_the_core_trains_saves_loads_and_samples_by_itself(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["trained", "[2,", "4]"]
 

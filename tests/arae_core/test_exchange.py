@@ -1,6 +1,8 @@
 """Sums over ranks, by an all-reduce and in shared memory: real processes, each with an exchange of its own."""
 
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,6 @@ from arae_core.exchange import AllReduce, SharedMemory, make_exchange
 
 WORLDS = (2, 3)
 TURNS = 7
-HERE = exchange.SHARED
 
 
 def parts(rank: int, turn: int) -> list[torch.Tensor]:
@@ -46,7 +47,7 @@ def sums(rank: int, world: int, found: AllReduce | SharedMemory) -> list[list[fl
 def names_left() -> list[Path]:
     """Files that still have a name when all ranks are done."""
     dist.barrier()
-    return list(Path(HERE).glob("arae-*"))
+    return list(Path(exchange.SHARED).iterdir())
 
 
 def by_all_reduce(rank: int, world: int) -> list[list[float]]:
@@ -68,7 +69,7 @@ def without_such_memory(rank: int, world: int) -> list[list[float]]:
 
 def on_another_machine(rank: int, world: int) -> list[list[float]]:
     """The last rank sees another folder."""
-    with patch.object(exchange, "SHARED", HERE if rank < world - 1 else "/no/such/folder"):
+    with patch.object(exchange, "SHARED", exchange.SHARED if rank < world - 1 else "/no/such/folder"):
         found = make_exchange(rank, world, 30, LIKE)
     assert isinstance(found, AllReduce) and not names_left()
     return sums(rank, world, found)
@@ -86,22 +87,24 @@ CASES: dict[str, Callable[[int, int], list[list[float]]]] = {
 }
 
 
-def worker(rank: int, world: int, folder: str) -> None:
+def worker(rank: int, world: int, folder: str, shared: str) -> None:
     """One process of `world`: every case in turn, what it found in a file each."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    for name, case in CASES.items():
-        (Path(folder) / f"{name} {rank}.json").write_text(json.dumps(case(rank, world)))
+    with patch.object(exchange, "SHARED", shared):
+        for name, case in CASES.items():
+            (Path(folder) / f"{name} {rank}.json").write_text(json.dumps(case(rank, world)))
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Where the ranks of each world have written."""
+    """Where the ranks of each world have written. Their memory has a folder of its own: other trainings may run."""
     folders = {}
     for world in WORLDS:
         folders[world] = tmp_path_factory.mktemp(f"world{world}")
-        mp.spawn(worker, (world, str(folders[world])), nprocs=world)  # type: ignore[attr-defined, no-untyped-call]
+        with tempfile.TemporaryDirectory(dir=exchange.SHARED if os.path.isdir(exchange.SHARED) else None) as shared:
+            mp.spawn(worker, (world, str(folders[world]), shared), nprocs=world)  # type: ignore[attr-defined, no-untyped-call]
     return folders
 
 

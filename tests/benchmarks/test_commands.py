@@ -98,7 +98,7 @@ def test_memory_is_measured_with_freed_memory_kept_and_given_back(capsys: pytest
     for each in found.values():
         assert list(each["resident_mb"]) == ["2", "4", "6"]
         assert all(100 < size < 5000 for size in each["resident_mb"].values())
-        assert each["ms"] >= each["system_ms"] >= 0 and each["faults"] >= 0
+        assert each["ms"] > 0 and each["system_ms"] >= 0 and each["faults"] >= 0  # of two clocks, one of few ticks
 
 
 def test_figures_of_memory_are_of_the_iterations_after_the_first_report() -> None:

@@ -119,7 +119,7 @@ def test_training_that_diverges_leaves_what_was_best(experiments: Experiments, m
 
 
 def test_training_ends_in_time_with_an_evaluation(experiments: Experiments, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("--on=robustness", "--iterations=90", "--evaluate-every=80", "--log-every=2", "--seconds=0.01")
+    words = ("--on=robustness", "--iterations=90", "--evaluate-every=80", "--log-every=2", "--seconds=1e-9")
     status, _, found = experiments(*words)
     assert status == 0 and found["iterations"] == 2
     assert [figures["step"] for figures in found["evaluations"]] == [found["best"]] == [2]

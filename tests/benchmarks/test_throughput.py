@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from arae_core import algorithm
 from arae_core.config import Settings, Vocabulary
 from arae_core.precision import precision_on
+from benchmarks import parts as parts_of
 from benchmarks.examples import examples, synthetic_sentences
 from benchmarks.parts import PARTS, WATCHED, Stopwatch, watched
 from benchmarks.throughput import FEEDING_LIMIT, main
@@ -63,7 +65,11 @@ def test_every_kind_of_experiment_can_be_measured(words: list[str], capsys: pyte
     assert ("tokens_per_second" in result) == ("grammar" in words)
 
 
-def test_feeding_costs_less_than_three_percent_at_the_published_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_feeding_costs_less_than_three_percent_at_the_published_settings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of processor time: whoever else the processor works for may hold up either."""
+    monkeypatch.setattr(parts_of, "time", SimpleNamespace(perf_counter=time.process_time))
     parts = report(["--config", "paper-snli", "--iterations", "3", "--samples", "2", "--threads", "1"], capsys)["parts"]
     assert 0 < parts["feeding"]["share"] < FEEDING_LIMIT
 
@@ -139,16 +145,14 @@ def test_synthetic_sentences_fill_the_vocabulary_and_have_the_lengths_of_snli() 
     assert max(len(s.split()) for s in synthetic_sentences(Settings(longest=2), 50)) <= 2
 
 
-def test_a_part_inside_another_counts_for_itself() -> None:
+def test_a_part_inside_another_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((1, 2, 4, 8, 16))  # the watch, then both parts, begin; then both end
+    monkeypatch.setattr(parts_of, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     watch = Stopwatch(torch.device("cpu"))
-    with watch.part("reconstruct"):
-        time.sleep(0.02)
-        with watch.part("optimizer"):
-            time.sleep(0.05)
-        time.sleep(0.02)
-    assert 0.04 <= watch.seconds["reconstruct"] < watch.seconds["optimizer"] + 0.04
-    assert watch.seconds["optimizer"] >= 0.05
-    assert watch.seconds["other"] < 0.02
+    with watch.part("reconstruct"), watch.part("optimizer"):
+        pass
+    assert watch.seconds == {"other": 1, "reconstruct": 2 + 8, "optimizer": 4}
+    assert watch.calls == {"reconstruct": 1, "optimizer": 1}
 
 
 def test_watching_leaves_the_algorithm_as_it_was() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.engine.cluster import free_port
 from pipelines.tune import main
 from tests.pipelines.engine.conftest import SMALL
 from tests.pipelines.test_train import ROOT, command, spelled, wait_for
@@ -175,12 +176,6 @@ def test_a_ray_job(tmp_path: Path, tracking_uri: str) -> None:
         process.terminate()
         process.wait(60)
         shutil.rmtree(temp, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

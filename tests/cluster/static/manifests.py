@@ -103,7 +103,7 @@ def changed(document: Data, place: str, value: object) -> Data:
 def rendered(folder: Path = CLUSTER / "kubernetes") -> list[Data]:
     """What kustomize makes of the folder; where kubectl is not installed, the files as they are."""
     if shutil.which("kubectl"):
-        run = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
+        run = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=300)
         assert run.returncode == 0, run.stderr
         return list(yaml.safe_load_all(run.stdout))
     listed = load(folder / "kustomization.yaml")[0]["resources"]

@@ -14,15 +14,15 @@ from tests.cluster.static.manifests import CLUSTER
 def nodes(tmp_path: Path) -> Iterator[list[int]]:
     """Two processes that have each started a raylet, as `ray start --block` does."""
     raylet = tmp_path / "raylet"  # a script's name is its process's
-    raylet.write_text("#!/bin/bash\nwhile :; do read -t 1 -u 9 9<> <(:); done\n")
+    raylet.write_text("#!/bin/bash\necho started\nwhile :; do read -t 1 -u 9 9<> <(:); done\n")
     raylet.chmod(0o755)
     started = []
     for name in ("A", "B"):
-        line = f'"{raylet}" --gcs-address=gcs --node_id=NODE_{name} & echo started; wait'
+        line = f'"{raylet}" --gcs-address=gcs --node_id=NODE_{name} & wait'
         started.append(subprocess.Popen(["bash", "-c", line], stdout=subprocess.PIPE, start_new_session=True))
     for process in started:
         assert process.stdout is not None
-        process.stdout.readline()
+        assert process.stdout.readline() == b"started\n"  # by the raylet itself: before, it has another name
     yield [process.pid for process in started]
     for process in started:
         os.killpg(process.pid, 9)
@@ -40,6 +40,8 @@ def test_the_node_of_the_process_named_is_drained(nodes: list[int], tmp_path: Pa
 
 
 def test_no_node_is_told(tmp_path: Path) -> None:
-    words = ["bash", str(CLUSTER / "drain.sh"), str(os.getpid())]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    with subprocess.Popen(["sleep", "60"]) as alone:  # below this process may be the tests' own Ray
+        words = ["bash", str(CLUSTER / "drain.sh"), str(alone.pid)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+        alone.kill()
     assert (done.returncode, done.stderr) == (1, "drain: no Ray node runs here\n")

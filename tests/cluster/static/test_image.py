@@ -168,7 +168,7 @@ def run(script: str | Path, *arguments: str, **environment: str) -> subprocess.C
     path = "/usr/local/bin:/usr/bin:/bin"
     environment = {**environment, "PATH": f"{environment['PATH']}:{path}" if "PATH" in environment else path}
     command = [str(CLUSTER / script), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def program(folder: Path, name: str, body: str) -> None:

@@ -98,7 +98,7 @@ def test_compose_itself_takes_its_manifests(tmp_path: Path) -> None:
     for files in ([COMPOSE], [COMPOSE, COMPOSE_GPU]):
         names = [word for file in files for word in ("--file", str(file))]
         command = ["docker", "compose", "--env-file", os.devnull, *names, "config", "--quiet"]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
         assert (run.returncode, run.stderr) == (0, "")
 
 

@@ -1,5 +1,6 @@
 """A trial of several workers, of which Ray Tune sees the evaluations alone."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,3 +86,45 @@ def test_every_start_of_a_trial_has_a_name_of_its_own(tmp_path: Path, monkeypatc
     for _ in range(2):
         drive_trial({}, plan)
     assert len(set(names)) == 2 and all(name.startswith("ab_0-") for name in names)
+
+
+def test_the_last_report_is_passed_on_however_late_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes, and the training ends, just after there was none: a busy machine holds the driver up in between."""
+    import ray.util.queue
+    from ray import tune
+
+    from pipelines.engine import bridge
+
+    last, come, asked, told = {"step": 24, "generation_perplexity": 3.0}, list[Any](), threading.Event(), list[Any]()
+
+    class Queue:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def get(self, timeout: float) -> Any:
+            if come:
+                return come.pop()
+            asked.set()
+            for thread in set(threading.enumerate()) - before:
+                thread.join(60)
+            raise ray.util.queue.Empty
+
+        def shutdown(self) -> None:
+            pass
+
+    def fit() -> None:
+        assert asked.wait(60)
+        come.append((last, None))
+
+    monkeypatch.setattr(ray.util.queue, "Queue", Queue)
+    monkeypatch.setattr(tune, "get_context", lambda: SimpleNamespace(get_trial_id=lambda: "ab_0"))
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(tune, "report", lambda metrics, checkpoint: told.append(metrics))
+    monkeypatch.setattr(bridge, "make_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    plan = Plan(Task(flatten(preset("grammar")), "", "", ""), "test", Share(2, 1, 0), str(tmp_path), exchanged=True)
+    monkeypatch.setattr(Plan, "task_of", lambda plan, *_: plan.task)
+    before = set(threading.enumerate())
+    drive_trial({}, plan)
+    assert told == [last]

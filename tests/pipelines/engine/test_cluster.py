@@ -119,7 +119,6 @@ def test_a_precision_that_this_machine_cannot_run_is_refused_before_ray_starts(m
     check_precision(here, preset("grammar"), gpus=0)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("times", "starts"), [(2, True), pytest.param(9, False, marks=pytest.mark.slow)])
 def test_ray_that_is_slow_to_start_is_started_once_more(times: int, starts: bool) -> None:
     script = SLOW_START.replace("TIMES", str(times))

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from arae_core.sampling import Model
+from pipelines.engine.cluster import free_port
 from pipelines.tracking import promotion, registry, runs
 from pipelines.tracking.store import connect, open_tracking
 
@@ -24,8 +24,7 @@ from pipelines.tracking.store import connect, open_tracking
 @contextmanager
 def serving(command: list[str], ready: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """`mlflow COMMAND --port ...` until the block ends; gives http://127.0.0.1:PORT once `ready` answers there."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = (folder / "server.log").open("w")
     process = subprocess.Popen(
@@ -37,7 +36,7 @@ def serving(command: list[str], ready: str, folder: Path, environment: dict[str,
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 200
         while not answers(url + ready):
             assert process.poll() is None, (folder / "server.log").read_text()
             assert time.monotonic() < deadline, (folder / "server.log").read_text()
@@ -45,7 +44,7 @@ def serving(command: list[str], ready: str, folder: Path, environment: dict[str,
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the session of our own child: the server and its workers
-        process.wait(timeout=30)
+        process.wait(timeout=60)
         log.close()
 
 

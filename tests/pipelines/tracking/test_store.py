@@ -90,28 +90,32 @@ def test_the_file_store_is_refused(uri: str) -> None:
 
 def test_nothing_listens() -> None:
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+        closed.bind(("127.0.0.1", 0))  # and kept, so that nobody else listens there
         port = closed.getsockname()[1]
-    started = time.monotonic()
-    with pytest.raises(ValueError, match=f"http://127.0.0.1:{port}: no MLflow server answers there") as error:
-        open_tracking(f"http://127.0.0.1:{port}")
+        started = time.monotonic()
+        with pytest.raises(ValueError, match=f"http://127.0.0.1:{port}: no MLflow server answers there") as error:
+            open_tracking(f"http://127.0.0.1:{port}")
     assert "\n" not in str(error.value)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_something_listens_and_never_answers() -> None:
+    """Four seconds' patience, where a request may otherwise take twenty, three times over."""
+    import mlflow  # noqa: F401  # whose import takes seconds, too
+
     with socket.create_server(("127.0.0.1", 0)) as mute:
         open_tracking_uri = f"http://127.0.0.1:{mute.getsockname()[1]}"
         started = time.monotonic()
         with pytest.raises(ValueError, match="MLflow cannot use it") as error:
             open_tracking(open_tracking_uri)
     assert "\n" not in str(error.value)
-    assert time.monotonic() - started < 7
+    assert time.monotonic() - started < 18
 
 
 def test_what_can_be_reached_from_here() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert unreachable(uri) == ""
-    assert unreachable(uri) and "refused" in unreachable(uri)
+        assert unreachable(f"http://127.0.0.1:{server.getsockname()[1]}") == ""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and kept, so that nobody else listens there
+        assert "refused" in unreachable(f"http://127.0.0.1:{closed.getsockname()[1]}")
     assert unreachable("sqlite:///mlflow.db") == unreachable("postgresql://nowhere.invalid/db") == ""
