@@ -134,9 +134,7 @@ def running(room: Room | None = None, *, drivers: int = 0, dashboard: bool = Fal
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if attached():
-            address = os.environ[
-                "RAY_ADDRESS"
-            ]  # without which Ray's own helpers may ask another cluster on the machine
+            address = os.environ["RAY_ADDRESS"]  # without it Ray's helpers may ask another cluster on the machine
             given = {name: os.environ[name] for name in WORKERS} | ({"RAY_ADDRESS": address} if ":" in address else {})
             environment: dict[str, Any] = {"env_vars": given}
             if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # no job, which would bring its files along

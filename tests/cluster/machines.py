@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,16 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipelines.engine.cluster import free_port
 from tests.pipelines.engine.conftest import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, ready: Callable[[], Any], seconds: float = 120, program: "Program | None" = None) -> Any:
