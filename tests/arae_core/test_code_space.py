@@ -86,8 +86,8 @@ def test_normalization_after_hidden_layers_only_and_not_after_the_first_of_criti
     changes = {"critic.normalization": normalization, "critic.objective": "wgan-clip"}
     critic = Critic(text_settings(changes)).layers
     assert [type(part) for part in critic] == [nn.Linear, nn.LeakyReLU, nn.Linear, layer, nn.LeakyReLU, nn.Linear]
-    changes = {"classifier.normalization": normalization, "classifier.hidden": (13, 5)}
-    classifier = Classifier(text_settings(changes), 3).layers
+    two_layers = {"classifier.normalization": normalization, "classifier.hidden": (13, 5)}
+    classifier = Classifier(text_settings(two_layers), 3).layers
     assert [type(part) for part in classifier] == [nn.Linear, nn.ReLU, nn.Linear, layer, nn.ReLU, nn.Linear]
     assert classifier[-1].out_features == 3
 
