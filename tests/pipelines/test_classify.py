@@ -19,6 +19,7 @@ from arae_core.tree import with_settings
 from pipelines import classify, predict
 from pipelines.engine import few_labels
 from pipelines.engine.cells import Cell, settings_of
+from pipelines.engine.cluster import Room
 from pipelines.engine.few_labels import summary
 from pipelines.engine.records import write_record
 from pipelines.experiment.corpora import prepare, prepare_labelled
@@ -275,3 +276,14 @@ def test_killed_it_goes_on(storage: Path, tracking_uri: str) -> None:
     out = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
     assert all(file.stat().st_mtime_ns == before for file, before in done.items())
     assert len(result(out)["rows"]) == 6 and len(list(results.glob("*.json"))) == 6
+
+
+def test_what_each_classifier_gets() -> None:
+    """Of a machine of their own as many as there are get all of it; beside others on a cluster one CPU is theirs."""
+    experiment = preset("grammar-entailment")
+    own, theirs = (Room(13, 0, 13, 0, attached=attached) for attached in (False, True))
+    shares = [few_labels.share_of(own, cells, experiment) for cells in (0, 1, 3, 5, 100)]
+    assert [(share.workers, share.cpus, share.gpus) for share in shares] == [(1, n, 0) for n in (13, 13, 4, 2, 1)]
+    assert few_labels.share_of(theirs, 3, experiment).cpus == 1
+    with_gpus = few_labels.share_of(Room(13, 2, 13, 2, attached=False), 5, experiment)
+    assert (with_gpus.cpus, with_gpus.gpus) == (6, 1)
