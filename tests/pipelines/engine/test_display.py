@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 from rich.console import Console
 
 from pipelines.engine.display import (
+    AT_EVALUATION,
     CellsDisplay,
     TrainingDisplay,
     TrialsDisplay,
@@ -227,3 +228,12 @@ def test_a_line_for_each_classifier_that_is_done() -> None:
         "1 of 5: arae, 3,000 labels, seed 2: test 61.5 %, validation 63.2 %, best at step 70",
         "2 of 5: ae, 7 labels, seed 0: loss is not finite",
     ]
+
+
+def test_what_chooses_is_the_first_figure_of_a_leaderboard() -> None:
+    """Of many that there are, which do not all find room."""
+    row = {**EVALUATION, "trial": "ab_00000", "state": "done", **dict.fromkeys(AT_EVALUATION, 0.5)}
+    for metric in ("generation_perplexity", "generation_f1", "validation_accuracy"):
+        columns = [str(column.header) for column in leaderboard([row], metric, "sweep").columns]
+        assert columns[:4] == ["trial", "state", "step", metric.replace("_", " ")]
+        assert len(columns) == len(set(columns)) == 3 + 7

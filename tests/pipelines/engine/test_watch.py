@@ -104,3 +104,20 @@ def test_what_a_trial_that_failed_had_not_sent_is_told_of(monkeypatch: pytest.Mo
     monkeypatch.setattr(Watch, "ended", ended.append, raising=False)
     Watch().on_trial_error(0, [trial], trial)
     assert [(row["state"], row["unsent"], row["lives"]) for row in ended] == [("failed", points, [(900, "first")])]
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "state"),
+    [
+        ("PENDING", {}, "waiting"),
+        ("RUNNING", {"step": 24, "end": 24}, "running"),
+        ("PAUSED", {"step": 6, "end": 24}, "paused"),
+        ("ERROR", {"step": 6, "end": 24}, "failed"),
+        ("TERMINATED", {"step": 6, "end": 24}, "stopped"),
+        ("TERMINATED", {"step": 24, "end": 24}, "done"),
+        ("TERMINATED", {"step": 24, "end": 24, "diverged": "loss is not finite"}, "diverged"),
+    ],
+)
+def test_what_a_trial_is_called(status: str, result: dict[str, Any], state: str) -> None:
+    trial = SimpleNamespace(trial_id="ab_00000", status=status, config={"critic.hidden": [3, 5]})
+    assert watch._row(trial, result) == {**result, "critic.hidden": (3, 5), "trial": "ab_00000", "state": state}
