@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from arae_core.algorithm import criticise, iteration, reconstruct
+from arae_core.algorithm import classify, criticise, iteration, reconstruct
 from arae_core.feed import Feed
 from arae_core.parallel import Parallel
 from tests.arae_core.reference import Reference, rows_of
@@ -192,3 +192,19 @@ def test_the_average_has_the_generators_buffers_as_they_are() -> None:
     own = dict(state.generator.named_buffers())
     assert not torch.equal(own["layers.1.running_mean"], before)
     assert_same(dict(state.modules["average"].named_buffers()), own)
+
+
+def test_critic_and_classifier_keep_nothing_of_how_their_codes_came_about() -> None:
+    """Nobody takes that gradient: of k batches at a time the encoder's whole way would lie in memory."""
+    changes = {"encoder.attribute_weight": 0.7, "critic.steps": 2}
+    settings = settings_of("labelled", changes)
+    feed, state = (
+        Feed(store_of("labelled"), shape_of("labelled"), settings.batch_size, 0),
+        new_state(settings, "labelled"),
+    )
+    kept = list[bool]()
+    for part in ("critic", "classifier"):
+        state.modules[part].register_forward_pre_hook(lambda _, given: kept.append(given[0].grad_fn is not None))
+    criticise(state, Parallel(), feed.criticise(0, 2), 2)
+    classify(state, Parallel(), feed.classify(0))
+    assert len(kept) == 2 * 3 + 1 and not any(kept), "of real, generated and mixed codes, twice, and once for the class"

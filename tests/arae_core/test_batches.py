@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from arae_core import batches
 from arae_core.algorithm import split
-from arae_core.batches import Batch, ImageBatch, ImageStore, TextBatch, TokenStore, grouped_order, load_store
+from arae_core.batches import (
+    Batch,
+    ImageBatch,
+    ImageStore,
+    TextBatch,
+    TokenStore,
+    class_shares,
+    evenly_spaced,
+    grouped_order,
+    load_store,
+)
 from arae_core.feed import Feed
 from arae_core.shapes import ImageShape
 from tests.arae_core.small import IMAGE, TEXT, WORDS, images, sentences
@@ -253,3 +263,17 @@ def test_lengths_are_compared_within_a_group_alone(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(batches, "GROUPED_BATCHES", 19)
     lengths = STORE.lengths[grouped_order(STORE.lengths, 113, 6, (3, 5))]
     assert spread.mean() > 3 > 1 >= (lengths.max(1) - lengths.min(1)).mean()
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "rows"),
+    [(7, 3, [0, 3, 6]), (7, 2, [0, 6]), (7, 1, [0]), (3, 7, [0, 1, 2]), (11, 5, [0, 2, 5, 7, 10]), (0, 5, [])],
+)
+def test_rows_evenly_spaced_are_of_the_first_to_the_last(count: int, most: int, rows: list[int]) -> None:
+    assert evenly_spaced(count, most).tolist() == rows
+
+
+def test_the_first_classes_have_what_does_not_divide() -> None:
+    labels = np.array([2, 0, 1, 0, 2, 0, 1])
+    shares = [(members.tolist(), width) for members, width in class_shares(labels, 5)]
+    assert shares == [([1, 3, 5], 2), ([2, 6], 2), ([0, 4], 1)]

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from arae_core.code_space import Critic, FittedGaussian, GaussianPrior, Generator, make_generator, mlp, to_sphere
+from arae_core.code_space import (
+    Classifier,
+    Critic,
+    FittedGaussian,
+    GaussianPrior,
+    Generator,
+    make_generator,
+    mlp,
+    to_sphere,
+)
 from tests.arae_core.small import text_settings
 
 
@@ -69,7 +78,7 @@ def test_the_critic_scores_every_sample_by_itself() -> None:
 
 
 @pytest.mark.parametrize(("normalization", "layer"), [("layer", nn.LayerNorm), ("batch", nn.BatchNorm1d)])
-def test_normalization_after_hidden_layers_only_and_not_after_the_critics_first(
+def test_normalization_after_hidden_layers_only_and_not_after_the_first_of_critic_and_classifier(
     normalization: str, layer: type[nn.Module]
 ) -> None:
     plain = mlp((7, 11, 5, 3), nn.ReLU, normalization)
@@ -77,6 +86,10 @@ def test_normalization_after_hidden_layers_only_and_not_after_the_critics_first(
     changes = {"critic.normalization": normalization, "critic.objective": "wgan-clip"}
     critic = Critic(text_settings(changes)).layers
     assert [type(part) for part in critic] == [nn.Linear, nn.LeakyReLU, nn.Linear, layer, nn.LeakyReLU, nn.Linear]
+    two_layers = {"classifier.normalization": normalization, "classifier.hidden": (13, 5)}
+    classifier = Classifier(text_settings(two_layers), 3).layers
+    assert [type(part) for part in classifier] == [nn.Linear, nn.ReLU, nn.Linear, layer, nn.ReLU, nn.Linear]
+    assert classifier[-1].out_features == 3
 
 
 def test_no_hidden_layer_is_one_linear_map() -> None:

@@ -452,3 +452,58 @@ def test_half_of_a_path_is_of_the_class_of_either_end(
 
 def test_classes_in_turn_do_not_depend_on_how_many_are_written_at_once(polar: Model) -> None:
     assert polar.generate(23, seed=3, batch_size=5) == polar.generate(23, seed=3, batch_size=23)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["sphere", "unbounded"])
+def untrained(request: pytest.FixtureRequest) -> Model:
+    """Codes of length 1, or of any."""
+    vocabulary = Vocabulary.train(SENTENCES, VocabularySettings())
+    changes = {"code.unit_sphere": request.param, "generator.output": "sphere" if request.param else "linear"}
+    return Model(TrainingState.new(text_settings(changes), vocabulary.shape), vocabulary)
+
+
+def test_an_offset_leads_from_the_first_sentences_to_the_others(untrained: Model) -> None:
+    """And a shifted code lies where codes do."""
+    here, there, decoded = SENTENCES[:2], SENTENCES[2:5], list[Tensor]()
+    offset, codes = untrained.offset(here, there), untrained.encode
+    assert offset.dtype == np.float32 and np.abs(offset).max() > 1e-3
+    np.testing.assert_allclose(offset, codes(there).mean(0) - codes(here).mean(0), atol=1e-6)
+
+    def noted(code: Tensor, *_: object) -> list[list[int]]:
+        decoded.append(code)
+        return [[]] * len(code)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(untrained, "_decode_ids", noted)
+        untrained.shift([SENTENCES[0]], untrained.offset([SENTENCES[0]], [SENTENCES[4]]))
+        untrained.shift([SENTENCES[0]], 3 * offset)
+    target, far = codes([SENTENCES[4]])[0], codes([SENTENCES[0]])[0] + 3 * offset
+    far = far / np.linalg.norm(far) if untrained.settings.code.unit_sphere else far
+    np.testing.assert_allclose(torch.cat(decoded).numpy(), [target, far], atol=1e-5)
+
+
+def test_noise_is_interpolated_on_a_great_circle(untrained: Model) -> None:
+    """In the middle of a straight line it would be shorter than any that the generator has seen."""
+    given = list[Tensor]()
+    hook = untrained.state.sampler.register_forward_pre_hook(lambda _, noise: given.append(noise[0]))
+    untrained.interpolate_noise(5, seed=3)
+    hook.remove()
+    (way,) = given
+    lengths = way.norm(dim=1)
+    torch.testing.assert_close(lengths, torch.linspace(float(lengths[0]), float(lengths[-1]), 5, dtype=way.dtype))
+    drawn = untrained._noise(2, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(way[[0, -1]], drawn)
+
+
+def test_the_codes_sampled_are_those_that_are_decoded(image_model: Model) -> None:
+    """The moving average's, as of `generate`."""
+    decoded = list[Tensor]()
+
+    def noted(code: Tensor, *_: object) -> Any:
+        decoded.append(code)
+        return np.zeros((len(code), 3, 5), np.uint8)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(image_model, "_decode_images", noted)
+        image_model.generate(7, seed=3)
+    np.testing.assert_allclose(image_model.sample_codes(7, seed=3), torch.cat(decoded).float(), atol=1e-6)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from PIL import Image
 
 from arae_core.classification import SentenceClassifier
 from arae_core.labelled import load_labelled
-from arae_core.tree import with_settings
+from arae_core.tree import flatten, with_settings
 from pipelines import classify, predict
 from pipelines.engine import few_labels
-from pipelines.engine.cells import Cell, settings_of
+from pipelines.engine.cells import Cell, Plan, result_file, settings_of
+from pipelines.engine.cluster import Room
 from pipelines.engine.few_labels import summary
 from pipelines.engine.records import write_record
 from pipelines.experiment.corpora import prepare, prepare_labelled
@@ -275,3 +277,34 @@ def test_killed_it_goes_on(storage: Path, tracking_uri: str) -> None:
     out = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
     assert all(file.stat().st_mtime_ns == before for file, before in done.items())
     assert len(result(out)["rows"]) == 6 and len(list(results.glob("*.json"))) == 6
+
+
+def test_what_each_classifier_gets() -> None:
+    """Of a machine of their own as many as there are get all of it; beside others on a cluster one CPU is theirs."""
+    experiment = preset("grammar-entailment")
+    own, theirs = (Room(13, 0, 13, 0, attached=attached) for attached in (False, True))
+    shares = [few_labels.share_of(own, cells, experiment) for cells in (0, 1, 3, 5, 100)]
+    assert [(share.workers, share.cpus, share.gpus) for share in shares] == [(1, n, 0) for n in (13, 13, 4, 2, 1)]
+    assert few_labels.share_of(theirs, 3, experiment).cpus == 1
+    with_gpus = few_labels.share_of(Room(13, 2, 13, 2, attached=False), 5, experiment)
+    assert (with_gpus.cpus, with_gpus.gpus) == (6, 1)
+
+
+def test_of_a_table_that_is_done_all_is_told_and_nothing_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what a task would take, and how often it would be tried."""
+    import ray
+
+    from pipelines.engine import board
+
+    settings = flatten(with_settings(preset("grammar-entailment"), {"max_failures": 7}))
+    plan = Plan(settings, "", "", ("no", "yes"), 2, str(tmp_path), "", "", "")
+    cells, asked, told = [Cell("ae", 5, 0), Cell("arae", 3, 1)], list[dict[str, float]](), list[Any]()
+    rows = [{"method": cell.method, "labels": cell.labels, "seed": cell.seed, "test": 50.0} for cell in cells]
+    for cell, row in zip(cells, rows, strict=True):
+        write_record(result_file(tmp_path, cell), row)
+    monkeypatch.setattr(board, "open_board", lambda: None)
+    monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **options: asked.append(options)))
+    never: Any = None
+    assert few_labels.train_cells(cells, plan, Room(13, 0, 13, 0, attached=True), never, told.append, never) == rows
+    assert told == rows
+    assert asked == [{"num_cpus": 1.0, "num_gpus": 0.0, "max_retries": 7}] * 2

@@ -149,3 +149,24 @@ def test_its_rate_falls_to_zero_in_a_line(monkeypatch: pytest.MonkeyPatch) -> No
     )
     steps = len(rates) // len(epochs) * epochs[0]
     assert rates == pytest.approx([RATE * (1 - step / steps) for step in range(len(rates))])
+
+
+def test_words_are_dropped_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every epoch, and not where it is measured; nor does it touch the caller's random numbers."""
+    train, validation, modes, nll = language(101, 1), language(53, 2), list[bool](), LanguageModel.nll
+
+    def noted(model: LanguageModel, batch: Any) -> Any:
+        modes.append(model.training)
+        return nll(model, batch)
+
+    before, epochs = torch.get_rng_state(), list[int]()
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModel, "nll", noted)
+        model = train_language_model(
+            train, validation, SHAPE, real=train, units=5, seen=400, progress=lambda epoch, *_: epochs.append(epoch)
+        )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(epochs) > 1 and modes == [True, True, False] * len(epochs), "two batches of training, one of validation"
+    for measure in (perplexity, sentence_features):
+        first = measure(model.train(), validation)
+        assert np.array_equal(first, measure(model.train(), validation))

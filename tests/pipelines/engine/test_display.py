@@ -11,6 +11,8 @@ from matplotlib.colors import to_rgba
 from rich.console import Console
 
 from pipelines.engine.display import (
+    AT_EVALUATION,
+    CellsDisplay,
     TrainingDisplay,
     TrialsDisplay,
     drawn,
@@ -210,3 +212,28 @@ def test_every_trial_that_came_to_a_score_is_a_dot_and_the_best_a_red_one() -> N
     (dots,) = axis.collections
     assert np.asarray(dots.get_offsets()).tolist() == [[1, 3.0], [0, 1.0]]
     assert np.allclose(np.asarray(dots.get_facecolor()), [to_rgba("tab:blue"), to_rgba("tab:red")])
+
+
+def test_a_line_for_each_classifier_that_is_done() -> None:
+    screen, out = console(False)
+    row = {"method": "arae", "labels": 3000, "seed": 2, "step": 70, "test": 61.54, "validation": 63.25}
+    with CellsDisplay(screen, "table", 5) as display:
+        display.started("supervised", 2)  # which starts from nothing
+        display.started("arae", 2)
+        display.progress(0.3)
+        display.ended(row)
+        display.ended({"method": "ae", "labels": 7, "seed": 0, "diverged": "loss is not finite"})
+    assert out.getvalue().splitlines() == [
+        "autoencoder of arae, seed 2: ready",
+        "1 of 5: arae, 3,000 labels, seed 2: test 61.5 %, validation 63.2 %, best at step 70",
+        "2 of 5: ae, 7 labels, seed 0: loss is not finite",
+    ]
+
+
+def test_what_chooses_is_the_first_figure_of_a_leaderboard() -> None:
+    """Of many that there are, which do not all find room."""
+    row = {**EVALUATION, "trial": "ab_00000", "state": "done", **dict.fromkeys(AT_EVALUATION, 0.5)}
+    for metric in ("generation_perplexity", "generation_f1", "validation_accuracy"):
+        columns = [str(column.header) for column in leaderboard([row], metric, "sweep").columns]
+        assert columns[:4] == ["trial", "state", "step", metric.replace("_", " ")]
+        assert len(columns) == len(set(columns)) == 3 + 7

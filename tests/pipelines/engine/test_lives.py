@@ -109,3 +109,14 @@ def test_what_a_donor_has_not_sent_is_not_its_clones(population: Population, mon
     population.client.delete_run(population.runs["b"])
     population.end("b", donor, monkeypatch)
     assert population.steps("b", f"pbt/{RATE}") == [24] and population.steps("b", "reconstruction_loss") == []
+
+
+def test_what_a_life_has_not_sent_at_its_end_is_sent_as_its_own(
+    population: Population, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps are those of the life before, which came further and were sent."""
+    donor = population.train("a", 5e-4, None, reports=1)
+    population.train("b", 1e-4, None, reports=3)
+    population.end("b", population.train("b", 3e-4, donor, reports=2, away=1), monkeypatch)
+    assert population.steps("b", "reconstruction_loss") == [3, 6, 9, 12, 15, 18, 9, 12, 15, 18]
+    assert population.steps("b", "generation_perplexity") == [6, 12, 18, 12, 18]

@@ -1,10 +1,12 @@
 """A name goes with one configuration."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipelines.engine.records import check_same, read_record, write_record
+from pipelines.engine.records import check_name, check_same, read_record, write_record
 
 
 def test_records_come_back(tmp_path: Path) -> None:
@@ -23,3 +25,27 @@ def test_other_settings_under_a_name_are_named() -> None:
     many = {str(i): i for i in range(5)}
     with pytest.raises(ValueError, match="and 2 more"):
         check_same({}, many, "run a")
+
+
+def test_a_record_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed, or the disk full, in the middle of writing."""
+    file, write_text = tmp_path / "run.json", Path.write_text
+    write_record(file, {"a": 1})
+
+    def cut_off(path: Path, text: str, **options: Any) -> int:
+        write_text(path, text[: len(text) // 2], **options)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", cut_off)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(file, {"a": 2})
+    assert read_record(file) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [("a-1._b", True), ("a" * 100, True), ("a" * 101, False), ("", False), (".a", False), ("a/b", False), ("é", False)],
+)
+def test_names_that_a_folder_and_ray_can_have(name: str, fine: bool) -> None:
+    with nullcontext() if fine else pytest.raises(ValueError, match="--run-name must be a name without slashes"):
+        check_name(name)

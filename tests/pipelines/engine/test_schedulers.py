@@ -109,3 +109,22 @@ def test_mutations_stay_in_the_space_and_come_every_fifth_of_a_run(make_sweep: M
     assert pbt._hyperparam_mutations["critic.steps"] == [1, 2, 3], "neighbours in order"
     outside = {"critic.learning_rate": 1.0, "critic.steps": 2, "code.noise": 0.36}
     assert pbt._custom_explore_fn(outside) == {"critic.learning_rate": 1e-2, "critic.steps": 2, "code.noise": 0.3}
+
+
+def test_of_few_evaluations_every_one_may_clone(make_sweep: Make) -> None:
+    """Four are no five fifths."""
+    pbt: Any = make_scheduler(make_sweep(RATES, 4, {"iterations": 24, "evaluate_every": 6}, scheduler="pbt"))
+    assert pbt._perturbation_interval == 6
+
+
+def test_a_third_of_the_trials_goes_on(make_sweep: Make) -> None:
+    sweep = make_sweep(RATES, 9, {"iterations": 48, "evaluate_every": 6}, scheduler="asha")
+    scheduler = make_scheduler(sweep)
+    scheduler.set_search_properties("generation_perplexity", "min")
+    trials = [trial_of(i, {"critic.steps": 10 + i}) for i in range(9)]
+    decided = []
+    for i, trial in enumerate(trials):
+        scheduler.on_trial_add(None, trial)
+        result = {"step": 12, "generation_perplexity": 10.0 - (i == 8) * 6 + i}  # the last one is the third best
+        decided.append(scheduler.on_trial_result(None, trial, result))
+    assert decided[8] == scheduler.CONTINUE and decided[7] == decided[6] == scheduler.STOP

@@ -1,6 +1,8 @@
 """Ray Tune for real: the first trial, early stopping, divergence, and whether population based training exploits."""
 
 import json
+import random
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -265,3 +267,85 @@ def test_a_search_begins_with_the_own_settings_and_follows_from_the_seed(
     make_tuner(sweep, None, 1)
     assert asked["own"] == [own_values(RATES, sweep.experiment)]
     assert asked["random_state" if kind == "random" else "seed"] == 7
+
+
+@pytest.mark.parametrize("interrupted", [None, signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_no_end_of_a_sweep_and_the_signals_are_whose_they_were(
+    interrupted: signal.Signals | None, make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Tune itself comes back from Ctrl-C as if all were done."""
+
+    def fit() -> list[Any]:
+        Watch().setup()
+        if interrupted is not None:
+            signal.raise_signal(interrupted)
+        return []
+
+    monkeypatch.setattr(search, "make_trainable", lambda *_: None)
+    monkeypatch.setattr(search, "make_tuner", lambda *_: SimpleNamespace(fit=fit))
+    sweep, room = make_sweep(RATES, 2), Room(2, 0, 2, 0, attached=False)
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, nothing) for number in numbers]  # Tune's saves its state, and goes on to its end
+    try:
+        if interrupted is None:
+            assert run_sweep(sweep, room, nothing, nothing).rows == []
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                run_sweep(sweep, room, nothing, nothing)
+        assert [signal.getsignal(number) for number in numbers] == [nothing, nothing]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_sweep_that_is_gone_on_with_tries_again_what_has_failed(
+    make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = dict[str, Any]()
+
+    def restore(path: str, **named: Any) -> Any:
+        asked.update(named, path=path)
+        return SimpleNamespace(fit=list)
+
+    monkeypatch.setattr(search, "make_trainable", lambda *_: "trainable")
+    monkeypatch.setattr(search, "make_tuner", lambda *_: None)
+    monkeypatch.setattr(search, "can_go_on", lambda _: True)
+    monkeypatch.setattr(tune.Tuner, "restore", restore)
+    sweep = make_sweep(RATES, 2)
+    run_sweep(sweep, Room(2, 0, 2, 0, attached=False), nothing, nothing)
+    assert asked == {"path": str(sweep.folder), "trainable": "trainable", "resume_errored": True}
+
+
+@pytest.mark.parametrize(
+    ("workers", "attached", "takes"),
+    [
+        (1, False, {"cpu": 1.0, "gpu": 0.0}),
+        (2, False, {"trial_driver": 1}),
+        (2, True, {"memory": 2_000_000_000}),
+    ],
+)
+def test_what_a_trial_takes_of_the_cluster(
+    workers: int, attached: bool, takes: dict[str, float], make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver takes no CPU from its own workers, and nothing that a cluster of others does not have."""
+    monkeypatch.setattr(tune, "with_resources", lambda _, resources: resources)
+    sweep = make_sweep(RATES, 2, {"workers": workers})
+    assert make_trainable(sweep, Room(8, 0, 8, 0, attached=attached)) == takes
+
+
+@pytest.mark.parametrize(
+    ("options", "at_a_time"),
+    [({"search": "optuna"}, (3, None)), ({"search": "random"}, (None, 3)), ({"scheduler": "pbt"}, (None, 0))],
+    ids=["optuna", "random", "pbt"],
+)
+def test_how_many_trials_run_at_a_time_and_how_often_each_is_tried(
+    options: dict[str, str], at_a_time: tuple[int | None, int | None], make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a population all."""
+    monkeypatch.setattr(tune, "Tuner", lambda *_, **named: SimpleNamespace(**named))
+    tuner: Any = make_tuner(make_sweep(RATES, 5, {"max_failures": 7, "seed": 11}, **options), None, 3)
+    algorithm = tuner.tune_config.search_alg
+    assert (tuner.tune_config.max_concurrent_trials, getattr(algorithm, "max_concurrent", None)) == at_a_time
+    assert tuner.run_config.failure_config.max_failures == 7
+    assert tuner.tune_config.num_samples == 5
+    assert random.random() == random.Random(11).random(), "population based training draws from these"

@@ -1,6 +1,7 @@
 """A sweep that is gone on with: what has to be as it was, what may be otherwise, and what is looked for where."""
 
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,49 @@ def test_choices_that_are_tuples_come_back(reopen: Open, tmp_path: Path) -> None
 def test_the_gpus_of_a_trial_are_its_workers_in_equal_parts(make_sweep: Make) -> None:
     sweep = make_sweep(RATES, 1, {"workers": 2}, gpus_per_trial=4.0)
     assert sweep.share(Room(8, 4, 8, 4, attached=True)) == Share(2, 1.0, 2.0)
+
+
+def test_what_a_cluster_of_its_own_needs_beside_cpus(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for the drivers of trials of several workers, and the dashboard where one may be stopped."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "this_machine", lambda: Room(7, 0, 7, 0, attached=False))
+    needs = {
+        (workers, scheduler): make_sweep(RATES, 5, {"workers": workers}, scheduler=scheduler)
+        for workers in (1, 2)
+        for scheduler in ("none", "asha", "pbt")
+    }
+    assert [key for key, sweep in needs.items() if sweep.needs_dashboard] == [(2, "asha"), (2, "pbt")]
+    assert {workers: needs[workers, "asha"].drivers for workers in (1, 2)} == {1: 0, 2: 3}
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    assert needs[2, "asha"].drivers == 0, "theirs is what it is"
+
+
+@pytest.mark.parametrize(("trials", "most", "fit"), [(5, 0, 5), (11, 0, 7), (11, 3, 3), (2, 3, 2), (11, 13, 7)])
+def test_as_many_trials_at_once_as_fit_and_are_asked_for(trials: int, most: int, fit: int, make_sweep: Make) -> None:
+    assert make_sweep(RATES, trials, max_concurrent=most).at_once(Room(7, 0, 7, 0, attached=False)) == fit
+
+
+def test_only_of_a_population_trials_go_on_from_each_other(make_sweep: Make) -> None:
+    room = Room(7, 0, 7, 0, attached=False)
+    exchanged = {name: make_sweep(RATES, 3, scheduler=name).plan(room).exchanged for name in ("none", "asha", "pbt")}
+    assert exchanged == {"none": False, "asha": False, "pbt": True}
+
+
+def test_the_command_that_goes_on_says_where_and_how(
+    make_sweep: Make, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing that goes without saying."""
+    sweep = make_sweep(RATES, 3)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+    for json in (False, True):
+        again = sweep.again(Namespace(storage=Path("a folder"), json=json))
+        known = f" pipelines/tune.py --resume sweep --storage 'a folder' --tracking-uri {tracking_uri}"
+        assert again.endswith(known + (" --json" if json else ""))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    assert sweep.again(Namespace(storage=Path("runs"), json=False)).endswith(" --resume sweep --storage runs")
+
+
+def test_the_run_of_a_sweep_says_of_which_data_it_is(reopen: Open, corpus: Corpus, tracking_uri: str) -> None:
+    run = connect(tracking_uri).get_run(reopen("--resume", "mine").run_id)
+    assert (run.data.tags["data_fingerprint"], run.data.tags["command"]) == (corpus.fingerprint, "tune")
+    assert (run.data.params["trials"], run.data.params["batch_size"]) == ("4", "14")

@@ -17,6 +17,7 @@ from arae_core.tree import flatten
 from pipelines.engine.cluster import Room
 from pipelines.engine.trainer import Outcome, Share, drop_unfinished, fit, free_room, make_trainer, share_of
 from pipelines.engine.worker import Metrics, Task, work
+from pipelines.experiment.command_line import FailedError
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Experiment
 from tests.pipelines.engine.conftest import descendants, last_checkpoint, step_of, weights
@@ -172,6 +173,39 @@ def test_of_a_cluster_only_the_own_room_is_given_back(monkeypatch: pytest.Monkey
     monkeypatch.setattr(placement_group, "remove_placement_group", lambda group: removed.append(group.id.hex()))
     free_room()
     assert removed == [f"{i:028x}{own}" for i in (0, 3)]
+
+
+@pytest.mark.parametrize("lost", [2, 3])
+def test_the_room_of_a_lost_controller_is_given_back_before_another_begins(
+    lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all is reserved by the one that is lost, the next one's workers would wait for ever. After so many as
+    max_failures says there is no next one."""
+    import ray
+    from ray.exceptions import RayActorError
+
+    from pipelines.engine import board, trainer
+
+    happened = list[str]()
+    ended = SimpleNamespace(return_value={"step": 24}, best_checkpoints=[], checkpoint=None)
+
+    def fit_or_be_lost() -> Any:
+        happened.append("begun")
+        if happened.count("begun") <= lost:
+            raise RayActorError
+        return ended
+
+    monkeypatch.setattr(ray, "get", lambda notes: notes)
+    monkeypatch.setattr(board, "open_board", lambda: SimpleNamespace(read=SimpleNamespace(remote=dict)))
+    monkeypatch.setattr(trainer, "make_trainer", lambda *_, **__: SimpleNamespace(fit=fit_or_be_lost))
+    monkeypatch.setattr(trainer, "free_room", lambda: happened.append("given back"))
+    task = Task(flatten(preset("grammar")) | {"max_failures": 2}, "", "", "")
+    if lost == 2:
+        assert fit(task, ONE, "run", tmp_path, lambda _: None).metrics == {"step": 24}
+    else:
+        with pytest.raises(FailedError, match="controller was lost again and again"):
+            fit(task, ONE, "run", tmp_path, lambda _: None)
+    assert happened == ["begun", "given back", "begun", "given back", "begun"]
 
 
 def test_checkpoints_that_ray_knows_of_stay(tmp_path: Path) -> None:

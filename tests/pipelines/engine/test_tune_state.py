@@ -113,3 +113,16 @@ def test_what_ray_brought_is_not_copied_back(tmp_path: Path) -> None:
     (tmp_path / "ab_00000").mkdir()
     clear_staging(tmp_path)
     assert names(tmp_path) == [] and (tmp_path / "ab_00000").is_dir()
+
+
+def test_the_copy_is_of_the_last_start(sweep: Path, tmp_path: Path) -> None:
+    """What earlier ones have left knows less of the trials."""
+    for session in ("2026-01-02", "2026-01-10", "2026-01-09"):
+        write(tmp_path / "staging", session, search=session)
+    back_up(tmp_path / "staging", sweep)
+    assert can_go_on(sweep)
+    assert names(sweep) == [
+        "basic-variant-state-2026-01-10.json",
+        "experiment_state-2026-01-10.json",
+        BACKUP,
+    ]

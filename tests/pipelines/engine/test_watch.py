@@ -1,6 +1,7 @@
 """What is told of a sweep while it runs, and what is deleted meanwhile."""
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,3 +74,50 @@ def test_pruning_keeps_the_best_and_the_newest(tmp_path: Path) -> None:
     assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [1, 3, 4, 5, 6]
     prune(tmp_path, "generation_perplexity", "max", newest=1)
     assert [int(path.name[-1]) for path in sorted(tmp_path.iterdir())] == [4, 5, 6]
+
+
+def test_rays_state_is_copied_every_half_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And once at the beginning, when what was there of before has been cleared away."""
+    clock, happened = [1000.0], list[tuple[str, float]]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch, "back_up", lambda *folders: happened.append((f"copied {folders}", clock[0])))
+    monkeypatch.setattr(watch, "clear_staging", lambda folder: happened.append((f"cleared {folder}", clock[0])))
+    monkeypatch.setattr(Watch, "copied", None)
+    storage = SimpleNamespace(experiment_driver_staging_path=tmp_path / "a", experiment_fs_path=tmp_path / "b")
+    trials = [SimpleNamespace(storage=storage)]
+    for seconds in (0, 7, 29, 31, 50, 61, 63):
+        clock[0] = 1000.0 + seconds
+        Watch().on_step_begin(0, trials)
+        Watch().on_step_end(0, trials)
+    copied = f"copied {(tmp_path / 'a', tmp_path / 'b')}"
+    assert happened == [(f"cleared {tmp_path / 'a'}", 1000.0), (copied, 1000.0), (copied, 1031.0), (copied, 1063.0)]
+
+
+def test_what_a_trial_that_failed_had_not_sent_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint_000000").mkdir()
+    points = [["loss", 0.5, 1000, 24]]
+    (tmp_path / "checkpoint_000000" / "training.json").write_text(json.dumps({"unsent": points}))
+    (tmp_path / "lives.json").write_text(json.dumps({"lives": [[900, "first"]]}))
+    trial = SimpleNamespace(trial_id="ab_00000", status="RUNNING", config={}, last_result={"step": 6, "end": 24})
+    trial.storage = SimpleNamespace(trial_fs_path=str(tmp_path))
+    ended: list[Row] = []
+    monkeypatch.setattr(Watch, "ended", ended.append, raising=False)
+    Watch().on_trial_error(0, [trial], trial)
+    assert [(row["state"], row["unsent"], row["lives"]) for row in ended] == [("failed", points, [(900, "first")])]
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "state"),
+    [
+        ("PENDING", {}, "waiting"),
+        ("RUNNING", {"step": 24, "end": 24}, "running"),
+        ("PAUSED", {"step": 6, "end": 24}, "paused"),
+        ("ERROR", {"step": 6, "end": 24}, "failed"),
+        ("TERMINATED", {"step": 6, "end": 24}, "stopped"),
+        ("TERMINATED", {"step": 24, "end": 24}, "done"),
+        ("TERMINATED", {"step": 24, "end": 24, "diverged": "loss is not finite"}, "diverged"),
+    ],
+)
+def test_what_a_trial_is_called(status: str, result: dict[str, Any], state: str) -> None:
+    trial = SimpleNamespace(trial_id="ab_00000", status=status, config={"critic.hidden": [3, 5]})
+    assert watch._row(trial, result) == {**result, "critic.hidden": (3, 5), "trial": "ab_00000", "state": state}

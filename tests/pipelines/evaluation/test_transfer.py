@@ -48,6 +48,15 @@ def test_a_classifier_learns_what_tells_classes_apart() -> None:
     assert classifier.predict([]) == []
 
 
+def test_a_class_of_few_sentences_is_no_less_likely_than_one_of_many() -> None:
+    """Of reviews, seven in eight praise. A word of three in five that complain and of one in five that praise speaks of
+    a complaint, though more of those that have it praise."""
+    few = ["food slow"] * 3 + ["food"] * 2
+    many = (["food slow"] + ["food"] * 4) * 7
+    classifier = AttributeClassifier(few + many, ["down"] * len(few) + ["up"] * len(many))
+    assert classifier.predict(["food slow", "food"]) == ["down", "up"]
+
+
 def test_the_grammar_knows_its_sentences_exactly() -> None:
     classifier = GrammarClassifier("sentiment")
     for sentiment in ("positive", "negative", "neutral"):

@@ -242,7 +242,9 @@ def test_a_command_without_an_experiment(capsys: pytest.CaptureFixture[str]) -> 
         (OSError(errno.EACCES, "Permission denied", "runs/data"), 2, "error: runs/data: Permission denied\n"),
         (OSError(errno.ENOSPC, "No space left on device", "m.db"), 1, "error: m.db: No space left on device\n"),
         (OSError(errno.EMFILE, "Too many open files"), 1, "Too many open files\n"),
+        (OSError(errno.EROFS, "Read-only file system", "runs"), 2, "error: runs: Read-only file system\n"),
         (SystemExit(3), 3, ""),
+        (SystemExit("too bad"), 1, ""),
         (SystemExit(None), 0, ""),
     ],
 )

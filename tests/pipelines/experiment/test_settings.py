@@ -86,3 +86,19 @@ def test_batch_normalization_needs_two_examples_on_every_worker() -> None:
     with pytest.raises(ValueError, match=r"batch_size must be >= 6 with generator.normalization batch on 3 workers"):
         with_settings(preset("grammar"), changed)
     assert with_settings(preset("grammar"), changed | {"batch_size": 6}).workers == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_size": 3, "workers": 3},
+        {"data.shortest": 15, "longest": 15},
+        {"data.limit": 64},
+        {"workers": 3, "min_workers": 3},
+        {"data.size": 30},
+        {"samples": 1},
+    ],
+)
+def test_bounds_are_among_what_is_allowed(values: dict[str, Any]) -> None:
+    flat = flatten(with_settings(preset("grammar"), values))
+    assert {name: flat[name] for name in values} == values

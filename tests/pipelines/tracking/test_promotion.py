@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.experiment.environment import python
-from pipelines.tracking import promotion
+from pipelines.tracking import package, promotion
 from pipelines.tracking.promotion import crown, promote
 from pipelines.tracking.registry import listing
 from pipelines.tracking.store import connect
@@ -124,3 +124,22 @@ def test_a_bad_checkpoint_is_not_registered(register: Callable[..., int], tracki
     with pytest.raises(ValueError, match="no checkpoint folder"):
         register(checkpoint=tmp_path / "missing")
     assert listing(tracking_uri) == []
+
+
+def test_what_could_not_be_packaged_is_no_model_that_is_ready(
+    register: Callable[..., int], tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(package, "write_package", full)
+        with pytest.raises(OSError, match="No space left"):
+            register()
+    register()
+    client = connect(tracking_uri)
+    experiment = client.get_experiment_by_name("arae-tiny")
+    assert experiment is not None
+    found = client.search_logged_models([experiment.experiment_id], order_by=[{"field_name": "creation_timestamp"}])
+    assert [str(model.status) for model in found] in (["READY", "FAILED"], ["FAILED", "READY"])
+    assert [row["version"] for row in listing(tracking_uri)] == [1]

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -146,3 +147,17 @@ def test_models_and_versions_of_every_page_are_seen(
     assert int(find_version(tracking_uri, "models:/arae-tiny/latest").version) == 3
     with pytest.raises(ValueError, match=r"registered: arae-other, arae-tiny$"):
         find_version(tracking_uri, "models:/tiny/1")
+
+
+def test_versions_are_numbers_and_made_when_they_were(tracking_uri: str) -> None:
+    """Ten come after nine. The time is that of the world, whatever the clock on the wall here says."""
+    client, before = connect(tracking_uri), datetime.now(UTC).replace(microsecond=0)
+    client.create_registered_model("arae-many")
+    for _ in range(11):
+        client.create_model_version("arae-many", "nowhere")
+    assert int(find_version(tracking_uri, "models:/arae-many/latest").version) == 11
+    rows = listing(tracking_uri)
+    assert [row["version"] for row in rows] == list(range(11, 0, -1))
+    assert all(before <= datetime.fromisoformat(row["created"]) <= datetime.now(UTC) for row in rows)
+    with pytest.raises(ValueError, match=r"no version '12'; versions: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11$"):
+        find_version(tracking_uri, "models:/arae-many/12")

@@ -4,13 +4,15 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.tracking import runs
 from pipelines.tracking.runs import Tracker, start_or_resume_child, start_parent
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import PATIENCE, connect
 
 
 @pytest.fixture
@@ -249,3 +251,39 @@ def test_nothing_is_sent_before_it_is_known_what_has_been(
     assert curve(tracking_uri, run_id, "loss") == [(3, 0.7)]
     resumed.flush()
     assert curve(tracking_uri, run_id, "loss") == [(3, 0.7), (6, 0.5)]
+
+
+def test_an_experiment_that_another_process_makes_first_is_used(
+    tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials begin at the same moment."""
+    client = connect(tracking_uri)
+    create, made = client.create_experiment, list[str]()
+
+    def beaten(name: str, **options: Any) -> str:
+        made.append(create(name, **options))
+        return create(name, **options)  # which is there by now
+
+    monkeypatch.setattr(client, "create_experiment", beaten)
+    run_id = start_parent(tracking_uri, "arae-new", "run", params={})
+    assert [client.get_run(run_id).info.experiment_id] == made
+
+
+@pytest.mark.parametrize(("status", "waits"), [("KILLED", False), ("FINISHED", True), ("FAILED", True)])
+def test_only_who_is_killed_does_not_wait_for_a_server_that_is_away(
+    status: str, waits: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what could not be sent in the end is told of."""
+    clock, sent = [0.0], list[str]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 10 * seconds))
+    tracker = Tracker("http://nowhere.invalid:1", "a run", [("loss", 0.5, 1000, 3), ("loss", 0.4, 1001, 6)])
+
+    def send(request: str, *_: object, **__: object) -> bool:
+        sent.append(request)
+        return request != "log_batch"
+
+    monkeypatch.setattr(tracker, "_send", send)
+    tracker.finish(status)
+    assert (clock[0] >= PATIENCE) == waits and sent[-1] == "set_terminated"
+    assert "warning: 2 points of the curves were not sent to MLflow" in capsys.readouterr().err

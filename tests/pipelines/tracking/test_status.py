@@ -1,6 +1,8 @@
 """Whether a run is there, and going on."""
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from pipelines.tracking.runs import Tracker, start_or_resume_child, start_parent
 from pipelines.tracking.status import end_children, has_run
@@ -28,3 +30,14 @@ def test_children_that_nobody_ended_are_ended(tracking_uri: str) -> None:
 def test_a_tracker_that_fails_gives_a_warning(tracking_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     end_children(tracking_uri, "0" * 32, "KILLED")
     assert capsys.readouterr().err.startswith(f"warning: MLflow at {tracking_uri} fails")
+
+
+def test_a_server_that_cannot_say_is_no_run_that_is_gone(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training would begin another one beside it."""
+
+    def away(_: str) -> None:
+        raise MlflowException("try again", error_code=TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr(connect(tracking_uri), "get_run", away)
+    with pytest.raises(MlflowException, match="try again"):
+        has_run(tracking_uri, "0" * 32)

@@ -7,8 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 
-from pipelines.tracking.store import open_tracking, unreachable
+from pipelines.tracking import store
+from pipelines.tracking.store import open_tracking, patiently, unreachable
 
 
 def test_sqlite_is_created_and_absolute_and_quiet(
@@ -119,3 +122,57 @@ def test_what_can_be_reached_from_here() -> None:
         closed.bind(("127.0.0.1", 0))  # and kept, so that nobody else listens there
         assert "refused" in unreachable(f"http://127.0.0.1:{closed.getsockname()[1]}")
     assert unreachable("sqlite:///mlflow.db") == unreachable("postgresql://nowhere.invalid/db") == ""
+
+
+AWAY = MlflowException("refused\nand more", error_code=INTERNAL_ERROR)
+WRONG = MlflowException("no such run", error_code=RESOURCE_DOES_NOT_EXIST)
+SERVER = "http://nowhere.invalid:1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "times", "calls"),
+    [
+        (SERVER, AWAY, 3, 4),
+        (SERVER, ConnectionError("no route"), 3, 4),
+        (SERVER, AWAY, 10**6, 13),
+        (SERVER, WRONG, 3, 1),
+        ("sqlite:///a.db", AWAY, 3, 1),
+    ],
+    ids=["comes back", "comes back to the network", "never comes back", "refuses", "a file"],
+)
+def test_a_server_that_is_away_is_waited_for_and_nothing_else(
+    uri: str,
+    error: Exception,
+    times: int,
+    calls: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """For two minutes; here each try takes nine seconds and the pause behind it one."""
+    clock, made = [0.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+
+    def call() -> str:
+        made.append(clock[0])
+        clock[0] += 9
+        if len(made) <= times:
+            raise error
+        return "there"
+
+    if calls == times + 1:
+        assert patiently(uri, call) == "there"
+        assert capsys.readouterr().err.count("warning: MLflow at") == 1
+    else:
+        with pytest.raises(type(error), match=str(error).splitlines()[0]):
+            patiently(uri, call)
+    assert len(made) == calls
+
+
+def test_impatience_ends_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every request of a training would have four seconds and one attempt."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    with store._impatient():
+        assert (os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"], os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) == ("4", "0")
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77" and "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
