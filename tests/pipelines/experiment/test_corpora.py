@@ -13,11 +13,11 @@ import pytest
 from arae_core.batches import TokenStore
 from arae_core.shapes import ImageShape, TextShape
 from arae_core.tree import with_settings
-from pipelines.experiment.corpora import Corpus, prepare
+from pipelines.experiment.corpora import Corpus, _digest, prepare
 from pipelines.experiment.digits import digits
 from pipelines.experiment.grammar import attributes
 from pipelines.experiment.presets import preset
-from tests.pipelines.experiment.files import TEST, TRAIN, VALIDATION, decoded, lines, pixels, text
+from tests.pipelines.experiment.files import TEST, TRAIN, VALIDATION, decoded, lines, parquet, pixels, text
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -243,3 +243,28 @@ def test_the_fingerprint_is_of_which_split_has_what(tmp_path: Path) -> None:
             lines(tmp_path / name / f"{split}.txt", sentences)
         found.add(prepare(text(tmp_path / name), tmp_path / "storage").fingerprint)
     assert len(found) == 2
+
+
+def test_another_column_of_the_same_files_is_another_corpus(tmp_path: Path) -> None:
+    """And not the one that was prepared of the first."""
+    for split, sentences in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
+        parquet(tmp_path / f"{split}.parquet", text=sentences, said=[s.replace("cat", "bird") for s in sentences])
+    first, other = (prepare(text(tmp_path, data__columns=(name,)), tmp_path / "storage") for name in ("text", "said"))
+    assert first.fingerprint != other.fingerprint
+    assert "the cat runs here ." in decoded(first, "train") and "the bird runs here ." in decoded(other, "train")
+
+
+def test_a_digest_says_which_split_an_example_is_in() -> None:
+    rows = {"train": ["a", "b"], "validation": ["c"], "test": []}
+    others = ({**rows, "validation": [], "test": ["c"]}, {**rows, "train": ["a"], "validation": ["b", "c"]}, {**rows})
+    assert [_digest(other) == _digest(rows) for other in others] == [False, False, True]
+
+
+def test_a_summary_says_what_was_left_out_and_what_is_unknown(folder: Path, tmp_path: Path) -> None:
+    """Of nine tokens four."""
+    summary = prepare(text(folder, data__limit=7), tmp_path / "storage").summary()
+    assert summary[0] == "train: 7 examples (left out: 5 over limit)"
+    assert summary[1].startswith("validation: 2 examples, ") and "% of the words unknown" in summary[1]
+    assert prepare(text(folder), tmp_path / "storage").summary()[1] == (
+        "validation: 2 examples, 44.44% of the words unknown"
+    )

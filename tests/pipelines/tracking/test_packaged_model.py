@@ -95,6 +95,10 @@ def test_classes(labelled_checkpoint: Path) -> None:
     model = Model.load(labelled_checkpoint)
     answer = predict(labelled_checkpoint, {"task": "transfer", "text": "a dog runs .", "to": "human"}, {})
     assert answer["text"].tolist() == model.transfer(["a dog runs ."], "human")
+    drawn = {"seed": 3, "temperature": 5.0}
+    answer = predict(labelled_checkpoint, {"task": "transfer", "text": "a dog runs .", "to": "human"}, drawn)
+    expected = model.transfer(["a dog runs ."], "human", seed=3, temperature=5.0)
+    assert answer["text"].tolist() == expected != model.transfer(["a dog runs ."], "human", seed=0, temperature=5.0)
     answer = predict(labelled_checkpoint, {"task": "generate", "to": "human"}, {"count": 5, "seed": 3})
     assert answer["text"].tolist() == model.generate(5, seed=3, attribute="human")
     answer = predict(labelled_checkpoint, {"task": "generate"}, {"count": 5, "seed": 3})
