@@ -1,7 +1,6 @@
 """What is told of a sweep while it runs, and what is deleted meanwhile."""
 
 import json
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +78,7 @@ def test_pruning_keeps_the_best_and_the_newest(tmp_path: Path) -> None:
 def test_rays_state_is_copied_every_half_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And once at the beginning, when what was there of before has been cleared away."""
     clock, happened = [1000.0], list[tuple[str, float]]()
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(watch, "back_up", lambda *folders: happened.append((f"copied {folders}", clock[0])))
     monkeypatch.setattr(watch, "clear_staging", lambda folder: happened.append((f"cleared {folder}", clock[0])))
     monkeypatch.setattr(Watch, "copied", None)

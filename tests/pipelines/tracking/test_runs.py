@@ -4,13 +4,14 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipelines.tracking import runs
+from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.runs import Tracker, start_or_resume_child, start_parent
 from pipelines.tracking.store import PATIENCE, connect
 
@@ -275,8 +276,11 @@ def test_only_who_is_killed_does_not_wait_for_a_server_that_is_away(
 ) -> None:
     """And what could not be sent in the end is told of."""
     clock, sent = [0.0], list[str]()
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 10 * seconds))
+
+    def sleep(seconds: float) -> None:
+        clock[0] += 10 * seconds
+
+    monkeypatch.setattr(tracker_module, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
     tracker = Tracker("http://nowhere.invalid:1", "a run", [("loss", 0.5, 1000, 3), ("loss", 0.4, 1001, 6)])
 
     def send(request: str, *_: object, **__: object) -> bool:

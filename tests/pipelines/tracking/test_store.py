@@ -5,6 +5,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -150,8 +151,11 @@ def test_a_server_that_is_away_is_waited_for_and_nothing_else(
 ) -> None:
     """For two minutes; here each try takes nine seconds and the pause behind it one."""
     clock, made = [0.0], list[float]()
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
 
     def call() -> str:
         made.append(clock[0])
