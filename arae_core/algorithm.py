@@ -10,9 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from arae_core.batches import Batch, TextBatch, moved
-from arae_core.cross_alignment import align
-from arae_core.feed import Feed
+from arae_core.attributes.cross_alignment import align
+from arae_core.codecs.lstm import corrupted
+from arae_core.data.batch_sampler import Feed
+from arae_core.data.batches import Batch, TextBatch, to_device
+from arae_core.data.data_spec import TextSpec
 from arae_core.losses import (
     classifier_loss,
     critic_loss,
@@ -22,10 +24,8 @@ from arae_core.losses import (
     hiding_loss,
     reconstruction_loss,
 )
-from arae_core.parallel import Parallel
-from arae_core.shapes import TextShape
-from arae_core.state import TrainingState
-from arae_core.text import corrupted
+from arae_core.runtime.parallel import Parallel
+from arae_core.training.state import TrainingState
 
 Scalars = dict[str, Tensor]
 Perform = Callable[..., Scalars]
@@ -150,7 +150,7 @@ def confuse_generator(state: TrainingState, parallel: Parallel) -> Scalars:
 def classify(state: TrainingState, parallel: Parallel, batch: Batch) -> Scalars:
     """(2b): u <- grad of -mean log p_u(y | c)."""
     assert isinstance(batch, TextBatch) and batch.labels is not None
-    labels = moved(batch.labels, state.device)
+    labels = to_device(batch.labels, state.device)
     with torch.no_grad(), state.autocast():
         code = state.encoder(batch)
     logits = state.modules["classifier"](code.to(state.dtype))
@@ -167,7 +167,7 @@ def hide(state: TrainingState, parallel: Parallel, batch: Batch) -> Scalars:
     assert isinstance(batch, TextBatch) and batch.labels is not None
     with state.autocast():
         code = state.encoder(batch)
-    loss = hiding_loss(state.modules["classifier"](code.to(state.dtype)), moved(batch.labels, state.device))
+    loss = hiding_loss(state.modules["classifier"](code.to(state.dtype)), to_device(batch.labels, state.device))
     state.add(("encoder",), state.settings.encoder.attribute_weight * loss, parallel, batch.words)
     return {"hiding_loss": loss.detach()}
 
@@ -187,7 +187,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 def _with_words_dropped(state: TrainingState, batch: TextBatch, share: float, parallel: Parallel) -> TextBatch:
     if share == 0:
         return batch
-    assert isinstance(state.shape, TextShape)
+    assert isinstance(state.spec, TextSpec)
     # drawn for the longest sentence there may be: what one rank draws does not depend on the lengths that it has
     uniform = state.uniform(state.settings.batch_size, state.settings.longest + 1, parallel)
-    return corrupted(batch, share, state.shape.unknown, uniform)
+    return corrupted(batch, share, state.spec.unknown, uniform)

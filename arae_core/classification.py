@@ -23,19 +23,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arae_core.algorithm import Scalars, iteration
-from arae_core.batches import TokenStore
-from arae_core.checkpoint import export_model, load_checkpoint, save_checkpoint
-from arae_core.config import Head
-from arae_core.feed import Feed
-from arae_core.integrity import is_intact, sealed, sha256_of
-from arae_core.labelled import LabelledStore
+from arae_core.data.batch_sampler import Feed
+from arae_core.data.batches import TokenStore
+from arae_core.data.data_spec import TextSpec
+from arae_core.data.labelled import LabelledStore
+from arae_core.data.vocabulary import Vocabulary
 from arae_core.losses import classifier_loss
-from arae_core.parallel import Parallel
-from arae_core.precision import check_precision
-from arae_core.shapes import TextShape
-from arae_core.state import TrainingState, make_optimizer, set_rate
-from arae_core.training import Report, check_lengths, means
-from arae_core.vocabulary import Vocabulary
+from arae_core.runtime.parallel import Parallel
+from arae_core.runtime.precision import check_precision
+from arae_core.settings import HeadSettings
+from arae_core.training.checkpoint import export_model, load_checkpoint, save_checkpoint
+from arae_core.training.checksums import is_intact, sealed, sha256_of
+from arae_core.training.loop import Report, check_lengths, run_and_average
+from arae_core.training.state import TrainingState, make_optimizer, set_rate
 
 SUPERVISED = 5
 """The stream of the labelled batches' order, beside those of `Feed`."""
@@ -56,7 +56,7 @@ def pair_features(codes: Tensor) -> Tensor:
 class ClassifierHead(nn.Module):
     """Features [B, F] -> logits [B, K]: an MLP with dropout."""
 
-    def __init__(self, settings: Head, code_size: int, sentences: int, classes: int) -> None:
+    def __init__(self, settings: HeadSettings, code_size: int, sentences: int, classes: int) -> None:
         """sentences: S. Raises ValueError for more than two."""
         super().__init__()
         if sentences not in (1, 2):
@@ -91,14 +91,14 @@ class SentenceClassifier:
     def new(
         cls,
         state: TrainingState,
-        settings: Head,
+        settings: HeadSettings,
         sentences: int,
         classes: Sequence[str],
         vocabulary: Vocabulary | None = None,
     ) -> "SentenceClassifier":
         """One that knows nothing yet; the state's seed decides the head's weights. ValueError for more sentences than
         two, and for images."""
-        if not isinstance(state.shape, TextShape):
+        if not isinstance(state.spec, TextSpec):
             raise ValueError("classification is of sentences, this is a model of images")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.settings.seed)
@@ -107,8 +107,8 @@ class SentenceClassifier:
 
     def logits(self, labelled: LabelledStore, rows: NDArray[np.int64], *, training: bool) -> tuple[Tensor, Tensor]:
         """Of the examples at rows[B]: logits [B, K] and the right classes [B]."""
-        assert isinstance(self.state.shape, TextShape)
-        batch, labels = labelled.batch(rows, self.state.shape, self.state.device)
+        assert isinstance(self.state.spec, TextSpec)
+        batch, labels = labelled.batch(rows, self.state.spec, self.state.device)
         with self.state.autocast():
             codes = self.state.encoder(batch)
         features = pair_features(codes.to(self.state.dtype).unflatten(0, (len(rows), -1)))
@@ -189,7 +189,7 @@ class SentenceClassifier:
             if not is_intact(content) or content.get("weights", written) != written:
                 raise ValueError("its head is not what was written")
             values: dict[str, Any] = content["head"] | {"hidden": tuple(content["head"]["hidden"])}
-            settings = Head(**values)
+            settings = HeadSettings(**values)
             classifier = cls.new(state, settings, content["sentences"], content["classes"], vocabulary)
             classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
         except Exception as error:  # of JSON, safetensors and torch: a dozen types, all of them: not what was written
@@ -213,7 +213,7 @@ def train_classifier(
         check_lengths(sentences, state.settings)
     feed = None
     if store is not None:
-        feed = Feed(store, state.shape, state.settings.batch_size, state.settings.seed, device=state.device)
+        feed = Feed(store, state.spec, state.settings.batch_size, state.settings.seed, device=state.device)
     parameters = [*state.modules["encoder"].parameters(), *classifier.head.parameters()]
     optimizer = make_optimizer(settings, parameters, cools=state.settings.cooldown > 0)
     state.end = until
@@ -233,7 +233,7 @@ def train_classifier(
     while state.step < until:
         first, started = state.step, time.perf_counter()
         stop = min(until, (first // every + 1) * every)
-        scalars = means(step, stop - first, parallel, state)
+        scalars = run_and_average(step, stop - first, parallel, state)
         scalars["ms_per_iteration"] = 1000 * (time.perf_counter() - started) / (stop - first)
         yield Report(stop, scalars)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arae_core.config import Settings
+from arae_core.settings import Settings
 
 
 def to_sphere(code: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arae_core.batches import TextBatch
-from arae_core.image import ImageDecoder
-from arae_core.shapes import TextShape
-from arae_core.text import ROWS, SeparateDecoders, TextDecoder
+from arae_core.codecs.lstm import ROWS, SeparateDecoders, TextDecoder
+from arae_core.codecs.mlp import ImageDecoder
+from arae_core.data.batches import TextBatch
+from arae_core.data.data_spec import TextSpec
 
 LOOK_ON_GPU = 4
 """Words after which a GPU is asked which sentences have ended."""
@@ -29,7 +29,7 @@ def decode_sentences(
     decoder: TextDecoder | SeparateDecoders,
     code: Tensor,
     labels: Tensor | None,
-    shape: TextShape,
+    spec: TextSpec,
     longest: int,
     temperature: float,
     draws: torch.Generator,
@@ -45,11 +45,11 @@ def decode_sentences(
         voices: list[Voice] = [(part, fed, 1.0 + contrast)]
         if contrast:
             assert labels is not None
-            classes = len(shape.classes)
+            classes = len(spec.classes)
             for other in range(1, classes):
                 own = (labels[rows] + other) % classes
                 voices += [(d, f, -contrast / (classes - 1)) for d, _, f in decoder.by_class(code[rows], own)]
-        words = decode_text(voices, shape, longest, temperature, draws)
+        words = decode_text(voices, spec, longest, temperature, draws)
         for i, row in zip(rows.tolist(), words, strict=True):
             written[i] = row
     return written
@@ -57,7 +57,7 @@ def decode_sentences(
 
 @torch.no_grad()
 def decode_text(
-    voices: Sequence[Voice], shape: TextShape, longest: int, temperature: float, draws: torch.Generator
+    voices: Sequence[Voice], spec: TextSpec, longest: int, temperature: float, draws: torch.Generator
 ) -> list[list[int]]:
     """Words by the weighted sum of what the voices say, greedy at temperature 0, else drawn; without marks, at most
     `longest` words.
@@ -68,8 +68,8 @@ def decode_text(
     """
     fed = [code for _, code, _ in voices]
     rows = torch.arange(len(fed[0]), device=fed[0].device)
-    words = torch.full((len(rows), longest), shape.end, device=rows.device)
-    word = torch.full((len(rows), 1), shape.start, device=rows.device)
+    words = torch.full((len(rows), longest), spec.end, device=rows.device)
+    word = torch.full((len(rows), 1), spec.start, device=rows.device)
     ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     look = LOOK_ON_GPU if rows.is_cuda else 1
     states: list[tuple[Tensor, Tensor] | None] = [None] * len(voices)
@@ -80,10 +80,10 @@ def decode_text(
             logits = decoder.output(hidden[:, 0]).float()
             said.append(logits if len(voices) == 1 else weight * logits.log_softmax(1))
         logits = said[0] if len(voices) == 1 else torch.stack(said).sum(0)
-        logits[:, shape.pad] = logits[:, shape.start] = -torch.inf
+        logits[:, spec.pad] = logits[:, spec.start] = -torch.inf
         word = logits.argmax(1, keepdim=True) if temperature == 0 else _drawn(logits, temperature, draws)
         words[rows, position] = word[:, 0]
-        ended = ended | (word[:, 0] == shape.end)
+        ended = ended | (word[:, 0] == spec.end)
         if (position + 1) % look:
             continue
         left = len(rows) - int(ended.sum())
@@ -94,7 +94,7 @@ def decode_text(
             rows, word, ended, fed = rows[going], word[going], ended[going], [code[going] for code in fed]
             states = [s and (s[0][:, going].contiguous(), s[1][:, going].contiguous()) for s in states]
     written = words.cpu().numpy()  # the only wait for a GPU but for the looks
-    lengths = np.where((written == shape.end).any(1), (written == shape.end).argmax(1), longest)
+    lengths = np.where((written == spec.end).any(1), (written == spec.end).argmax(1), longest)
     return [row[:length].tolist() for row, length in zip(written, lengths, strict=True)]
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from arae_core.config import Settings
-from arae_core.shapes import ImageShape, Shape, TextShape
+from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
+from arae_core.settings import Settings
 
 SIZES = {"float32": 4, "bfloat16": 2, "float64": 8}
 ADAM, SGD, CLIPPED = 7, 3, 3
@@ -64,7 +64,7 @@ def mlp(widths: Sequence[int], rows: float, times: int, size: int, first: int | 
     return sum((product(rows, i, o, n, size) for (i, o), n in zip(pairwise(widths), counts, strict=True)), Cost())
 
 
-def parameters(settings: Settings, shape: Shape) -> dict[str, int]:
+def parameters(settings: Settings, spec: DataSpec) -> dict[str, int]:
     """Numbers that each part has, of a model without classes."""
     e, d, g, f, code = settings.encoder, settings.decoder, settings.generator, settings.critic, settings.code.size
 
@@ -77,13 +77,13 @@ def parameters(settings: Settings, shape: Shape) -> dict[str, int]:
     def hidden(part: Any, skipped: int = 0) -> Sequence[int]:
         return part.hidden[skipped:] if part.normalization != "none" else ()
 
-    if isinstance(shape, TextShape):
+    if isinstance(spec, TextSpec):
         to_code = 0 if e.hidden[-1] == code else layered((e.hidden[-1], code))
-        encoder = shape.vocabulary * e.embedding + recurrent(e.embedding, e.hidden) + to_code
-        decoder = shape.vocabulary * d.embedding + recurrent(d.embedding + code, d.hidden)
-        decoder += layered((d.hidden[-1], shape.vocabulary))
+        encoder = spec.vocabulary * e.embedding + recurrent(e.embedding, e.hidden) + to_code
+        decoder = spec.vocabulary * d.embedding + recurrent(d.embedding + code, d.hidden)
+        decoder += layered((d.hidden[-1], spec.vocabulary))
     else:
-        pixels = shape.height * shape.width
+        pixels = spec.height * spec.width
         encoder = layered((pixels, *e.hidden, code), hidden(e))
         decoder = layered((code, *d.hidden, pixels * d.logits_per_pixel), hidden(d))
     generator = layered((g.noise_size, *g.hidden, code), hidden(g)) if g.kind == "mlp" else 0
@@ -98,10 +98,10 @@ def parameters(settings: Settings, shape: Shape) -> dict[str, int]:
     }
 
 
-def iteration_parts(settings: Settings, shape: Shape, length: float = 0, device: str = "cpu") -> list[Part]:
+def iteration_parts(settings: Settings, spec: DataSpec, length: float = 0, device: str = "cpu") -> list[Part]:
     """What an iteration of Algorithm 1 computes and moves, in a precision that is named: `auto` is none. length: mean
     tokens a sentence, end mark counted (text)."""
-    assert not (isinstance(shape, TextShape) and shape.classes), "Algorithm 2 is not counted"
+    assert not (isinstance(spec, TextSpec) and spec.classes), "Algorithm 2 is not counted"
     s, e, d, f = settings, settings.encoder, settings.decoder, settings.critic
     m, k, code = s.batch_size, f.steps, s.code.size
     rounds = k if e.adversarial_each_critic_step else 1
@@ -112,20 +112,20 @@ def iteration_parts(settings: Settings, shape: Shape, length: float = 0, device:
 
     def encodings(times: int) -> Cost:
         """m examples through the encoder."""
-        if isinstance(shape, ImageShape):
-            return mlp((shape.height * shape.width, *e.hidden, code), m, times, size, first=min(times, 2))
+        if isinstance(spec, ImageSpec):
+            return mlp((spec.height * spec.width, *e.hidden, code), m, times, size, first=min(times, 2))
         to_code = Cost() if e.hidden[-1] == code else product(m, e.hidden[-1], code, times, size)
         return lstm(e.embedding, e.hidden, tokens, times, SIZES[recurrent]) + to_code
 
     def words(width: int, trained: bool) -> Cost:
         """Word vectors: read and written; their gradients read, the table's written as a whole."""
-        assert isinstance(shape, TextShape)
-        return Cost(0, word * width * (2 * tokens + trained * (tokens + shape.vocabulary)))
+        assert isinstance(spec, TextSpec)
+        return Cost(0, word * width * (2 * tokens + trained * (tokens + spec.vocabulary)))
 
     parts = []
-    if isinstance(shape, TextShape):
-        logits = tokens * shape.vocabulary
-        output = product(tokens, d.hidden[-1], shape.vocabulary, 3, size) + Cost(0, 3 * size * logits)
+    if isinstance(spec, TextSpec):
+        logits = tokens * spec.vocabulary
+        output = product(tokens, d.hidden[-1], spec.vocabulary, 3, size) + Cost(0, 3 * size * logits)
         states = lstm(d.embedding + code, d.hidden, tokens, 3, SIZES[recurrent])
         vectors = words(e.embedding, True) + words(d.embedding, True)
         parts += [
@@ -135,7 +135,7 @@ def iteration_parts(settings: Settings, shape: Shape, length: float = 0, device:
             Part("embeddings", "reconstruct", vectors, rest),
         ]
     else:
-        outputs = shape.height * shape.width * d.logits_per_pixel
+        outputs = spec.height * spec.width * d.logits_per_pixel
         pixels = mlp((code, *d.hidden, outputs), m, 3, size) + Cost(0, 3 * size * m * outputs)
         parts += [Part("decoder", "reconstruct", pixels, own), Part("encoder", "reconstruct", encodings(3), own)]
         recurrent = own
@@ -151,7 +151,7 @@ def iteration_parts(settings: Settings, shape: Shape, length: float = 0, device:
         fakes = mlp(made, k * m, 1, word) if learned else Cost()
         answered = mlp(made, m, 3, word, first=2) + asked if learned else Cost()
         parts += [Part("encodings for the critic", "encode", k * encodings(1), recurrent)]
-        if isinstance(shape, TextShape):
+        if isinstance(spec, TextSpec):
             parts += [Part("embeddings", "encode", k * words(e.embedding, False), rest)]
             parts += [Part("embeddings", "confuse", rounds * words(e.embedding, True), rest)]
         parts += [
@@ -160,15 +160,15 @@ def iteration_parts(settings: Settings, shape: Shape, length: float = 0, device:
             Part("generated codes", "critic steps", fakes, rest),
             Part("critic", "critic steps", k * step, rest),
         ]
-    return [*parts, Part("updates", "optimizer", _updates(s, shape, rounds, word), rest)]
+    return [*parts, Part("updates", "optimizer", _updates(s, spec, rounds, word), rest)]
 
 
-def _updates(settings: Settings, shape: Shape, rounds: int, word: int) -> Cost:
+def _updates(settings: Settings, spec: DataSpec, rounds: int, word: int) -> Cost:
     """Clipping, optimizers, clamping and the moving average, in bytes."""
     alone = rounds if settings.adversarial and settings.encoder.updates == "each" else 0
     updates = {"encoder": 1 + alone, "decoder": 1, "generator": 1, "critic": settings.critic.steps}
     numbers = 0
-    for part, count in parameters(settings, shape).items():
+    for part, count in parameters(settings, spec).items():
         each = ADAM if getattr(settings, part).optimizer == "adam" else SGD
         each += CLIPPED if part in ("encoder", "decoder") and settings.gradient_clip else 0
         each += 2 if part == "critic" and settings.critic.objective == "wgan-clip" else 0

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from arae_core.batches import ImageStore, Store, TokenStore
-from arae_core.config import Settings
-from arae_core.shapes import ImageShape, Shape, TextShape
-from arae_core.vocabulary import Vocabulary
+from arae_core.data.batches import ImageStore, Store, TokenStore
+from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
+from arae_core.data.vocabulary import Vocabulary
+from arae_core.settings import Settings
 
 SNLI_LENGTHS = (0, 0, 578, 2152, 4662, 7508, 10898, 11463, 9661, 8890, 7534, 6360, 5182, 4196, 3524)
 """Sentences of 1, 2, ... 15 tokens among the distinct ones of SNLI: 9.2 tokens on average."""
@@ -16,7 +16,7 @@ IMAGE_SIZE, WHITE = (28, 28), 0.13
 """MNIST's size, and its share of white pixels."""
 
 
-def examples(settings: Settings, data: Path | None) -> tuple[Store, Shape, Vocabulary | None]:
+def examples(settings: Settings, data: Path | None) -> tuple[Store, DataSpec, Vocabulary | None]:
     """The sentences of a file (or of train.txt in a folder), one a line, or synthetic examples of the settings' kind.
 
     Raises ValueError where the file cannot be read or leaves too little.
@@ -26,7 +26,7 @@ def examples(settings: Settings, data: Path | None) -> tuple[Store, Shape, Vocab
             raise ValueError(f"data must not be given for images, which are measured on synthetic ones; got {data}")
         height, width = IMAGE_SIZE
         pixels = np.random.default_rng(settings.seed).random((SYNTHETIC_EXAMPLES, height * width), np.float32)
-        return ImageStore((pixels < WHITE).astype(np.uint8), height, width), ImageShape(height, width), None
+        return ImageStore((pixels < WHITE).astype(np.uint8), height, width), ImageSpec(height, width), None
     sentences = synthetic_sentences(settings) if data is None else _read(data)
     vocabulary = Vocabulary.train(sentences, settings.vocabulary)
     rows = [row for row in vocabulary.encode(sentences) if 0 < len(row) <= settings.longest]
@@ -35,8 +35,8 @@ def examples(settings: Settings, data: Path | None) -> tuple[Store, Shape, Vocab
             f"data must hold {settings.batch_size} or more sentences (batch_size) of up to {settings.longest} tokens, "
             f"got {len(rows)}"
         )
-    shape = TextShape(len(vocabulary), vocabulary.pad, vocabulary.start, vocabulary.end, vocabulary.unknown)
-    return TokenStore.from_rows(rows), shape, vocabulary
+    spec = TextSpec(len(vocabulary), vocabulary.pad, vocabulary.start, vocabulary.end, vocabulary.unknown)
+    return TokenStore.from_rows(rows), spec, vocabulary
 
 
 def synthetic_sentences(settings: Settings, count: int = SYNTHETIC_EXAMPLES) -> list[str]:

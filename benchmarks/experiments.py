@@ -24,18 +24,18 @@ import numpy as np
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import above, at_least, require
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
+from arae_core.settings.checks import above, at_least, require
+from pipelines.cli.command_line import Arguments, Option, emit_json, parse, run
 from pipelines.experiment.settings import Experiment
 
 Results = dict[str, Any]
 
 if TYPE_CHECKING:
-    from arae_core.sampling import Model
-    from arae_core.state import TrainingState
-    from pipelines.evaluation.subjects import Subject
+    from arae_core.model import Model
+    from arae_core.training.state import TrainingState
+    from pipelines.corpora.corpus import Corpus
+    from pipelines.evaluation.evaluated_models import Subject
     from pipelines.evaluation.tasks import Asked
-    from pipelines.experiment.corpora import Corpus
 
 OPTIONS = (
     Option("on", tuple[str, ...], ("perplexity", "latent", "robustness"), "What evaluate.py can do, with commas."),
@@ -69,12 +69,12 @@ def trained(
     where training did after one. Raises FloatingPointError where it does before.
     """
     from arae_core.evaluation.generation import better
-    from arae_core.state import TrainingState
-    from arae_core.training import total_iterations, train
-    from pipelines.engine.scoring import Scorer
+    from arae_core.training.loop import total_iterations, train
+    from arae_core.training.state import TrainingState
+    from pipelines.training.scoring import Scorer
 
     store, scorer = corpus.store("train"), Scorer(experiment, corpus)
-    state = TrainingState.new(experiment.core, corpus.shape, device)
+    state = TrainingState.new(experiment.core, corpus.spec, device)
     end, (metric, _) = total_iterations(experiment, len(store)), experiment.selection
     evaluations: list[dict[str, Any]] = []
     best, weights = float("nan"), dict[str, Any]()
@@ -108,12 +108,12 @@ def trained(
 
 def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     """Train, and everything that was asked for; what fails is told, listed under "failed", and the rest goes on."""
-    from arae_core.checkpoint import load_checkpoint, save_checkpoint
-    from arae_core.sampling import Model
-    from arae_core.tree import flatten
-    from pipelines.engine.records import write_record
-    from pipelines.evaluation.subjects import Subject
+    from arae_core.model import Model
+    from arae_core.settings.tree import flatten
+    from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
+    from pipelines.evaluation.evaluated_models import Subject
     from pipelines.evaluation.tasks import TASKS, Asked
+    from pipelines.runtime.run_record import write_record
 
     experiment, options = arguments.experiment, arguments.options
     name = options.called or experiment.name
@@ -202,8 +202,8 @@ def _said_again(model: "Model", asked: "Asked") -> list[str]:
 
 def check(arguments: Arguments) -> None:
     """Raise ValueError for what cannot be done, before anything that takes time."""
+    from pipelines.cli.model_commands import check_contrast
     from pipelines.evaluation.tasks import TASKS
-    from pipelines.experiment.model_commands import check_contrast
 
     experiment, options = arguments.experiment, arguments.options
     above("seconds", options.seconds, 0.0)
@@ -233,8 +233,8 @@ def body(words: Sequence[str] | None) -> None:
     """Read the command line, prepare, train, evaluate; exit status 1 where some of it failed."""
     import torch
 
-    from arae_core.shapes import TextShape
-    from pipelines.experiment.corpora import Corpus, prepare
+    from arae_core.data.data_spec import TextSpec
+    from pipelines.corpora.corpus import Corpus, prepare
 
     arguments = parse(words, "The paper's experiments by the core alone.", OPTIONS, config="snli")
     experiment, options = arguments.experiment, arguments.options
@@ -243,7 +243,7 @@ def body(words: Sequence[str] | None) -> None:
     if options.only_prepare:
         print("\n".join([*corpus.summary(), str(corpus.folder)]))
         return
-    if not isinstance(corpus.shape, TextShape) or bool(corpus.shape.classes) != bool(experiment.data.label):
+    if not isinstance(corpus.spec, TextSpec) or bool(corpus.spec.classes) != bool(experiment.data.label):
         raise ValueError(f"--corpus {options.corpus} must be one that was prepared with the --data.label given")
     torch.set_num_threads(options.threads)
     wanted = experiment.device

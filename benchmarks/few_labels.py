@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.classify import METHODS, check_table, counts_of
-from pipelines.experiment.command_line import Arguments, Option, parse, run
+from pipelines.cli.command_line import Arguments, Option, parse, run
 from pipelines.experiment.settings import Classification
 
 OPTIONS = (
@@ -36,12 +36,12 @@ OPTIONS = (
 
 def rows_of(arguments: Arguments, corpus: Path, labelled: Path, device: str) -> list[dict[str, Any]]:
     """Train them all; a row for each."""
-    from arae_core.checkpoint import save_checkpoint
-    from arae_core.state import TrainingState
-    from arae_core.training import train
-    from arae_core.tree import flatten
-    from pipelines.engine.cells import Cell, Plan, learn_classifier, settings_of, steps_of
-    from pipelines.experiment.corpora import Corpus
+    from arae_core.settings.tree import flatten
+    from arae_core.training.checkpoint import save_checkpoint
+    from arae_core.training.loop import train
+    from arae_core.training.state import TrainingState
+    from pipelines.classification.classifier_trial import Cell, Plan, learn_classifier, settings_of, steps_of
+    from pipelines.corpora.corpus import Corpus
 
     experiment, options = arguments.experiment, arguments.options
     assert isinstance(experiment, Classification)
@@ -56,7 +56,7 @@ def rows_of(arguments: Arguments, corpus: Path, labelled: Path, device: str) -> 
                 asked, start = settings_of(experiment, method, seed), None
                 begin, _ = steps_of(asked, experiment.head, len(store))
                 if method != "supervised" and begin:
-                    state = TrainingState.new(asked.core, data.shape, device)
+                    state = TrainingState.new(asked.core, data.spec, device)
                     for last in train(state, store, until=begin, every=experiment.evaluate_every):
                         print(f"{method}, seed {seed}: {last.step}/{begin}", flush=True)
                     start = str(save_checkpoint(Path(scratch, f"{method}-{seed}"), state, data.vocabulary))
@@ -87,7 +87,7 @@ def body(words: Sequence[str] | None) -> None:
         raise ValueError("--corpus and --labelled are given together, or neither")
     corpus, labelled = options.corpus, options.labelled
     if corpus is None:
-        from pipelines.experiment.corpora import prepare, prepare_labelled
+        from pipelines.corpora.corpus import prepare, prepare_labelled
 
         prepared = prepare(replace(experiment.without_labels), options.storage)
         corpus, labelled = prepared.folder, prepare_labelled(experiment, prepared, options.storage)[0]
@@ -101,8 +101,8 @@ def body(words: Sequence[str] | None) -> None:
     )
     from rich.console import Console
 
-    from pipelines.engine.display import rows_table
-    from pipelines.engine.few_labels import summary
+    from pipelines.classification.semi_supervised import summary
+    from pipelines.reporting.display import rows_table
 
     Console().print(rows_table(summary(rows), "accuracy on test, %"))
 

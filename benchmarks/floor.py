@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least
+from arae_core.settings.checks import at_least
 from benchmarks.costs import Part, iteration_parts
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
     import torch
 
-    from arae_core.batches import Store
-    from arae_core.state import TrainingState
+    from arae_core.data.batches import Store
+    from arae_core.training.state import TrainingState
 
 ITERATIONS = {"cpu": 50, "cuda": 1000}
 """On a GPU more: a step is captured when it meets a width of sentences for the second time, and not timed before."""
@@ -108,7 +108,7 @@ def floor_ms(part: Part, ceilings: Mapping[str, float]) -> float:
 def block_times(state: "TrainingState", store: "Store", *, iterations: int, warm_up: int, blocks: int) -> list[float]:
     """Milliseconds an iteration in each of `blocks` blocks of `iterations` of training, after `warm_up` that are not
     timed (at most as many as a block has)."""
-    from arae_core.training import train
+    from arae_core.training.loop import train
 
     assert 1 <= warm_up <= iterations
     state.step = iterations - warm_up  # so that the first report is due when they are over
@@ -119,13 +119,13 @@ def block_times(state: "TrainingState", store: "Store", *, iterations: int, warm
 def part_times(state: "TrainingState", store: "Store", iterations: int) -> dict[str, float]:
     """Milliseconds an iteration of each of `parts.PARTS`, the steps called one by one."""
     from arae_core.algorithm import iteration
-    from arae_core.feed import Feed
-    from arae_core.parallel import Parallel
+    from arae_core.data.batch_sampler import Feed
+    from arae_core.runtime.parallel import Parallel
     from benchmarks.parts import PARTS, watched
 
     settings, on_gpu = state.settings, state.device.type == "cuda"
     longest = settings.longest if on_gpu else 0  # padded as it is in training
-    feed = Feed(store, state.shape, settings.batch_size, settings.seed, device=state.device, padded_to=longest)
+    feed = Feed(store, state.spec, settings.batch_size, settings.seed, device=state.device, padded_to=longest)
     with watched(state.device) as watch:
         for _ in range(iterations):
             with watch.part("other"):
@@ -137,21 +137,21 @@ def measured(arguments: Arguments) -> dict[str, Any]:
     """The floor of an iteration and of its parts, and their times."""
     import torch
 
-    from arae_core.batches import TokenStore
-    from arae_core.precision import precision_on
-    from arae_core.state import TrainingState
+    from arae_core.data.batches import TokenStore
+    from arae_core.runtime.precision import precision_on
+    from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
 
     experiment, options = arguments.experiment, arguments.options
     torch.set_num_threads(options.threads)
     device = chosen_device(experiment)
     experiment = replace(experiment, precision=precision_on(device, experiment))
-    store, shape, _ = examples(experiment, options.data)
+    store, spec, _ = examples(experiment, options.data)
     length = float(store.lengths.mean()) + 1 if isinstance(store, TokenStore) else 0.0
-    parts = iteration_parts(experiment, shape, length, device.type)
+    parts = iteration_parts(experiment, spec, length, device.type)
     precisions = dict.fromkeys(("float32", "bfloat16", experiment.precision))
     ceilings = {name: fastest_product(device, name) for name in precisions} | {"bytes": fastest_copy(device)}
-    state = TrainingState(experiment, shape, device)
+    state = TrainingState(experiment, spec, device)
     iterations = arguments.given.get("iterations") or ITERATIONS[device.type]
     block = -(-iterations // BLOCKS)
     whole = statistics.median(block_times(state, store, iterations=block, warm_up=block, blocks=BLOCKS))

@@ -16,8 +16,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
+from arae_core.settings.checks import at_least
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
 
 ITERATIONS = 20
 OPTIONS = (
@@ -32,8 +32,8 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from arae_core.state import TrainingState
-    from arae_core.training import train
+    from arae_core.training.loop import train
+    from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
 
     experiment, options = arguments.experiment, arguments.options

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from arae_core.algorithm import Perform, at_once, iteration
-from arae_core.batches import Store, TokenStore
-from arae_core.capture import performer, working
-from arae_core.config import Settings
-from arae_core.feed import Feed
-from arae_core.parallel import Parallel
-from arae_core.sampling import Model
-from arae_core.shapes import Shape
-from arae_core.state import TrainingState
-from arae_core.vocabulary import Vocabulary
+from arae_core.data.batch_sampler import Feed
+from arae_core.data.batches import Store, TokenStore
+from arae_core.data.data_spec import DataSpec
+from arae_core.data.vocabulary import Vocabulary
+from arae_core.model import Model
+from arae_core.runtime.cuda_graphs import performer, working
+from arae_core.runtime.parallel import Parallel
+from arae_core.settings import Settings
+from arae_core.training.state import TrainingState
 from benchmarks.parts import PARTS, watched
 
 WARMUP, WARMUP_ON_GPU = 5, 100
@@ -31,7 +31,7 @@ WATCHED_ITERATIONS = 20
 def measure(
     settings: Settings,
     store: Store,
-    shape: Shape,
+    spec: DataSpec,
     vocabulary: Vocabulary | None,
     *,
     iterations: int,
@@ -45,9 +45,9 @@ def measure(
     milliseconds and shares of an iteration, on a GPU of one whose steps are called and waited for.
     """
     on_gpu = device.type == "cuda"
-    state = TrainingState(settings, shape, device)
+    state = TrainingState(settings, spec, device)
     padded_to = settings.longest if on_gpu else 0
-    feed = Feed(store, shape, settings.batch_size, settings.seed, device=device, padded_to=padded_to)
+    feed = Feed(store, spec, settings.batch_size, settings.seed, device=device, padded_to=padded_to)
     perform: Perform = performer(state, Parallel()) or at_once
     state.modules.train()
     with working(perform):

@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --config snli --data SENTENCES.txt --iterations 800 --log-every 200
 
-With freed memory kept, as the core arranges (`arae_core/memory.py`), and given back: in turn, each in a process of its
-own. The first `log_every` iterations warm up. Linux only.
+With freed memory kept, as the core arranges (`arae_core/runtime/allocator.py`), and given back:
+in turn, each in a process of its own. The first `log_every` iterations warm up. Linux only.
 """
 
 import json
@@ -19,8 +19,8 @@ from unittest.mock import patch
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
+from arae_core.settings.checks import at_least, require
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS = 400
@@ -43,9 +43,9 @@ def train(kept: bool, experiment: Experiment, data: Path | None, threads: int, i
 
     import torch
 
-    from arae_core.memory import keep_freed_memory
-    from arae_core.state import TrainingState
-    from arae_core.training import train as training
+    from arae_core.runtime.allocator import keep_freed_memory
+    from arae_core.training.loop import train as training
+    from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
 
     torch.set_num_threads(threads)

@@ -27,9 +27,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, emit_json, parse, run
-from pipelines.experiment.flags import spelled
+from arae_core.settings.checks import at_least, require
+from pipelines.cli.command_line import Arguments, Option, emit_json, parse, run
+from pipelines.cli.flags import spelled
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = (
@@ -44,11 +44,11 @@ def train_alone(arguments: Arguments) -> list[float]:
     """The training, its evaluations and checkpoints, without Ray or MLflow: the seconds of each trial, or of one."""
     import torch
 
-    from arae_core.checkpoint import save_checkpoint
-    from arae_core.state import TrainingState
-    from arae_core.training import total_iterations, train
-    from pipelines.engine.scoring import Scorer
-    from pipelines.experiment.corpora import prepare
+    from arae_core.training.checkpoint import save_checkpoint
+    from arae_core.training.loop import total_iterations, train
+    from arae_core.training.state import TrainingState
+    from pipelines.corpora.corpus import prepare
+    from pipelines.training.scoring import Scorer
 
     torch.set_num_threads(1)
     experiment = arguments.experiment
@@ -57,7 +57,7 @@ def train_alone(arguments: Arguments) -> list[float]:
     end, seconds = total_iterations(settings, len(store)), []
     for _ in range(max(1, arguments.options.trials)):
         started = time.monotonic()
-        state = TrainingState.new(settings, corpus.shape)
+        state = TrainingState.new(settings, corpus.spec)
         with tempfile.TemporaryDirectory() as folder:
             for report in train(state, store, until=end, every=experiment.log_every):
                 if report.step % experiment.evaluate_every == 0 or report.step == end:
@@ -69,7 +69,7 @@ def train_alone(arguments: Arguments) -> list[float]:
 
 def in_turn(arguments: Arguments) -> dict[str, Any]:
     """Seconds of both ways, a pair a round, and the median of what the job takes more."""
-    from pipelines.experiment.corpora import prepare
+    from pipelines.corpora.corpus import prepare
 
     options = arguments.options
     at_least("rounds", options.rounds, 1)
@@ -95,7 +95,7 @@ def in_turn(arguments: Arguments) -> dict[str, Any]:
 
 def of_a_sweep(arguments: Arguments) -> dict[str, Any]:
     """Seconds of a sweep's parts and of its trials' training by the core alone."""
-    from pipelines.experiment.corpora import prepare
+    from pipelines.corpora.corpus import prepare
 
     options = arguments.options
     at_least("trials", options.trials, 2)

@@ -17,8 +17,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import above, at_least, require
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
+from arae_core.settings.checks import above, at_least, require
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 WARMUP, MOST_SECONDS_TO_START = 100, 120.0
@@ -38,8 +38,8 @@ def trial(
     """One process: iterations in the seconds that all of them train, and the seconds that those took."""
     import torch
 
-    from arae_core.state import TrainingState
-    from arae_core.training import train
+    from arae_core.training.loop import train
+    from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
 
     torch.set_num_threads(threads)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from arae_core import algorithm
-from arae_core.feed import Feed
-from arae_core.image import ImageEncoder
-from arae_core.text import TextEncoder
+from arae_core.codecs.lstm import TextEncoder
+from arae_core.codecs.mlp import ImageEncoder
+from arae_core.data.batch_sampler import Feed
 
 PARTS = ("feeding", "reconstruct", "encode", "critic steps", "confuse", "optimizer", "other")
 

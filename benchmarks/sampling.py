@@ -14,8 +14,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least, one_of, require
-from pipelines.experiment.command_line import Option, parse_options, run, show
+from arae_core.settings.checks import at_least, one_of, require
+from pipelines.cli.command_line import Option, parse_options, run, show
 
 WARM_UP = 2_000
 PRECISIONS = ("bfloat16", "float32")
@@ -33,8 +33,8 @@ def measured(options: Any) -> dict[str, Any]:
     """A row for each precision and temperature. Each is drawn a little before the clock runs."""
     import torch
 
-    from arae_core.precision import lstm_runs_in_bfloat16
-    from arae_core.sampling import Model
+    from arae_core.model import Model
+    from arae_core.runtime.precision import lstm_runs_in_bfloat16
 
     torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():

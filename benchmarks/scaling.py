@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import above, at_least, one_of, require
-from arae_core.shapes import TextShape
-from arae_core.tree import with_settings
+from arae_core.data.data_spec import TextSpec
+from arae_core.settings.checks import above, at_least, one_of, require
+from arae_core.settings.tree import with_settings
 from benchmarks.costs import iteration_parts
 from benchmarks.floor import block_times, chosen_device
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
     import torch
 
-    from arae_core.batches import TokenStore
+    from arae_core.data.batches import TokenStore
 
 LENGTH = 10
 """Tokens of a sentence, end mark counted, where the length is not what varies: SNLI's mean."""
@@ -79,7 +79,7 @@ def sentences(experiment: Experiment, length: int) -> "TokenStore":
     """Sentences of `length` tokens each, end mark counted, whose words follow Zipf's law."""
     import numpy as np
 
-    from arae_core.batches import TokenStore
+    from arae_core.data.batches import TokenStore
 
     count, words = max(SENTENCES, experiment.batch_size), experiment.vocabulary.size - MARKS
     frequency = 1 / np.arange(1, words + 1)
@@ -99,7 +99,7 @@ def rows(
     before: dict[str, Any] = {}
     for size in sizes:
         changed, length = varied(experiment, name, size)
-        parts = iteration_parts(changed, TextShape(changed.vocabulary.size), length, device.type)
+        parts = iteration_parts(changed, TextSpec(changed.vocabulary.size), length, device.type)
         row: dict[str, Any] = {"vary": name, "size": size, "gflop": sum(part.cost.flops for part in parts) / 1e9}
         seconds = iterations * before["ms"] * row["gflop"] / before["gflop"] / 1000 if before else 0.0
         if seconds > most_seconds:
@@ -121,9 +121,9 @@ def exponents(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
 
 def _timed(experiment: Experiment, length: int, device: "torch.device", how: Mapping[str, int]) -> float:
     """Milliseconds an iteration. What it takes of the device's memory is free again afterwards."""
-    from arae_core.state import TrainingState
+    from arae_core.training.state import TrainingState
 
-    state = TrainingState(experiment, TextShape(experiment.vocabulary.size), device)
+    state = TrainingState(experiment, TextSpec(experiment.vocabulary.size), device)
     return statistics.median(block_times(state, sentences(experiment, length), **how))
 
 
@@ -131,7 +131,7 @@ def measured(arguments: Arguments) -> dict[str, Any]:
     """All rows, said on stderr as they come."""
     import torch
 
-    from arae_core.precision import precision_on
+    from arae_core.runtime.precision import precision_on
 
     experiment, options = arguments.experiment, arguments.options
     torch.set_num_threads(options.threads)
@@ -189,7 +189,7 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
     """A panel for each size that was varied, both axes logarithmic, and what would be in proportion to it, dashed."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    from pipelines.experiment.drawing import new_figure
+    from pipelines.reporting.drawing import new_figure
 
     names = list(dict.fromkeys(row["vary"] for row in report["rows"]))
     figure = new_figure((3.1 * len(names), 3.4), "{config}: an iteration, {precision}, {device}".format(**report))

@@ -23,8 +23,8 @@ from unittest.mock import patch
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from arae_core.settings.checks import at_least
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.environment import default_storage, default_tracking_uri
 
 SMALL = (
@@ -55,8 +55,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
 
     from benchmarks.parts import watched
     from pipelines import tune
-    from pipelines.engine import display
-    from pipelines.engine import watch as watching
+    from pipelines.reporting import display
+    from pipelines.sweeps import tune_callback as watching
     from pipelines.tracking.runs import Tracker
 
     parts: tuple[tuple[Any, str, str], ...] = (
@@ -119,9 +119,9 @@ def _resident() -> float:
 
 def _one_more(uri: str, folder: Path) -> dict[str, float]:
     """Milliseconds that MLflow takes of one more trial of this sweep: to start, for an evaluation, to end."""
-    from pipelines.engine.closing import trial_closer
-    from pipelines.engine.records import read_record
-    from pipelines.engine.sweep import record_file
+    from pipelines.reporting.summary import trial_closer
+    from pipelines.runtime.run_record import read_record
+    from pipelines.sweeps.sweep import record_file
     from pipelines.tracking.runs import Tracker, start_or_resume_child
 
     record = read_record(record_file(folder))
@@ -180,7 +180,7 @@ def per_trial(sweep: dict[str, Any]) -> dict[str, float]:
 
 def draw(sweeps: Sequence[dict[str, Any]], file: Path) -> None:
     """The driver as trials ended: what each tenth of them cost, and its memory."""
-    from pipelines.experiment.drawing import new_figure
+    from pipelines.reporting.drawing import new_figure
 
     figure = new_figure((12, 3.4), f"driver of a sweep, scheduler {sweeps[0]['scheduler']}")
     panels = ("memory", "mlflow", "table", "snapshot")
@@ -220,7 +220,7 @@ def body(words: Sequence[str] | None) -> None:
     else:
         from rich.console import Console
 
-        from pipelines.engine.display import rows_table
+        from pipelines.reporting.display import rows_table
 
         Console(width=200, highlight=False).print(rows_table([per_trial(sweep) for sweep in sweeps], "driver"))
 

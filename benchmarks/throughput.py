@@ -18,9 +18,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
-from pipelines.experiment.flags import spelled
+from arae_core.settings.checks import at_least, require
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
+from pipelines.cli.flags import spelled
 
 ITERATIONS = 60
 FEEDING_LIMIT = 0.03
@@ -38,7 +38,7 @@ def measured(arguments: Arguments) -> dict[str, Any]:
     """Measure this project in this process."""
     import torch
 
-    from arae_core.precision import precision_on
+    from arae_core.runtime.precision import precision_on
     from benchmarks.examples import examples
     from benchmarks.measure import measure
 

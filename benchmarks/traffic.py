@@ -17,15 +17,15 @@ from unittest.mock import patch
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
     import torch
 
-    from arae_core.batches import Store
-    from arae_core.state import TrainingState
+    from arae_core.data.batches import Store
+    from arae_core.training.state import TrainingState
 
 OPTIONS = (Option("presets", tuple[str, ...], ("grammar", "snli", "paper-snli", "yelp", "paper-yelp"), "Which ones."),)
 
@@ -38,10 +38,11 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
     """
     from torch import distributed
 
-    from arae_core import algorithm, parallel
-    from arae_core.exchange import AllReduce
-    from arae_core.feed import Feed
-    from arae_core.parallel import Parallel
+    from arae_core import algorithm
+    from arae_core.data.batch_sampler import Feed
+    from arae_core.runtime import parallel
+    from arae_core.runtime.gradient_allreduce import AllReduce
+    from arae_core.runtime.parallel import Parallel
 
     found: dict[str, list[int]] = defaultdict(list)
     updated: list[str] = []
@@ -58,7 +59,7 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
         return AllReduce(size, like)
 
     settings = state.settings
-    feed = Feed(store, state.shape, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
+    feed = Feed(store, state.spec, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
     with (
         patch.object(state, "update", noted),
         patch.object(parallel, "make_exchange", made),
@@ -70,17 +71,17 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
 
 def measured(experiment: Experiment) -> dict[str, Any]:
     """Bytes of an iteration's all-reduces, of a checkpoint, and of that part of it which a registered model keeps."""
-    from arae_core.batches import TokenStore
-    from arae_core.checkpoint import save_checkpoint
-    from arae_core.shapes import TextShape
-    from arae_core.state import TrainingState
+    from arae_core.data.batches import TokenStore
+    from arae_core.data.data_spec import TextSpec
+    from arae_core.training.checkpoint import save_checkpoint
+    from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
 
-    store, shape, vocabulary = examples(experiment, None)
-    if experiment.data.label and isinstance(store, TokenStore) and isinstance(shape, TextShape):
-        shape = replace(shape, classes=("negative", "positive"))
+    store, spec, vocabulary = examples(experiment, None)
+    if experiment.data.label and isinstance(store, TokenStore) and isinstance(spec, TextSpec):
+        spec = replace(spec, classes=("negative", "positive"))
         store = TokenStore.from_rows(store.rows(range(len(store))), [i % 2 for i in range(len(store))])
-    state = TrainingState.new(experiment, shape)
+    state = TrainingState.new(experiment, spec)
     sent = all_reduced(state, store)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save_checkpoint(Path(folder, "checkpoint"), state, vocabulary)
@@ -110,7 +111,7 @@ def body(words: Sequence[str] | None) -> None:
     else:
         from rich.console import Console
 
-        from pipelines.engine.display import rows_table
+        from pipelines.reporting.display import rows_table
 
         Console(width=160, highlight=False).print(rows_table([table_row(report) for report in reports], "megabytes"))
 

@@ -20,8 +20,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.checks import at_least, require
-from pipelines.experiment.command_line import Arguments, Option, parse, run, show
+from arae_core.settings.checks import at_least, require
+from pipelines.cli.command_line import Arguments, Option, parse, run, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS, WARMUP = 30, 5
@@ -40,9 +40,9 @@ def worker(
     import torch
     import torch.distributed as dist
 
-    from arae_core.parallel import Parallel
-    from arae_core.state import TrainingState
-    from arae_core.training import train
+    from arae_core.runtime.parallel import Parallel
+    from arae_core.training.loop import train
+    from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
     from benchmarks.parts import watched
 
@@ -127,7 +127,7 @@ def table(report: dict[str, Any]) -> str:
 
 def body(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
-    from arae_core.precision import precision_on
+    from arae_core.runtime.precision import precision_on
 
     arguments = parse(words, "Measure workers that train one model.", OPTIONS, config="paper-snli")
     options = arguments.options

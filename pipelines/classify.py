@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
+from pipelines.cli.command_line import Option, emit_json, parse, run
 from pipelines.experiment.environment import python
+from pipelines.experiment.errors import FailedError
 
 if TYPE_CHECKING:
     from pipelines.experiment.settings import Classification
@@ -35,37 +36,39 @@ OPTIONS = (
 def classify(arguments: Sequence[str] | None) -> None:
     asked = parse(arguments, "Learn classes from few labels.", OPTIONS, "grammar-entailment", classification=True)
     experiment, options = asked.experiment, asked.options
-    from arae_core.tree import flatten
+    from arae_core.settings.tree import flatten
     from pipelines.experiment.settings import Classification
 
     assert isinstance(experiment, Classification)
     check_table(experiment, options.labels, options.methods, options.seeds)
-    from pipelines.engine import closing, cluster, display, few_labels, records
-    from pipelines.engine.cells import Cell, Plan
-    from pipelines.engine.lock import hold
-    from pipelines.engine.sharing import check_shared
-    from pipelines.evaluation import figures, published
-    from pipelines.experiment.corpora import check_source, prepare, prepare_labelled
+    from pipelines.classification import semi_supervised
+    from pipelines.classification.classifier_trial import Cell, Plan
+    from pipelines.corpora.corpus import check_source, prepare, prepare_labelled
+    from pipelines.evaluation import plots, published
     from pipelines.experiment.settings import BUILT_IN
+    from pipelines.reporting import display, summary
+    from pipelines.runtime import cluster, run_record
+    from pipelines.runtime.preflight import check_shared
+    from pipelines.runtime.run_lock import acquire
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
 
     console = display.make_console()
     storage = cluster.writable(options.storage)
     name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    records.check_name(name)
+    run_record.check_name(name)
     if not cluster.attached():
-        few_labels.share_of(cluster.this_machine(), 1, experiment)
+        semi_supervised.share_of(cluster.this_machine(), 1, experiment)
     folder = storage / "classifications" / name
     settings = flatten(experiment)
-    record = records.read_record(folder / "run.json")
+    record = run_record.read_record(folder / "run.json")
     if record:
-        records.check_same(record["settings"], settings, f"run {name}")
+        run_record.check_unchanged(record["settings"], settings, f"run {name}")
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment.without_labels, storage)
     labelled, report = prepare_labelled(experiment, corpus, storage)
     if record:
-        records.check_same(record, {"data": [corpus.fingerprint, labelled.name]}, f"run {name}")
+        run_record.check_unchanged(record, {"data": [corpus.fingerprint, labelled.name]}, f"run {name}")
         console.print(f"going on with run {name}")
     check_start(experiment, corpus.report["train"]["kept"])
     console.print(f"without labels: {corpus.report['train']['kept']:,} sentences")
@@ -78,11 +81,11 @@ def classify(arguments: Sequence[str] | None) -> None:
         for i in range(options.seeds)
     ]
     mlflow_name = f"arae-{experiment.name}"
-    release = hold(folder, f"run {name}")
+    release = acquire(folder, f"run {name}")
     before, tags = (record or {}).get("run_id"), {"command": "classify"}
     run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=before, storage=storage)
     content = {"settings": settings, "data": [corpus.fingerprint, labelled.name]}
-    records.write_record(folder / "run.json", (record or content) | {"run_id": run_id})
+    run_record.write_record(folder / "run.json", (record or content) | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
     classes, per = tuple(report["train"]["classes"]), report["sentences"]
     plan = Plan(settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id)
@@ -92,23 +95,23 @@ def classify(arguments: Sequence[str] | None) -> None:
         with cluster.running() as room:
             check_shared(storage, uri)
             with display.CellsDisplay(console, name, len(cells)) as shown:
-                rows = few_labels.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
+                rows = semi_supervised.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):
             raise FailedError(rows[0]["diverged"])
-        means = few_labels.summary(rows)
+        means = semi_supervised.summary(rows)
         real = experiment.data.source not in BUILT_IN and per == 2
         shown_rows = [*means, *(published.FEW_LABELS if real else ())]
         console.print(display.rows_table(shown_rows, "accuracy on test, %"))
-        figure = figures.accuracy_figure(shown_rows)
+        figure = plots.accuracy_figure(shown_rows)
         figure.savefig(folder / "accuracy.png", dpi=120)
         tracker.figure("accuracy.png", figure)
         tracker.artifact("accuracy.json", means)
-        best = few_labels.keep_best(folder)
+        best = semi_supervised.keep_best(folder)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         words = list(sys.argv[1:] if arguments is None else arguments)
-        raise KeyboardInterrupt(closing.again("classify.py", words, "--run-name", name)) from None
+        raise KeyboardInterrupt(summary.again("classify.py", words, "--run-name", name)) from None
     finally:
         tracker.finish(status)
         release()
@@ -140,7 +143,7 @@ def check_table(experiment: object, labels: Sequence[int], methods: Sequence[str
 
 def check_start(experiment: "Classification", sentences: int) -> None:
     """Raise ValueError where the autoencoder, of so many sentences, would leave no iteration to the labels."""
-    from pipelines.engine.cells import steps_of
+    from pipelines.classification.classifier_trial import steps_of
 
     begin, end = steps_of(experiment, experiment.head, sentences)
     if begin >= end:

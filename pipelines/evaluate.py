@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import CONTRAST, SEED, check_contrast, check_draws, check_memory
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.model_commands import CONTRAST, SEED, check_contrast, check_draws, check_memory
 
 if TYPE_CHECKING:
-    from pipelines.evaluation.subjects import Subject
+    from pipelines.evaluation.evaluated_models import Subject
     from pipelines.evaluation.tasks import Outcome
 
 NAMES = ("latent", "robustness", "transfer", "perplexity")  # the slowest last
@@ -61,11 +61,12 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     models = list(dict.fromkeys(name.strip() for name in options.model.split(",") if name.strip()))
     if not models:
         raise ValueError(f"--model must be one or more models, with commas between, got {options.model!r}")
-    from pipelines.engine import closing, cluster, display, records
+    from pipelines.reporting import display, summary
+    from pipelines.runtime import cluster, run_record
 
     if options.run_name:
-        records.check_name(options.run_name)
-    from pipelines.evaluation.subjects import load_subject
+        run_record.check_name(options.run_name)
+    from pipelines.evaluation.evaluated_models import load_subject
 
     storage = cluster.writable(options.storage)
     subjects = [load_subject(name, options.tracking_uri, storage) for name in models]
@@ -86,9 +87,9 @@ def evaluate(arguments: Sequence[str] | None) -> None:
         sentences_to_rewrite(subjects, asked)  # what is wrong with the files is said now, not after what takes minutes
     folder = _folder(storage / "evaluations", options.run_name)
     about = _about(options, subjects)
-    if record := records.read_record(folder / "evaluation.json"):
-        records.check_same(record, about, f"evaluation {folder.name}")
-    records.write_record(folder / "evaluation.json", about)
+    if record := run_record.read_record(folder / "evaluation.json"):
+        run_record.check_unchanged(record, about, f"evaluation {folder.name}")
+    run_record.write_record(folder / "evaluation.json", about)
     tables = {}
     try:
         for name in names:
@@ -97,7 +98,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
                 continue
             where = "references" if name == "transfer" and options.references else options.split
             console.print(f"[bold]{name}[/], on the {where if where == 'references' else f'{where} split'}")
-            if done := records.read_record(folder / f"{name}.json"):
+            if done := run_record.read_record(folder / f"{name}.json"):
                 console.print(f"done before, as {folder / f'{name}.json'} has it", soft_wrap=True)
             else:
                 outcome = TASKS[name](subjects, asked)
@@ -109,7 +110,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
                 console.print(f"picture: {picture}", soft_wrap=True)
     except KeyboardInterrupt:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        raise KeyboardInterrupt(closing.again("evaluate.py", words, "--run-name", folder.name)) from None
+        raise KeyboardInterrupt(summary.again("evaluate.py", words, "--run-name", folder.name)) from None
     if options.json:
         emit_json({"tables": tables, "folder": str(folder), "split": options.split})
 
@@ -124,7 +125,7 @@ def _folder(evaluations: Path, name: str) -> Path:
 
 def _about(options: argparse.Namespace, subjects: "Sequence[Subject]") -> dict[str, Any]:
     """What the tables depend on: the same folder is not gone on with for anything else."""
-    from arae_core.integrity import sha256_of
+    from arae_core.training.checksums import sha256_of
 
     names = ("split", "samples", "reconstructed", "contrast", "seed")
     files = {name: getattr(options, name) for name in ("references", "outputs")}
@@ -137,7 +138,7 @@ def _about(options: argparse.Namespace, subjects: "Sequence[Subject]") -> dict[s
 
 def _kept(outcome: "Outcome", artifact: str, file: Path, subjects: "Sequence[Subject]", uri: str) -> dict[str, Any]:
     """Keep an outcome in every model's MLflow run, as file.png and, at last, as file.json; what is in that one."""
-    from pipelines.engine.records import write_record
+    from pipelines.runtime.run_record import write_record
     from pipelines.tracking.runs import Tracker
 
     for subject in subjects:

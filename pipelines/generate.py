@@ -11,8 +11,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import (
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.model_commands import (
     MODEL,
     SEED,
     TEMPERATURE,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import (
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.model_commands import (
     MODEL,
     SEED,
     check_draws,
@@ -26,7 +26,7 @@ from pipelines.experiment.model_commands import (
 from pipelines.tracking.registry import load_model
 
 if TYPE_CHECKING:
-    from arae_core.sampling import Model
+    from arae_core.model import Model
 
 BETWEEN = "Two sentences, or for a model of images two seeds of samples; left out: two random points of the noise."
 OPTIONS = (

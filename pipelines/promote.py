@@ -12,7 +12,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
 from pipelines.experiment.environment import python
 
 OPTIONS = (

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import Option, emit_json, parse_options, run
-from pipelines.experiment.model_commands import (
+from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.model_commands import (
     INPUT,
     MODEL,
     SEED,
@@ -33,7 +33,7 @@ from pipelines.experiment.model_commands import (
 from pipelines.tracking.registry import load_model
 
 if TYPE_CHECKING:
-    from arae_core.sampling import Model
+    from arae_core.model import Model
 
 OPTIONS = (
     MODEL,

@@ -13,8 +13,9 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
+from pipelines.cli.command_line import Option, emit_json, parse, run
 from pipelines.experiment.environment import default_tracking_uri
+from pipelines.experiment.errors import FailedError
 
 OPTIONS = (
     Option("run_name", str, "", "Name of the run, to go on with it later (default: the configuration and the time)."),
@@ -25,37 +26,39 @@ OPTIONS = (
 def train(arguments: Sequence[str] | None) -> None:
     asked = parse(arguments, "Train an adversarially regularized autoencoder.", OPTIONS)
     experiment, options = asked.experiment, asked.options
-    from arae_core.tree import flatten
-    from pipelines.engine import closing, cluster, display, pictures, records, trainer
-    from pipelines.engine.lock import hold
-    from pipelines.engine.sharing import check_shared
-    from pipelines.engine.worker import Task
-    from pipelines.experiment.corpora import check_source, prepare
+    from arae_core.settings.tree import flatten
+    from pipelines.corpora.corpus import check_source, prepare
+    from pipelines.reporting import display, plots, summary
+    from pipelines.runtime import cluster, run_record
+    from pipelines.runtime.preflight import check_shared
+    from pipelines.runtime.run_lock import acquire
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
+    from pipelines.training import trainer
+    from pipelines.training.worker import Task
 
     console = display.make_console()
     storage = cluster.writable(options.storage)
     name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    records.check_name(name)
+    run_record.check_name(name)
     if not cluster.attached():
         trainer.share_of(cluster.this_machine(), experiment)
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
-    record = records.read_record(file)
+    record = run_record.read_record(file)
     if record:
-        records.check_same(record["settings"], settings, f"run {name}", free=records.CHANGEABLE_IN_TRAINING)
+        run_record.check_unchanged(record["settings"], settings, f"run {name}", free=run_record.CHANGEABLE_IN_TRAINING)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
     if record:
-        records.check_same(record, {"data_fingerprint": corpus.fingerprint}, f"run {name}")
+        run_record.check_unchanged(record, {"data_fingerprint": corpus.fingerprint}, f"run {name}")
         console.print(f"going on with run {name}")
     console.print("\n".join(corpus.summary()))
     mlflow_name, tags = f"arae-{experiment.name}", {"data_fingerprint": corpus.fingerprint, "command": "train"}
-    release = hold(file.parent, f"run {name}")
+    release = acquire(file.parent, f"run {name}")
     before = (record or {}).get("run_id")
     run_id = start_parent(uri, mlflow_name, name, params=settings, tags=tags, resume=before, storage=storage)
     record = record or {"settings": settings, "data_fingerprint": corpus.fingerprint}
-    records.write_record(file, record | {"run_id": run_id})
+    run_record.write_record(file, record | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
     tracker.artifact("settings.json", settings)
     tracker.artifact("data.json", corpus.report)
@@ -79,24 +82,24 @@ def train(arguments: Sequence[str] | None) -> None:
         console.print(display.metrics_table(outcome.metrics, f"best evaluation, step {outcome.metrics['step']}"))
         registered = None
         if not options.no_register:
-            registered = closing.register_once(
+            registered = summary.register_once(
                 experiment, outcome.checkpoint, outcome.metrics, uri, run_id, corpus.fingerprint, console, file
             )
-        closing.show_model(outcome.checkpoint, experiment.seed, console, tracker)
-        figure = pictures.run_picture(pictures.read_curves(uri, run_id), name)
+        summary.show_model(outcome.checkpoint, experiment.seed, console, tracker)
+        figure = plots.run_picture(plots.read_curves(uri, run_id), name)
         figure.savefig(file.parent / "curves.png", dpi=120)
         tracker.figure("curves.png", figure)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         words = list(sys.argv[1:] if arguments is None else arguments)
-        raise KeyboardInterrupt(closing.again("train.py", words, "--run-name", name)) from None
+        raise KeyboardInterrupt(summary.again("train.py", words, "--run-name", name)) from None
     finally:
         tracker.finish(status)
         release()
     console.print(f"\npicture: {file.parent / 'curves.png'}")
     elsewhere = "" if uri == default_tracking_uri() else uri
-    next_command = closing.next_command(outcome.checkpoint, registered, elsewhere, experiment.kind)
+    next_command = summary.next_command(outcome.checkpoint, registered, elsewhere, experiment.kind)
     console.print(f"next: {next_command}", soft_wrap=True)
     if options.json:
         version = registered.version if registered else None

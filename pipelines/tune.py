@@ -14,8 +14,9 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: the repository, not pipelines/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.experiment.command_line import FailedError, Option, emit_json, parse, run
+from pipelines.cli.command_line import Option, emit_json, parse, run
 from pipelines.experiment.environment import default_tracking_uri
+from pipelines.experiment.errors import FailedError
 
 SCHEDULERS, SEARCHES = ("asha", "pbt", "none"), ("random", "optuna")
 OPTIONS = (
@@ -33,9 +34,10 @@ OPTIONS = (
 def tune(arguments: Sequence[str] | None) -> None:
     asked = parse(arguments, "Search the settings that training is sensitive to.", OPTIONS)
     options = asked.options
-    from pipelines.engine import closing, cluster, display, pictures
-    from pipelines.engine.sharing import check_shared
-    from pipelines.engine.sweep import open_sweep
+    from pipelines.reporting import display, plots, summary
+    from pipelines.runtime import cluster
+    from pipelines.runtime.preflight import check_shared
+    from pipelines.sweeps.sweep import open_sweep
     from pipelines.tracking.runs import Tracker
     from pipelines.tracking.status import end_children
 
@@ -47,7 +49,7 @@ def tune(arguments: Sequence[str] | None) -> None:
     try:
         console.print("starting Ray")
         with cluster.running(drivers=sweep.drivers, dashboard=sweep.needs_dashboard) as room:
-            from pipelines.engine.search import run_sweep
+            from pipelines.sweeps.search import run_sweep
 
             check_shared(sweep.folder, uri)
             console.print(
@@ -56,7 +58,7 @@ def tune(arguments: Sequence[str] | None) -> None:
                 soft_wrap=True,
             )
             with display.TrialsDisplay(console, metric) as shown:
-                found = run_sweep(sweep, room, shown.show, closing.trial_closer(uri))
+                found = run_sweep(sweep, room, shown.show, summary.trial_closer(uri))
         console.print(display.leaderboard(found.rows, metric, f"sweep {sweep.name}, best first"))
         console.print(display.settings_table(found.rows, searched))
         rows = [{name: str(v) if isinstance(v, Path) else v for name, v in row.items()} for row in found.rows]
@@ -64,15 +66,15 @@ def tune(arguments: Sequence[str] | None) -> None:
         if found.best is None:
             raise FailedError("no trial came to its first evaluation; the leaderboard says what became of them")
         best = found.best
-        if warning := closing.loss_of_content(found.rows, best):
+        if warning := summary.loss_of_content(found.rows, best):
             console.print(warning, soft_wrap=True)
-        registered = closing.register_once(
+        registered = summary.register_once(
             experiment, best["checkpoint"], best, uri, best["run_id"], sweep.corpus.fingerprint, console, sweep.file
         )
-        closing.show_model(best["checkpoint"], experiment.seed, console, tracker)
-        curves = pictures.read_curves(uri, best["run_id"])
+        summary.show_model(best["checkpoint"], experiment.seed, console, tracker)
+        curves = plots.read_curves(uri, best["run_id"])
         picture = sweep.folder / "sweep.png"
-        figure = pictures.sweep_picture(curves, found.rows, metric, best["trial"], sweep.space)
+        figure = plots.sweep_picture(curves, found.rows, metric, best["trial"], sweep.space)
         figure.savefig(picture, dpi=120)
         tracker.figure("sweep.png", figure)
         tracker.artifact("data.json", sweep.corpus.report)
@@ -87,7 +89,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         sweep.release()
     console.print(f"\npicture: {picture}")
     elsewhere = "" if uri == default_tracking_uri() else uri
-    next_command = closing.next_command(best["checkpoint"], registered, elsewhere, experiment.kind)
+    next_command = summary.next_command(best["checkpoint"], registered, elsewhere, experiment.kind)
     console.print(f"next: {next_command}", soft_wrap=True)
     if options.json:
         emit_json(

@@ -15,9 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipelines.engine.space import FOLDER, load_space
 from pipelines.experiment.presets import PRESETS, preset
 from pipelines.experiment.settings import Classification
+from pipelines.sweeps.search_space import FOLDER, load_space
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("arae_core", "pipelines", "tune_spaces", "benchmarks")

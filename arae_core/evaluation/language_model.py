@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from arae_core.batches import TextBatch, TokenStore, grouped_order, make_batch
-from arae_core.shapes import TextShape
+from arae_core.data.batches import TextBatch, TokenStore, grouped_order, make_batch
+from arae_core.data.data_spec import TextSpec
 
 UNITS, DROPOUT, RATE, BATCH, CLIP = 300, 0.2, 2e-3, 64, 5.0
 SEEN, FEWEST_EPOCHS, MOST_EPOCHS, PATIENCE = 200_000, 4, 12, 2
@@ -38,12 +38,12 @@ class LanguageModel(nn.Module):
     by_frequency: Tensor
     """The place of every entry of the vocabulary, the commonest first: [V]."""
 
-    def __init__(self, shape: TextShape, units: int = UNITS, counts: NDArray[np.int64] | None = None):
+    def __init__(self, spec: TextSpec, units: int = UNITS, counts: NDArray[np.int64] | None = None):
         """counts: how often each entry occurs, [V]; not needed where the weights are to be loaded."""
         super().__init__()
-        size = shape.vocabulary
+        size = spec.vocabulary
         order = np.argsort(-counts, kind="stable") if counts is not None else np.arange(size)
-        self.shape = shape
+        self.spec = spec
         self.register_buffer("by_frequency", torch.from_numpy(np.argsort(order)))
         self.embedding = nn.Embedding(size, units)
         self.lstm = nn.LSTM(units, units, batch_first=True)
@@ -69,7 +69,7 @@ class LanguageModel(nn.Module):
 def train_language_model(
     train: TokenStore,
     validation: TokenStore,
-    shape: TextShape,
+    spec: TextSpec,
     *,
     real: TokenStore,
     seed: int = 0,
@@ -93,9 +93,9 @@ def train_language_model(
     device, size = torch.device(device), min(BATCH, len(train))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        counts = np.bincount(real.ids, minlength=shape.vocabulary)
-        counts[shape.end] += len(real)
-        model = LanguageModel(shape, units, counts).to(device)
+        counts = np.bincount(real.ids, minlength=spec.vocabulary)
+        counts[spec.end] += len(real)
+        model = LanguageModel(spec, units, counts).to(device)
         optimizer = torch.optim.Adam(model.parameters(), RATE, fused=True)
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / len(train))))
         steps, step = epochs * math.ceil(len(train) / size), 0
@@ -107,7 +107,7 @@ def train_language_model(
             for rows in grouped_order(train.lengths, len(train), size, (seed, epoch)):
                 for group in optimizer.param_groups:
                     group["lr"] = RATE * (1 - step / steps)
-                batch = make_batch(train, rows, shape, device)
+                batch = make_batch(train, rows, spec, device)
                 assert isinstance(batch, TextBatch)
                 nll, count = model.nll(batch)
                 optimizer.zero_grad()
@@ -176,7 +176,7 @@ def _batches(model: LanguageModel, store: TokenStore) -> "list[TextBatch]":
     order = np.argsort(store.lengths, kind="stable")
     batches = []
     for first in range(0, len(order), 256):
-        batch = make_batch(store, order[first : first + 256], model.shape, device)
+        batch = make_batch(store, order[first : first + 256], model.spec, device)
         assert isinstance(batch, TextBatch)
         batches.append(batch)
     return batches

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
 
 WITHIN, CLOSE = 5, 2
 """Edits that make two sentences neighbours, and close ones."""

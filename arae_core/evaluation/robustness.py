@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arae_core.batches import TextBatch, TokenStore, make_batch
-from arae_core.state import TrainingState
-from arae_core.text import SeparateDecoders, TextDecoder
+from arae_core.codecs.lstm import SeparateDecoders, TextDecoder
+from arae_core.data.batches import TextBatch, TokenStore, make_batch
+from arae_core.training.state import TrainingState
 
 SWAPS = (0, 1, 2, 3, 4)
 
@@ -44,8 +44,8 @@ def nats_given(state: TrainingState, originals: TokenStore, read: TokenStore) ->
     nats = np.zeros(len(originals))
     order = np.argsort(originals.lengths, kind="stable")
     for part in np.array_split(order, max(1, len(order) // 256)):
-        code = state.encoder.encode_mixed(make_batch(read, part, state.shape, state.device), 4)
-        batch = make_batch(originals, part, state.shape, state.device)
+        code = state.encoder.encode_mixed(make_batch(read, part, state.spec, state.device), 4)
+        batch = make_batch(originals, part, state.spec, state.device)
         assert isinstance(batch, TextBatch)
         nats[part] = state.decoder.nll_each(batch, code).double().cpu().numpy()
     return nats

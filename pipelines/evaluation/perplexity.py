@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from arae_core.evaluation.language_model import LanguageModel, train_language_model
-from pipelines.evaluation.subjects import Subject
+from pipelines.evaluation.evaluated_models import Subject
 from pipelines.evaluation.transfer import bleu
 
 RECIPE = 2
@@ -30,17 +30,17 @@ def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageMode
     from safetensors.torch import load_file, save_file
 
     file = storage / "data" / subject.corpus.fingerprint / f"language_model-{RECIPE}.safetensors"
-    shape: Any = subject.model.state.shape
+    spec: Any = subject.model.state.spec
     device = subject.model.state.device
     if file.is_file():
-        model = LanguageModel(shape)
+        model = LanguageModel(spec)
         with suppress(RuntimeError):  # other weights than a model of today has
             model.load_state_dict(load_file(file))
             return model.to(device)
     say("a language model of the training sentences, once for this corpus")
     train = subject.store("train")
     model = train_language_model(
-        train, subject.store("validation"), shape, real=train, device=device, progress=told(say)
+        train, subject.store("validation"), spec, real=train, device=device, progress=told(say)
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=storage / "data") as scratch:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.experiment import sources
+from pipelines.corpora import sources
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.experiment.grammar import attributes
+from pipelines.corpora.grammar import attributes
 
 
 def bleu(outputs: Sequence[str], references: Sequence[Sequence[str]], *, one_by_one: bool = False) -> float:

@@ -17,8 +17,17 @@ import difflib
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Head, Vocabulary
-from arae_core.tree import with_settings
+from arae_core.settings import (
+    ClassifierSettings,
+    CodeSettings,
+    CriticSettings,
+    DecoderSettings,
+    EncoderSettings,
+    GeneratorSettings,
+    HeadSettings,
+    VocabularySettings,
+)
+from arae_core.settings.tree import with_settings
 from pipelines.experiment.published_presets import BINARIZED_MNIST, SNLI, YELP, paper_mnist, paper_snli, paper_yelp
 from pipelines.experiment.settings import Classification, Data, Experiment
 
@@ -35,12 +44,12 @@ def grammar() -> Experiment:
         initialization="remembering",
         temperature=0.5,
         cooldown=0.5,
-        vocabulary=Vocabulary(tokenizer="spaces", size=2000),
-        encoder=Encoder(embedding=64, hidden=(128,), pooling="max", adversarial_weight=0.1, learning_rate=4e-3),
-        decoder=Decoder(embedding=64, hidden=(128,), learning_rate=4e-3),
-        code=Code(size=128, noise=0.07),
-        generator=Generator(noise_size=32, hidden=(128, 128), average=0.99, learning_rate=2e-4),
-        critic=Critic(hidden=(128, 128), learning_rate=2e-4),
+        vocabulary=VocabularySettings(tokenizer="spaces", size=2000),
+        encoder=EncoderSettings(embedding=64, hidden=(128,), pooling="max", adversarial_weight=0.1, learning_rate=4e-3),
+        decoder=DecoderSettings(embedding=64, hidden=(128,), learning_rate=4e-3),
+        code=CodeSettings(size=128, noise=0.07),
+        generator=GeneratorSettings(noise_size=32, hidden=(128, 128), average=0.99, learning_rate=2e-4),
+        critic=CriticSettings(hidden=(128, 128), learning_rate=2e-4),
         data=Data(source="grammar", size=46_000),
         evaluate_every=400,
         log_every=50,
@@ -53,11 +62,11 @@ def digits() -> Experiment:
         name="digits",
         kind="image",
         epochs=100,
-        encoder=Encoder(hidden=(128, 64), adversarial_weight=0.1),
-        decoder=Decoder(hidden=(64, 128)),
-        code=Code(size=32),
-        generator=Generator(noise_size=16, hidden=(64, 64), average=0.99, learning_rate=2e-4),
-        critic=Critic(hidden=(64, 64), learning_rate=2e-4),
+        encoder=EncoderSettings(hidden=(128, 64), adversarial_weight=0.1),
+        decoder=DecoderSettings(hidden=(64, 128)),
+        code=CodeSettings(size=32),
+        generator=GeneratorSettings(noise_size=16, hidden=(64, 64), average=0.99, learning_rate=2e-4),
+        critic=CriticSettings(hidden=(64, 64), learning_rate=2e-4),
         data=Data(source="digits", columns=("image",)),
         evaluate_every=500,
         log_every=50,
@@ -93,11 +102,13 @@ def snli() -> Experiment:
         initialization="remembering",
         temperature=0.9,
         cooldown=0.5,
-        encoder=Encoder(pooling="max", word_dropout=0.2, adversarial_weight=0.1, learning_rate=2e-3, weight_decay=0.05),
-        decoder=Decoder(learning_rate=2e-3, weight_decay=0.05),
-        code=Code(noise=0.1),
-        generator=Generator(average=0.99, learning_rate=2e-4),
-        critic=Critic(learning_rate=2e-4),
+        encoder=EncoderSettings(
+            pooling="max", word_dropout=0.2, adversarial_weight=0.1, learning_rate=2e-3, weight_decay=0.05
+        ),
+        decoder=DecoderSettings(learning_rate=2e-3, weight_decay=0.05),
+        code=CodeSettings(noise=0.1),
+        generator=GeneratorSettings(average=0.99, learning_rate=2e-4),
+        critic=CriticSettings(learning_rate=2e-4),
         data=SNLI,
         evaluate_every=1000,
         log_every=100,
@@ -117,8 +128,8 @@ def yelp() -> Experiment:
         base,
         name="yelp",
         temperature=0.5,
-        vocabulary=Vocabulary(tokenizer="spaces", size=10_000),
-        encoder=Encoder(
+        vocabulary=VocabularySettings(tokenizer="spaces", size=10_000),
+        encoder=EncoderSettings(
             embedding=128,
             hidden=(128,),
             pooling="max",
@@ -128,11 +139,11 @@ def yelp() -> Experiment:
             learning_rate=4e-3,
             weight_decay=0.1,
         ),
-        decoder=Decoder(embedding=128, hidden=(128,), contrast=0.3, learning_rate=4e-3, weight_decay=0.1),
-        code=Code(size=128, noise=0.03),
+        decoder=DecoderSettings(embedding=128, hidden=(128,), contrast=0.3, learning_rate=4e-3, weight_decay=0.1),
+        code=CodeSettings(size=128, noise=0.03),
         generator=replace(base.generator, noise_size=32, hidden=(128, 128)),
         critic=replace(base.critic, hidden=(128, 128)),
-        classifier=Classifier(hidden=(128, 128)),
+        classifier=ClassifierSettings(hidden=(128, 128)),
         data=YELP,
     )
 
@@ -147,11 +158,11 @@ def mnist() -> Experiment:
         kind="image",
         batch_size=100,
         epochs=20,
-        encoder=Encoder(hidden=(800, 400), adversarial_weight=0.1),
-        decoder=Decoder(hidden=(400, 800, 1000)),
-        code=Code(size=100),
-        generator=Generator(noise_size=32, hidden=(256, 256), average=0.99, learning_rate=2e-4),
-        critic=Critic(hidden=(256, 256), learning_rate=2e-4),
+        encoder=EncoderSettings(hidden=(800, 400), adversarial_weight=0.1),
+        decoder=DecoderSettings(hidden=(400, 800, 1000)),
+        code=CodeSettings(size=100),
+        generator=GeneratorSettings(noise_size=32, hidden=(256, 256), average=0.99, learning_rate=2e-4),
+        critic=CriticSettings(hidden=(256, 256), learning_rate=2e-4),
         data=BINARIZED_MNIST,
         evaluate_every=1000,
         log_every=100,
@@ -182,7 +193,7 @@ def grammar_entailment() -> Classification:
             "encoder": replace(base.encoder, learning_rate=2e-3),
             "decoder": replace(base.decoder, learning_rate=2e-3),
             "data": Data(source="grammar", size=20_000, label="entailment"),
-            "head": Head(hidden=(128,), start=2 / 3, joint=False),
+            "head": HeadSettings(hidden=(128,), start=2 / 3, joint=False),
         }
     )
 
@@ -206,7 +217,7 @@ def snli_entailment() -> Classification:
             "evaluate_every": 250,
             "temperature": 0.0,
             "cooldown": 0.0,
-            "encoder": Encoder(
+            "encoder": EncoderSettings(
                 embedding=128,
                 hidden=(128,),
                 pooling="max",
@@ -215,12 +226,12 @@ def snli_entailment() -> Classification:
                 adversarial_weight=0.01,
                 learning_rate=4e-3,
             ),
-            "decoder": Decoder(embedding=128, hidden=(128,), learning_rate=4e-3),
-            "code": Code(size=128, noise=0.03),
+            "decoder": DecoderSettings(embedding=128, hidden=(128,), learning_rate=4e-3),
+            "code": CodeSettings(size=128, noise=0.03),
             "generator": replace(base.generator, noise_size=32, hidden=(128, 128)),
             "critic": replace(base.critic, hidden=(128, 128)),
             "data": replace(SNLI, label="label"),
-            "head": Head(dropout=0.3, start=2 / 3, joint=False),
+            "head": HeadSettings(dropout=0.3, start=2 / 3, joint=False),
         }
     )
 

@@ -3,7 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Vocabulary
+from arae_core.settings import (
+    ClassifierSettings,
+    CodeSettings,
+    CriticSettings,
+    DecoderSettings,
+    EncoderSettings,
+    GeneratorSettings,
+    VocabularySettings,
+)
 from pipelines.experiment.settings import Data, Experiment
 
 SNLI = Data(source="stanfordnlp/snli", columns=("premise", "hypothesis"), shortest=3)
@@ -34,12 +42,14 @@ def paper_snli() -> Experiment:
         gradient_clip=1.0,
         precision="float32",
         initialization="released",
-        vocabulary=Vocabulary(size=11_000),
-        encoder=Encoder(embedding=300, hidden=(300,), adversarial_weight=0.1, **sgd),
-        decoder=Decoder(embedding=300, hidden=(300,), **sgd),
-        code=Code(size=300, noise=0.05, noise_decay=0.9995),
-        generator=Generator(noise_size=100, hidden=(300, 300), normalization="batch", output="linear", **adam),
-        critic=Critic(objective="wgan-gp", steps=5, penalty=1.0, hidden=(300, 300), normalization="none", **adam),
+        vocabulary=VocabularySettings(size=11_000),
+        encoder=EncoderSettings(embedding=300, hidden=(300,), adversarial_weight=0.1, **sgd),
+        decoder=DecoderSettings(embedding=300, hidden=(300,), **sgd),
+        code=CodeSettings(size=300, noise=0.05, noise_decay=0.9995),
+        generator=GeneratorSettings(noise_size=100, hidden=(300, 300), normalization="batch", output="linear", **adam),
+        critic=CriticSettings(
+            objective="wgan-gp", steps=5, penalty=1.0, hidden=(300, 300), normalization="none", **adam
+        ),
         data=SNLI,
         evaluate_every=1000,
         log_every=100,
@@ -59,13 +69,13 @@ def paper_yelp() -> Experiment:
         name="paper-yelp",
         epochs=25,
         longest=25,
-        vocabulary=Vocabulary(tokenizer="spaces", size=30_000),
+        vocabulary=VocabularySettings(tokenizer="spaces", size=30_000),
         encoder=replace(base.encoder, embedding=128, hidden=(128,), adversarial_weight=0.01, attribute_weight=1.0),
         decoder=replace(base.decoder, embedding=128, hidden=(128,), conditioning="separate"),
         code=replace(base.code, size=128, noise=0.1),
         generator=replace(base.generator, noise_size=32, hidden=(128, 128)),
         critic=replace(base.critic, penalty=0.1, hidden=(128, 128)),
-        classifier=Classifier(hidden=(128, 128), normalization="batch", learning_rate=1e-4, beta1=0.5),
+        classifier=ClassifierSettings(hidden=(128, 128), normalization="batch", learning_rate=1e-4, beta1=0.5),
         data=YELP,
     )
 
@@ -85,21 +95,21 @@ def paper_mnist() -> Experiment:
         gradient_clip=0.0,
         precision="float32",
         initialization="released",
-        encoder=Encoder(
+        encoder=EncoderSettings(
             hidden=(800, 400),
             normalization="batch",
             adversarial_weight=0.2,
             adversarial_each_critic_step=True,
             learning_rate=5e-4,
         ),
-        decoder=Decoder(
+        decoder=DecoderSettings(
             hidden=(400, 800, 1000),
             normalization="batch",
             logits_per_pixel=2,
             learning_rate=5e-4,
         ),
-        code=Code(size=100, noise=0.4, noise_decay=0.99),
-        generator=Generator(
+        code=CodeSettings(size=100, noise=0.4, noise_decay=0.99),
+        generator=GeneratorSettings(
             noise_size=32,
             hidden=(64, 100, 150),
             normalization="batch",
@@ -107,7 +117,7 @@ def paper_mnist() -> Experiment:
             learning_rate=5e-4,
             beta1=0.9,
         ),
-        critic=Critic(
+        critic=CriticSettings(
             objective="wgan-clip",
             steps=10,
             clip=0.05,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatch
 from typing import Any
 
-from arae_core import config, relevance
-from arae_core.checks import at_least, between, one_of, require
-from arae_core.tree import with_settings
+from arae_core.settings import HeadSettings, Settings, relevance
+from arae_core.settings.checks import at_least, between, one_of, require
+from arae_core.settings.tree import with_settings
 
 DEVICES = ("auto", "cpu", "cuda")
 BUILT_IN = {"grammar": "text", "digits": "image"}
@@ -55,7 +55,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(config.Settings):
+class Experiment(Settings):
     """One run: what is trained (the core's settings), on which data, and how."""
 
     name: str
@@ -96,9 +96,9 @@ class Experiment(config.Settings):
         self._check_together()
 
     @property
-    def core(self) -> config.Settings:
+    def core(self) -> Settings:
         """The part of it that is the core's, as a checkpoint keeps it."""
-        return config.Settings(**{f.name: getattr(self, f.name) for f in fields(config.Settings)})
+        return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
 
     @property
     def grammar_labels(self) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ class Classification(Experiment):
     An example is a row of the data: the texts of `data.columns` together, one or two, and the class in `data.label`.
     """
 
-    head: config.Head = field(default_factory=config.Head)
+    head: HeadSettings = field(default_factory=HeadSettings)
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Classification":
@@ -207,7 +207,7 @@ def why_without_effect(name: str, experiment: Experiment) -> str:
     return next((why for why in reasons if not why.startswith(f"{name} ")), "")
 
 
-def doubts(experiment: Experiment) -> list[str]:
+def warnings_for(experiment: Experiment) -> list[str]:
     """What these settings do that may not be what is meant, though it is supported."""
     batch = experiment.batch_normalized
     if experiment.workers > 1 and batch:

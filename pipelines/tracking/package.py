@@ -25,8 +25,8 @@ def write_package(checkpoint: Path, folder: Path, model_file: "ModelFile") -> No
     """
     import mlflow.pyfunc
 
-    from arae_core.checkpoint import export_model
-    from arae_core.sampling import Model
+    from arae_core.model import Model
+    from arae_core.training.checkpoint import export_model
 
     with tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch, Path(CHECKPOINT).name)

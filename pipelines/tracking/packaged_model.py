@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
-from arae_core.sampling import Model
+from arae_core.model import Model
 
 TASKS = ("generate", "reconstruct", "interpolate", "transfer")
 COLUMNS = {"text": ("text", "to"), "image": ("image", "to_image")}

@@ -40,7 +40,7 @@ def register(
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model as ModelFile
 
-    from arae_core.checkpoint import read_manifest
+    from arae_core.training.checkpoint import read_manifest
     from pipelines.tracking.package import write_package
 
     client, name = connect(uri), f"arae-{config}"
@@ -87,7 +87,7 @@ def register(
     return int(version.version)
 
 
-def crown(uri: str, name: str, version: int) -> tuple[str, str]:
+def promote_if_better(uri: str, name: str, version: int) -> tuple[str, str]:
     """Give the version the alias it has earned: (champion or candidate, why).
 
     It becomes champion where there is none yet, or where it beats the present one on the same metric, data and number

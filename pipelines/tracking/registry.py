@@ -15,7 +15,7 @@ from pipelines.tracking.store import connect, first_line, open_tracking
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-    from arae_core.sampling import Model
+    from arae_core.model import Model
 
 SCHEME = "models:/"
 
@@ -43,7 +43,7 @@ def resolve(model: str, tracking_uri: str) -> Path:
 def load_model(model: str, tracking_uri: str) -> tuple["Model", Path]:
     """What `--model` means, ready to sample, and its checkpoint folder. Raises ValueError as `resolve` does."""
     folder = resolve(model, tracking_uri)
-    from arae_core.sampling import Model
+    from arae_core.model import Model
 
     return Model.load(folder), folder
 

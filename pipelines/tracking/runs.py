@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.tracking.status import has_run
-from pipelines.tracking.store import artifact_folder, connect, open_tracking, patiently
+from pipelines.tracking.store import artifact_folder, connect, open_tracking, retry_while_unreachable
 from pipelines.tracking.tracker import Tracker
 
 __all__ = ["Tracker", "open_tracking", "start_or_resume_child", "start_parent"]
@@ -65,7 +65,7 @@ def start_or_resume_child(
         _log_params(uri, found, {name: value for name, value in params.items() if name not in there})
         return found
 
-    return patiently(uri, find_or_start)
+    return retry_while_unreachable(uri, find_or_start)
 
 
 def _experiment_id(uri: str, name: str, storage: Path | None = None) -> str:

@@ -44,7 +44,7 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(uri, registry_uri=uri)
 
 
-def patiently(uri: str, call: Callable[[], T]) -> T:
+def retry_while_unreachable(uri: str, call: Callable[[], T]) -> T:
     """call(), for up to PATIENCE seconds again and again while the server behind `uri` is away, as in a restart.
 
     Whatever a database in a file cannot do is raised at once.

@@ -91,7 +91,7 @@ class Tracker:
         """The one to which a point of that time belongs."""
         return next((life for began, life in reversed(self._lives) if began <= when), "")
 
-    def settle(self) -> None:
+    def flush_with_retry(self) -> None:
         """Send all buffered points; where the server is away, wait for it, for up to `store.PATIENCE` seconds."""
         end = time.monotonic() + store.PATIENCE
         self.flush()
@@ -131,7 +131,7 @@ class Tracker:
         if status == "KILLED":
             self.flush()
         else:
-            self.settle()
+            self.flush_with_retry()
         if self._points:
             print(f"warning: {len(self._points)} points of the curves were not sent to MLflow", file=sys.stderr)
         self._send("set_terminated", status)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from arae_core.batches import Batch, ImageBatch
-from arae_core.config import Settings
-from arae_core.feed import Feed
-from arae_core.shapes import TextShape
+from arae_core.data.batch_sampler import Feed
+from arae_core.data.batches import Batch, ImageBatch
+from arae_core.data.data_spec import TextSpec
+from arae_core.settings import Settings
 
 Row = list[int] | Tensor
 """A sentence without marks, or the pixels of an image."""
@@ -171,14 +171,14 @@ class Reference:
         words = self.p[f"{part}.embedding.weight"][self.input_ids(row, dropped)]
         states = self.lstm(part, torch.cat([words, c.expand(len(words), -1)], 1))
         logits = states @ self.p["decoder.output.weight"] + self.p["decoder.output.bias"]
-        assert isinstance(self.feed.shape, TextShape)
-        return sum_of(z[i] - z.exp().sum().log() for z, i in zip(logits, [*row, self.feed.shape.end], strict=True))
+        assert isinstance(self.feed.spec, TextSpec)
+        return sum_of(z[i] - z.exp().sum().log() for z, i in zip(logits, [*row, self.feed.spec.end], strict=True))
 
     def input_ids(self, row: list[int], dropped: Tensor | None) -> list[int]:
-        shape = self.feed.shape
-        assert isinstance(shape, TextShape)
+        spec = self.feed.spec
+        assert isinstance(spec, TextSpec)
         hidden = [False] * (len(row) + 1) if dropped is None else dropped.tolist()
-        return [shape.start, *(shape.unknown if hidden[1 + i] else word for i, word in enumerate(row))]
+        return [spec.start, *(spec.unknown if hidden[1 + i] else word for i, word in enumerate(row))]
 
     def lstm(self, part: str, x: Tensor) -> Tensor:
         """Hidden states [T, H] of the last layer over x[T, E] (Hochreiter & Schmidhuber 1997, gates i f g o)."""

@@ -10,19 +10,27 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from arae_core.batches import ImageStore, Store, TokenStore
-from arae_core.config import Classifier, Code, Critic, Decoder, Encoder, Generator, Settings
-from arae_core.shapes import ImageShape, Shape, TextShape
-from arae_core.state import TrainingState
-from arae_core.training import train
-from arae_core.tree import with_settings
+from arae_core.data.batches import ImageStore, Store, TokenStore
+from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
+from arae_core.settings import (
+    ClassifierSettings,
+    CodeSettings,
+    CriticSettings,
+    DecoderSettings,
+    EncoderSettings,
+    GeneratorSettings,
+    Settings,
+)
+from arae_core.settings.tree import with_settings
+from arae_core.training.loop import train
+from arae_core.training.state import TrainingState
 
-TEXT = TextShape(vocabulary=17, pad=2, start=0, end=5, unknown=3)
+TEXT = TextSpec(vocabulary=17, pad=2, start=0, end=5, unknown=3)
 WORDS = [i for i in range(TEXT.vocabulary) if i not in (TEXT.pad, TEXT.start, TEXT.end, TEXT.unknown)]
 LABELLED = replace(TEXT, classes=("low", "high"))
 THREE = replace(TEXT, classes=("low", "middle", "high"))
 SHAPES = {"text": TEXT, "labelled": LABELLED, "three": THREE}
-IMAGE = ImageShape(height=3, width=5)
+IMAGE = ImageSpec(height=3, width=5)
 
 
 def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:
@@ -32,12 +40,12 @@ def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:
         longest=7,
         seed=5,
         precision="float64",
-        encoder=Encoder(embedding=5, hidden=(11,)),
-        decoder=Decoder(embedding=3, hidden=(13,), attribute_embedding=2),
-        code=Code(size=7),
-        generator=Generator(noise_size=5, hidden=(11, 3), learning_rate=1e-3),
-        critic=Critic(steps=3, hidden=(13, 5), learning_rate=1e-3),
-        classifier=Classifier(hidden=(11, 5)),
+        encoder=EncoderSettings(embedding=5, hidden=(11,)),
+        decoder=DecoderSettings(embedding=3, hidden=(13,), attribute_embedding=2),
+        code=CodeSettings(size=7),
+        generator=GeneratorSettings(noise_size=5, hidden=(11, 3), learning_rate=1e-3),
+        critic=CriticSettings(steps=3, hidden=(13, 5), learning_rate=1e-3),
+        classifier=ClassifierSettings(hidden=(11, 5)),
     )
     return with_settings(base, changes or {})
 
@@ -75,12 +83,12 @@ def store_of(kind: str) -> Store:
     return TokenStore.from_rows(rows, [max(0, i % 5 - 5 + classes) for i in range(len(rows))] if classes else None)
 
 
-def shape_of(kind: str) -> Shape:
+def spec_of(kind: str) -> DataSpec:
     return IMAGE if kind == "image" else SHAPES[kind]
 
 
 def new_state(settings: Settings, kind: str | None = None) -> TrainingState:
-    return TrainingState.new(settings, shape_of(kind or settings.kind))
+    return TrainingState.new(settings, spec_of(kind or settings.kind))
 
 
 def trained(settings: Settings, until: int) -> TrainingState:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from arae_core.algorithm import classify, criticise, iteration, reconstruct
-from arae_core.feed import Feed
-from arae_core.parallel import Parallel
+from arae_core.data.batch_sampler import Feed
+from arae_core.runtime.parallel import Parallel
 from tests.arae_core.reference import Reference, rows_of
-from tests.arae_core.small import IMAGE, TEXT, assert_same, new_state, settings_of, shape_of, store_of, weights
+from tests.arae_core.small import IMAGE, TEXT, assert_same, new_state, settings_of, spec_of, store_of, weights
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text wgan-gp": ("text", {}),
@@ -95,7 +95,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_iterations_equal_the_reference(variant: str) -> None:
     kind, changes = VARIANTS[variant]
     settings, store = settings_of(kind, {"batch_size": 5, "critic.steps": 2} | changes), store_of(kind)
-    feed = Feed(store, shape_of(kind), settings.batch_size, settings.seed)
+    feed = Feed(store, spec_of(kind), settings.batch_size, settings.seed)
     state = new_state(settings, kind)
     before = weights(state)
     state.end = 4
@@ -199,7 +199,7 @@ def test_critic_and_classifier_keep_nothing_of_how_their_codes_came_about() -> N
     changes = {"encoder.attribute_weight": 0.7, "critic.steps": 2}
     settings = settings_of("labelled", changes)
     feed, state = (
-        Feed(store_of("labelled"), shape_of("labelled"), settings.batch_size, 0),
+        Feed(store_of("labelled"), spec_of("labelled"), settings.batch_size, 0),
         new_state(settings, "labelled"),
     )
     kept = list[bool]()

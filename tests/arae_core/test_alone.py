@@ -11,7 +11,18 @@ ROOT = Path(__file__).parents[2]
 LAYERS: dict[str, set[str]] = {"arae_core": set(), "tune_spaces": set(), "pipelines": {"arae_core", "tune_spaces"}}
 """What each package may import of ours besides itself."""
 OURS = {*LAYERS, "benchmarks", "cluster", "tests"}
-INNER = ("experiment", "tracking", "evaluation", "engine")
+INNER = (
+    "experiment",
+    "corpora",
+    "tracking",
+    "evaluation",
+    "runtime",
+    "training",
+    "sweeps",
+    "classification",
+    "reporting",
+    "cli",
+)
 """Folders of pipelines/: each may import those before it, the commands all of them."""
 CORE_LIBRARIES = {"torch", "numpy", "tokenizers", "safetensors"}
 MODULES = [path for package in LAYERS for path in sorted((ROOT / package).rglob("*.py"))]
@@ -21,21 +32,24 @@ import sys
 absent = "ray mlflow datasets pandas pyarrow matplotlib scipy sklearn pipelines tune_spaces benchmarks".split()
 sys.modules.update(dict.fromkeys(absent))  # importing one of these raises ModuleNotFoundError
 from pathlib import Path
-from arae_core.batches import TokenStore, load_store
-from arae_core.checkpoint import export_model, save_checkpoint
-from arae_core.config import Code, Critic, Decoder, Encoder, Generator, Settings, Vocabulary as VocabularySettings
+from arae_core.data.batches import TokenStore, load_store
+from arae_core.training.checkpoint import export_model, save_checkpoint
+from arae_core.settings import CodeSettings, CriticSettings, DecoderSettings, EncoderSettings
+from arae_core.settings import GeneratorSettings, Settings
 from arae_core.evaluation import count_language_model, generation, images
-from arae_core.sampling import Model
-from arae_core.training import TrainingState, train
-from arae_core.vocabulary import Vocabulary
+from arae_core.model import Model
+from arae_core.training.loop import TrainingState, train
+from arae_core.data.vocabulary import Vocabulary
 
 folder = Path(sys.argv[1])
 text = ["a cat runs", "the dog sleeps", "the old cat sleeps .", "a dog runs ."]
-settings = Settings(batch_size=2, encoder=Encoder(embedding=3, hidden=(5,)), decoder=Decoder(embedding=3, hidden=(5,)),
-    code=Code(size=7), generator=Generator(noise_size=3, hidden=(5,)), critic=Critic(steps=2, hidden=(5,)))
+settings = Settings(batch_size=2, encoder=EncoderSettings(embedding=3, hidden=(5,)),
+    decoder=DecoderSettings(embedding=3, hidden=(5,)),
+    code=CodeSettings(size=7), generator=GeneratorSettings(noise_size=3, hidden=(5,)),
+    critic=CriticSettings(steps=2, hidden=(5,)))
 vocabulary = Vocabulary.train(text, settings.vocabulary)
 TokenStore.from_rows(vocabulary.encode(text)).save(folder / "data")
-state = TrainingState.new(settings, vocabulary.shape)
+state = TrainingState.new(settings, vocabulary.spec)
 reports = list(train(state, load_store(folder / "data"), until=4, every=2))
 save_checkpoint(folder / "checkpoint", state, vocabulary)
 export_model(folder / "checkpoint", folder / "model")
@@ -54,7 +68,7 @@ def test_the_core_trains_saves_loads_and_samples_by_itself(tmp_path: Path) -> No
 
 
 def test_settings_import_no_torch() -> None:
-    program = "import sys, arae_core.config; print(sorted({'torch', 'numpy', 'tokenizers'} & set(sys.modules)))"
+    program = "import sys, arae_core.settings; print(sorted({'torch', 'numpy', 'tokenizers'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from arae_core.batches import TokenStore
 from arae_core.classification import ClassifierHead, SentenceClassifier, pair_features, supervise, train_classifier
-from arae_core.config import Head
-from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.integrity import sealed
-from arae_core.labelled import LabelledStore
-from arae_core.state import TrainingState, make_optimizer
-from arae_core.vocabulary import Vocabulary
+from arae_core.data.batches import TokenStore
+from arae_core.data.labelled import LabelledStore
+from arae_core.data.vocabulary import Vocabulary
+from arae_core.settings import HeadSettings, VocabularySettings
+from arae_core.training.checksums import sealed
+from arae_core.training.state import TrainingState, make_optimizer
 from tests.arae_core.small import IMAGE, TEXT, WORDS, image_settings, sentences, store_of, text_settings
 
-HEAD = Head(hidden=(13,), dropout=0.0, batch_size=11, learning_rate=0.01)
+HEAD = HeadSettings(hidden=(13,), dropout=0.0, batch_size=11, learning_rate=0.01)
 
 
 def labelled(sentences_each: int = 2, count: int = 31, classes: int = 3) -> LabelledStore:
@@ -28,7 +27,7 @@ def labelled(sentences_each: int = 2, count: int = 31, classes: int = 3) -> Labe
     return LabelledStore.from_rows(examples, [i % classes for i in range(count)])
 
 
-def classifier(sentences_each: int = 2, head: Head = HEAD, **changes: Any) -> SentenceClassifier:
+def classifier(sentences_each: int = 2, head: HeadSettings = HEAD, **changes: Any) -> SentenceClassifier:
     settings = text_settings({name.replace("__", "."): value for name, value in changes.items()})
     state = TrainingState.new(settings, TEXT)
     return SentenceClassifier.new(state, head, sentences_each, ("a", "b", "c"))
@@ -53,7 +52,7 @@ def test_the_two_of_a_pair_are_told_apart() -> None:
 
 
 def test_the_head_is_an_mlp() -> None:
-    head = ClassifierHead(Head(hidden=(5, 3)), 7, 2, 3)
+    head = ClassifierHead(HeadSettings(hidden=(5, 3)), 7, 2, 3)
     first, second, third = head.layers
     x = torch.randn(4, 28, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(head(x), third(second(first(x).relu()).relu()))
@@ -61,7 +60,7 @@ def test_the_head_is_an_mlp() -> None:
 
 def test_dropout_keeps_the_mean_and_is_drawn_from_the_state() -> None:
     state = TrainingState.new(text_settings(), TEXT)
-    head = ClassifierHead(Head(hidden=(), dropout=0.3), 7, 1, 3)
+    head = ClassifierHead(HeadSettings(hidden=(), dropout=0.3), 7, 1, 3)
     ones = torch.ones(2000, 7, dtype=torch.float64)
     before = state.draws.get_state()
     dropped = head._dropped(ones, state)
@@ -85,7 +84,7 @@ def test_a_step_is_that_of_the_cross_entropy() -> None:
     gradients = torch.autograd.grad(loss, parameters)
     expected = [(p - 0.1 * g).detach().clone() for p, g in zip(parameters, gradients, strict=True)]
     others = {n: p.clone() for n, p in made.state.modules.state_dict().items() if not n.startswith("encoder")}
-    optimizer = make_optimizer(Head(optimizer="sgd", learning_rate=0.1), parameters, cools=False)
+    optimizer = make_optimizer(HeadSettings(optimizer="sgd", learning_rate=0.1), parameters, cools=False)
     scalars = supervise(made, optimizer, data, rows)
     assert float(scalars["classification_loss"]) == pytest.approx(float(loss.detach()), abs=1e-12)
     for p, wanted in zip(parameters, expected, strict=True):
@@ -145,7 +144,7 @@ def test_the_supervised_step_cools_down_with_the_others(monkeypatch: pytest.Monk
 
 def test_the_seed_decides_everything() -> None:
     def trained(seed: int) -> dict[str, Any]:
-        made = classifier(head=Head(hidden=(5,), dropout=0.4, batch_size=7), seed=seed)
+        made = classifier(head=HeadSettings(hidden=(5,), dropout=0.4, batch_size=7), seed=seed)
         list(train_classifier(made, labelled(), store_of("text"), until=3, every=3))  # type: ignore[arg-type]
         return made.weights()
 
@@ -174,7 +173,7 @@ def test_weights_come_back() -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[SentenceClassifier, Path]:
     words = Vocabulary.train(["a dog runs .", "the cat sleeps ."], VocabularySettings())
-    state = TrainingState.new(text_settings({"precision": "float32"}), words.shape)
+    state = TrainingState.new(text_settings({"precision": "float32"}), words.spec)
     made = SentenceClassifier.new(state, HEAD, 2, ("a", "b", "c"), words)
     return made, made.save(tmp_path / "classifier")
 
@@ -229,7 +228,7 @@ def test_what_cannot_be_classified() -> None:
 
 
 def test_divergence_is_told() -> None:
-    made = classifier(head=Head(hidden=(5,), optimizer="sgd", learning_rate=1e300), gradient_clip=0.0)
+    made = classifier(head=HeadSettings(hidden=(5,), optimizer="sgd", learning_rate=1e300), gradient_clip=0.0)
     with pytest.raises(FloatingPointError, match="not finite"):
         list(train_classifier(made, labelled(), None, until=20, every=2))
 
@@ -262,7 +261,7 @@ def test_the_gradient_of_the_supervised_step_is_clipped() -> None:
         before = [p.detach().clone() for p in parameters]
         supervise(
             made,
-            make_optimizer(Head(optimizer="sgd", learning_rate=1.0), parameters, cools=False),
+            make_optimizer(HeadSettings(optimizer="sgd", learning_rate=1.0), parameters, cools=False),
             labelled(),
             np.arange(5),
         )

@@ -12,7 +12,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not this folde
 
 import pytest
 
-from arae_core.training import train
+from arae_core.training.loop import train
 from tests.arae_core.small import new_state, settings_of, store_of
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from arae_core.checkpoint import save_checkpoint
-from arae_core.config import Vocabulary as VocabularySettings
-from arae_core.precision import lstm_runs_in_bfloat16
-from arae_core.sampling import Model
-from arae_core.tree import with_settings
-from arae_core.vocabulary import Vocabulary
+from arae_core.data.vocabulary import Vocabulary
+from arae_core.model import Model
+from arae_core.runtime.precision import lstm_runs_in_bfloat16
+from arae_core.settings import VocabularySettings
+from arae_core.settings.tree import with_settings
+from arae_core.training.checkpoint import save_checkpoint
 from benchmarks import experiments, few_labels, kernels, memory, packing, sampling, workers
 from tests.arae_core.small import WORDS, new_state, settings_of
 

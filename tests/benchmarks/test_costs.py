@@ -9,13 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from arae_core.algorithm import iteration
-from arae_core.batches import ImageStore, Store, TokenStore
-from arae_core.config import Settings
-from arae_core.feed import Feed
-from arae_core.parallel import Parallel
-from arae_core.shapes import ImageShape, Shape, TextShape
-from arae_core.state import TrainingState
-from arae_core.tree import with_settings
+from arae_core.data.batch_sampler import Feed
+from arae_core.data.batches import ImageStore, Store, TokenStore
+from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
+from arae_core.runtime.parallel import Parallel
+from arae_core.settings import Settings
+from arae_core.settings.tree import with_settings
+from arae_core.training.state import TrainingState
 from benchmarks.costs import Cost, iteration_parts, parameters, product
 from benchmarks.parts import Stopwatch, watched
 from pipelines.experiment.presets import preset
@@ -40,14 +40,14 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def subject(name: str) -> tuple[Settings, Shape, Store]:
+def subject(name: str) -> tuple[Settings, DataSpec, Store]:
     """Settings and data of one shape: sentences of one length, which nothing pads."""
     config, values = SUBJECTS[name]
     settings = with_settings(preset(config), values)
     if settings.kind == "text":
-        return settings, TextShape(101), TokenStore.from_rows([[5] * WORDS] * 53)
+        return settings, TextSpec(101), TokenStore.from_rows([[5] * WORDS] * 53)
     pixels = torch.randint(2, (53, 5 * 7), dtype=torch.uint8).numpy()
-    return settings, ImageShape(5, 7), ImageStore(pixels, 5, 7)
+    return settings, ImageSpec(5, 7), ImageStore(pixels, 5, 7)
 
 
 class Products(TorchDispatchMode):
@@ -64,10 +64,10 @@ class Products(TorchDispatchMode):
         return result
 
 
-def multiplied(settings: Settings, shape: Shape, store: Store) -> Counter[str]:
+def multiplied(settings: Settings, spec: DataSpec, store: Store) -> Counter[str]:
     """The operations of one iteration, by part."""
-    state = TrainingState(settings, shape)
-    feed = Feed(store, shape, settings.batch_size, settings.seed)
+    state = TrainingState(settings, spec)
+    feed = Feed(store, spec, settings.batch_size, settings.seed)
     # without its own library for LSTMs, which counts as one call, torch takes them apart into products
     with torch.backends.mkldnn.flags(enabled=False), watched(torch.device("cpu")) as watch:
         seen = Products(watch)
@@ -76,9 +76,9 @@ def multiplied(settings: Settings, shape: Shape, store: Store) -> Counter[str]:
     return seen.flops
 
 
-def counted(settings: Settings, shape: Shape) -> Counter[str]:
+def counted(settings: Settings, spec: DataSpec) -> Counter[str]:
     flops: Counter[str] = Counter()
-    for part in iteration_parts(settings, shape, WORDS + 1):
+    for part in iteration_parts(settings, spec, WORDS + 1):
         flops[part.within] += int(part.cost.flops)
     return flops
 
@@ -86,8 +86,8 @@ def counted(settings: Settings, shape: Shape) -> Counter[str]:
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_torch_multiplies_what_is_counted(name: str) -> None:
-    settings, shape, store = subject(name)
-    seen, expected = multiplied(settings, shape, store), counted(settings, shape)
+    settings, spec, store = subject(name)
+    seen, expected = multiplied(settings, spec, store), counted(settings, spec)
     assert set(seen) == {part for part, flops in expected.items() if flops}
     for part, flops in expected.items():
         # torch leaves out the gradient of an LSTM's first state, one step of WORDS + 1, and multiplies zeros where the
@@ -98,7 +98,7 @@ def test_torch_multiplies_what_is_counted(name: str) -> None:
 
 def test_the_published_iteration() -> None:
     """25.5 GFLOP: 47 % projection, 15 % decoder, 10 % encoder, 17 % the critic's encodings, 10 % the encoder's own."""
-    parts = {p.name: p.cost.flops / 1e9 for p in iteration_parts(preset("paper-snli"), TextShape(11_000), 9.46)}
+    parts = {p.name: p.cost.flops / 1e9 for p in iteration_parts(preset("paper-snli"), TextSpec(11_000), 9.46)}
     shares = {
         **{"vocabulary projection": 0.47, "decoder LSTM": 0.15, "encoder LSTM": 0.10},
         **{"encodings for the critic": 0.17, "encoder against the critic": 0.10},
@@ -111,10 +111,10 @@ def test_the_published_iteration() -> None:
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_parameters_are_those_of_the_model(name: str) -> None:
-    settings, shape, _ = subject(name)
-    modules = TrainingState(settings, shape).modules
+    settings, spec, _ = subject(name)
+    modules = TrainingState(settings, spec).modules
     there = {part: sum(p.numel() for p in modules[part].parameters()) for part in modules if part != "average"}
-    assert {part: n for part, n in parameters(settings, shape).items() if n} == {p: n for p, n in there.items() if n}
+    assert {part: n for part, n in parameters(settings, spec).items() if n} == {p: n for p, n in there.items() if n}
 
 
 def test_a_product_reads_its_matrices_and_writes_its_result_once() -> None:
@@ -125,12 +125,12 @@ def test_a_product_reads_its_matrices_and_writes_its_result_once() -> None:
 
 def updated(values: dict[str, Any]) -> float:
     settings = with_settings(preset("paper-snli"), SMALL | values)
-    (bytes_,) = (p.cost.bytes for p in iteration_parts(settings, TextShape(101), 9) if p.name == "updates")
+    (bytes_,) = (p.cost.bytes for p in iteration_parts(settings, TextSpec(101), 9) if p.name == "updates")
     return bytes_ / 4
 
 
 def test_bytes_of_updates() -> None:
-    numbers = parameters(with_settings(preset("paper-snli"), SMALL), TextShape(101))
+    numbers = parameters(with_settings(preset("paper-snli"), SMALL), TextSpec(101))
     encoder, decoder = numbers["encoder"], numbers["decoder"]
     others = 7 * (3 * numbers["critic"] + numbers["generator"])
     assert updated({}) == (3 + 3) * (2 * encoder + decoder) + others
@@ -146,7 +146,7 @@ def test_bytes_of_updates() -> None:
 def test_precision_of_parts() -> None:
     settings = with_settings(preset("paper-snli"), {"precision": "bfloat16"})
     on = {
-        device: {p.name: p.precision for p in iteration_parts(settings, TextShape(101), 9, device)}
+        device: {p.name: p.precision for p in iteration_parts(settings, TextSpec(101), 9, device)}
         for device in ("cpu", "cuda")
     }
     assert on["cpu"]["encoder LSTM"] == on["cpu"]["vocabulary projection"] == "bfloat16"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.experiments import main
-from pipelines.experiment.grammar import sample
+from pipelines.corpora.grammar import sample
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys(('ray', 'mlflow', 'datasets', 'optuna')))"

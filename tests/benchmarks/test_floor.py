@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from arae_core.batches import TokenStore
-from arae_core.config import Settings
-from arae_core.precision import precision_on
-from arae_core.shapes import TextShape
-from arae_core.state import TrainingState
-from arae_core.tree import with_settings
+from arae_core.data.batches import TokenStore
+from arae_core.data.data_spec import TextSpec
+from arae_core.runtime.precision import precision_on
+from arae_core.settings import Settings
+from arae_core.settings.tree import with_settings
+from arae_core.training.state import TrainingState
 from benchmarks.costs import Cost, Part
 from benchmarks.floor import COPIED, ROWS, block_times, fastest_copy, fastest_product, floor_ms, main
 from benchmarks.parts import PARTS, watched
@@ -46,7 +46,7 @@ def test_ceilings_are_those_of_a_computer() -> None:
 
 def test_blocks_are_timed_after_the_warm_up() -> None:
     settings = with_settings(preset("grammar"), {"batch_size": 5, "encoder.hidden": (7,), "decoder.hidden": (7,)})
-    state = TrainingState(settings, TextShape(13))
+    state = TrainingState(settings, TextSpec(13))
     with watched(torch.device("cpu")) as watch:
         times = block_times(state, TokenStore.from_rows([[4, 5, 6]] * 11), iterations=3, warm_up=2, blocks=2)
     assert len(times) == 2 and min(times) > 0

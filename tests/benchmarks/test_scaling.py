@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.tree import with_settings
+from arae_core.settings.tree import with_settings
 from benchmarks.scaling import AXES, LENGTH, draw, exponents, main, rows, sentences, table, varied
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Experiment

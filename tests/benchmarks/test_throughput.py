@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from arae_core import algorithm
-from arae_core.config import Settings, Vocabulary
-from arae_core.precision import precision_on
+from arae_core.runtime.precision import precision_on
+from arae_core.settings import Settings, VocabularySettings
 from benchmarks import parts as parts_of
 from benchmarks.examples import examples, synthetic_sentences
 from benchmarks.parts import PARTS, WATCHED, Stopwatch, watched
@@ -135,13 +135,13 @@ def test_few_sentences_and_other_encodings_are_refused(tmp_path: Path) -> None:
 
 
 def test_synthetic_sentences_fill_the_vocabulary_and_have_the_lengths_of_snli() -> None:
-    settings = Settings(vocabulary=Vocabulary(size=500), longest=15)
+    settings = Settings(vocabulary=VocabularySettings(size=500), longest=15)
     lengths = [len(sentence.split()) for sentence in synthetic_sentences(settings)]
     assert (min(lengths), max(lengths)) == (3, 15)
     assert sum(lengths) / len(lengths) == pytest.approx(9.2, abs=0.1)
-    _, shape, vocabulary = examples(settings, None)
+    _, spec, vocabulary = examples(settings, None)
     assert vocabulary is not None
-    assert len(vocabulary) == shape.vocabulary == 500  # type: ignore[union-attr]
+    assert len(vocabulary) == spec.vocabulary == 500  # type: ignore[union-attr]
     assert max(len(s.split()) for s in synthetic_sentences(Settings(longest=2), 50)) <= 2
 
 

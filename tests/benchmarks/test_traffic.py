@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from arae_core.tree import with_settings
+from arae_core.settings.tree import with_settings
 from benchmarks.examples import examples
 from benchmarks.traffic import all_reduced, main, measured
 from pipelines.experiment.presets import preset
@@ -23,9 +23,9 @@ def size(*modules: nn.Module) -> int:
 
 
 def test_each_step_sends_the_gradients_of_what_it_updates() -> None:
-    from arae_core.batches import TextBatch
-    from arae_core.feed import Feed
-    from arae_core.state import TrainingState
+    from arae_core.data.batch_sampler import Feed
+    from arae_core.data.batches import TextBatch
+    from arae_core.training.state import TrainingState
 
     settings = small("snli", **{"critic.steps": 3})
     store, shape, vocabulary = examples(settings, None)

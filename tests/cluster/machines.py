@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine.cluster import free_port
-from tests.pipelines.engine.conftest import descendants
+from pipelines.runtime.cluster import free_port
+from tests.pipelines.small import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(sys.executable).parent

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from arae_core.checkpoint import read_manifest
+from arae_core.training.checkpoint import read_manifest
 from tests.cluster.conftest import SMALL
 from tests.cluster.machines import Cluster, Tracking, wait_until
-from tests.pipelines.engine.conftest import last_checkpoint
+from tests.pipelines.small import last_checkpoint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LENGTH = ["--batch-size", "16", "--iterations", "900", "--evaluate-every", "50", "--log-every", "10"]

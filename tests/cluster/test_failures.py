@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.conftest import SMALL
 from tests.cluster.machines import Cluster, Job, Tracking, wait_until
-from tests.pipelines.engine.conftest import last_checkpoint, step_of, weights
+from tests.pipelines.small import last_checkpoint, step_of, weights
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LENGTH = ["--batch-size", "16", "--iterations", "240", "--evaluate-every", "40", "--log-every", "10", "--workers", "3"]

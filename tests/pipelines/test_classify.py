@@ -15,18 +15,18 @@ import pytest
 from PIL import Image
 
 from arae_core.classification import SentenceClassifier
-from arae_core.labelled import load_labelled
-from arae_core.tree import flatten, with_settings
+from arae_core.data.labelled import load_labelled
+from arae_core.settings.tree import flatten, with_settings
 from pipelines import classify, predict
-from pipelines.engine import few_labels
-from pipelines.engine.cells import Cell, Plan, result_file, settings_of
-from pipelines.engine.cluster import Room
-from pipelines.engine.few_labels import summary
-from pipelines.engine.records import write_record
-from pipelines.experiment.corpora import prepare, prepare_labelled
+from pipelines.classification import semi_supervised
+from pipelines.classification.classifier_trial import Cell, Plan, result_file, settings_of
+from pipelines.classification.semi_supervised import summary
+from pipelines.corpora.corpus import prepare, prepare_labelled
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Classification
-from tests.pipelines.engine.conftest import SMALL
+from pipelines.runtime.cluster import Room
+from pipelines.runtime.run_record import write_record
+from tests.pipelines.small import SMALL
 from tests.pipelines.test_model_commands import Typed, result, typed
 from tests.pipelines.test_train import ROOT, command, spelled
 
@@ -227,7 +227,7 @@ def test_means_and_spreads() -> None:
 
 
 def test_the_best_of_all_tables_is_kept(tmp_path: Path) -> None:
-    assert few_labels.keep_best(tmp_path) is None
+    assert semi_supervised.keep_best(tmp_path) is None
     for name, figures in (
         ("ae-7-0", {"validation": 70.0}),
         ("ae-5-0", {"validation": 80.0}),
@@ -235,9 +235,9 @@ def test_the_best_of_all_tables_is_kept(tmp_path: Path) -> None:
     ):
         write_record(tmp_path / "results" / f"{name}.json", figures)
         (tmp_path / "classifiers" / name).mkdir(parents=True)
-    assert few_labels.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
+    assert semi_supervised.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
     # a smaller table under the same name, of which all is known: its classifiers are gone, the best one stays
-    assert few_labels.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
+    assert semi_supervised.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
     assert [path.name for path in (tmp_path / "classifiers").iterdir()] == ["ae-5-0"]
 
 
@@ -283,10 +283,10 @@ def test_what_each_classifier_gets() -> None:
     """Of a machine of their own as many as there are get all of it; beside others on a cluster one CPU is theirs."""
     experiment = preset("grammar-entailment")
     own, theirs = (Room(13, 0, 13, 0, attached=attached) for attached in (False, True))
-    shares = [few_labels.share_of(own, cells, experiment) for cells in (0, 1, 3, 5, 100)]
+    shares = [semi_supervised.share_of(own, cells, experiment) for cells in (0, 1, 3, 5, 100)]
     assert [(share.workers, share.cpus, share.gpus) for share in shares] == [(1, n, 0) for n in (13, 13, 4, 2, 1)]
-    assert few_labels.share_of(theirs, 3, experiment).cpus == 1
-    with_gpus = few_labels.share_of(Room(13, 2, 13, 2, attached=False), 5, experiment)
+    assert semi_supervised.share_of(theirs, 3, experiment).cpus == 1
+    with_gpus = semi_supervised.share_of(Room(13, 2, 13, 2, attached=False), 5, experiment)
     assert (with_gpus.cpus, with_gpus.gpus) == (6, 1)
 
 
@@ -294,7 +294,7 @@ def test_of_a_table_that_is_done_all_is_told_and_nothing_begun(tmp_path: Path, m
     """And what a task would take, and how often it would be tried."""
     import ray
 
-    from pipelines.engine import board
+    from pipelines.runtime import progress_actor
 
     settings = flatten(with_settings(preset("grammar-entailment"), {"max_failures": 7}))
     plan = Plan(settings, "", "", ("no", "yes"), 2, str(tmp_path), "", "", "")
@@ -302,9 +302,11 @@ def test_of_a_table_that_is_done_all_is_told_and_nothing_begun(tmp_path: Path, m
     rows = [{"method": cell.method, "labels": cell.labels, "seed": cell.seed, "test": 50.0} for cell in cells]
     for cell, row in zip(cells, rows, strict=True):
         write_record(result_file(tmp_path, cell), row)
-    monkeypatch.setattr(board, "open_board", lambda: None)
+    monkeypatch.setattr(progress_actor, "open_progress_actor", lambda: None)
     monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **options: asked.append(options)))
     never: Any = None
-    assert few_labels.train_cells(cells, plan, Room(13, 0, 13, 0, attached=True), never, told.append, never) == rows
+    assert (
+        semi_supervised.train_cells(cells, plan, Room(13, 0, 13, 0, attached=True), never, told.append, never) == rows
+    )
     assert told == rows
     assert asked == [{"num_cpus": 1.0, "num_gpus": 0.0, "max_retries": 7}] * 2

@@ -18,26 +18,26 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from arae_core.checkpoint import read_about
 from arae_core.evaluation import language_model, latent
 from arae_core.evaluation.generation import SentenceScorer
 from arae_core.evaluation.robustness import nats_given, swapped
-from arae_core.parallel import Parallel
-from arae_core.sampling import Model
-from arae_core.tree import flatten, with_settings
+from arae_core.model import Model
+from arae_core.runtime.parallel import Parallel
+from arae_core.settings.tree import flatten, with_settings
+from arae_core.training.checkpoint import read_about
 from pipelines import evaluate
-from pipelines.engine.worker import Metrics, Task, work
+from pipelines.corpora.corpus import prepare
 from pipelines.evaluation import perplexity as perplexity_module
+from pipelines.evaluation.evaluated_models import load_subject
 from pipelines.evaluation.perplexity import language_model_of
-from pipelines.evaluation.subjects import load_subject
 from pipelines.evaluation.tasks import TASKS, Asked, Outcome, code_space
 from pipelines.evaluation.tasks.perplexity import _reconstructed, sample_perplexity
 from pipelines.evaluation.tasks.robustness import swaps
 from pipelines.evaluation.tasks.transfer import attribute_transfer
 from pipelines.evaluation.transfer import GrammarClassifier, score_transfer
-from pipelines.experiment.corpora import prepare
 from pipelines.experiment.presets import preset
-from tests.pipelines.engine.conftest import SMALL
+from pipelines.training.worker import Metrics, Task, work
+from tests.pipelines.small import SMALL
 from tests.pipelines.test_model_commands import Typed, result, typed
 
 __all__ = ["typed"]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arae_core.checkpoint import load_checkpoint, save_checkpoint
-from arae_core.sampling import Model
+from arae_core.model import Model
+from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
 from pipelines import generate, interpolate, predict, promote, reconstruct, transfer
-from pipelines.experiment.drawing import tiled
+from pipelines.reporting.drawing import tiled
 from pipelines.tracking import promotion, runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,5 +279,5 @@ def test_help_as_a_script_is_quick_and_imports_nothing_heavy(name: str, tmp_path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "--model" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "arae_core.config" in imported
+    assert "arae_core.settings" in imported
     assert not imported & {"torch", "mlflow", "ray", "pandas", "tokenizers", "datasets", "matplotlib"}

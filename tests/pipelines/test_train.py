@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine import cluster, lock
-from pipelines.engine.trainer import Outcome
+from pipelines.runtime import cluster, run_lock
 from pipelines.train import main
-from tests.pipelines.engine.conftest import SMALL, last_checkpoint, step_of, weights
+from pipelines.training.trainer import Outcome
+from tests.pipelines.small import SMALL, last_checkpoint, step_of, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,8 +86,8 @@ def test_a_mistyped_source_is_told_before_the_server_is_asked(capsys: pytest.Cap
 def test_a_name_is_not_worked_on_twice_at_a_time(
     tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    release = lock.hold(tmp_path / "trainings" / "mine", "run mine")
+    monkeypatch.setattr(run_lock, "BEAT", 0.05)
+    release = run_lock.acquire(tmp_path / "trainings" / "mine", "run mine")
     words = command("train.py", tmp_path, tracking_uri, "--run-name", "mine")[2:]
     assert main(words) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
@@ -99,9 +99,9 @@ def test_a_name_is_not_worked_on_twice_at_a_time(
 def test_a_name_goes_with_one_configuration(
     tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from arae_core.tree import flatten
-    from pipelines.engine.records import write_record
+    from arae_core.settings.tree import flatten
     from pipelines.experiment.presets import preset
+    from pipelines.runtime.run_record import write_record
 
     record = {"settings": flatten(preset("grammar")), "data_fingerprint": "", "run_id": ""}
     write_record(tmp_path / "trainings" / "mine" / "run.json", record)
@@ -179,7 +179,7 @@ def test_divergence_and_ctrl_c(tmp_path: Path, tracking_uri: str) -> None:
 @pytest.fixture
 def trained(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], int]:
     """trained(ended): the status of train.py, whose training ends so, under the name mine."""
-    from pipelines.engine import trainer
+    from pipelines.training import trainer
 
     @contextmanager
     def running() -> Iterator[cluster.Room]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from arae_core.sampling import Model
+from arae_core.model import Model
 from pipelines import generate, transfer
 from tests.pipelines.test_model_commands import Typed, result, typed
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine.cluster import free_port
+from pipelines.runtime.cluster import free_port
 from pipelines.tune import main
-from tests.pipelines.engine.conftest import SMALL
+from tests.pipelines.small import SMALL
 from tests.pipelines.test_train import ROOT, command, spelled, wait_for
 
 
@@ -53,7 +53,7 @@ def test_mistakes_are_told_before_ray_starts(
 
 
 def test_an_unknown_sweep_names_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pipelines.engine.records import write_record
+    from pipelines.runtime.run_record import write_record
 
     for name in ("one", "two"):
         write_record(tmp_path / "sweeps" / name / "sweep.json", {})
@@ -74,12 +74,12 @@ def test_trials_of_an_interrupted_sweep_are_ended(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also those that have reported nothing yet: Tune tells of none of them."""
-    from pipelines.engine import cluster, records
+    from pipelines.runtime import cluster, run_record
     from pipelines.tracking.runs import start_or_resume_child
 
     @contextmanager
     def running(**_: object) -> Iterator[cluster.Room]:
-        record = records.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
+        record = run_record.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
         assert record is not None
         start_or_resume_child(tracking_uri, "arae-grammar", record["run_id"], "ab_00000", params={})
         raise KeyboardInterrupt
@@ -190,7 +190,9 @@ def test_the_model_of_a_sweep_is_of_its_best_trials_run(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And it is told, before it is registered, where its codes say less than the preset's."""
-    from pipelines.engine import closing, cluster, records, search
+    from pipelines.reporting import summary
+    from pipelines.runtime import cluster, run_record
+    from pipelines.sweeps import search
     from pipelines.tracking.store import connect
 
     room, asked = cluster.Room(2, 0, 2, 0, attached=False), list[Any]()
@@ -209,10 +211,10 @@ def test_the_model_of_a_sweep_is_of_its_best_trials_run(
     monkeypatch.setattr(cluster, "running", running)
     monkeypatch.setattr(cluster, "this_machine", lambda: room)
     monkeypatch.setattr(search, "run_sweep", lambda *_: found)
-    monkeypatch.setattr(closing, "register_once", register)
+    monkeypatch.setattr(summary, "register_once", register)
     words = [*spelled(SMALL), "--run-name", "mine", "--storage", str(tmp_path), "--tracking-uri", tracking_uri]
     assert main(words) == 130
     assert "warning: 40% of the words or pixels come back from codes of trial 1, 60% from" in capsys.readouterr().out
     assert asked == [(tmp_path, 6, tracking_uri, "of ab_1")]
-    record = records.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
+    record = run_record.read_record(tmp_path / "sweeps" / "mine" / "sweep.json")
     assert record is not None and connect(tracking_uri).get_run(record["run_id"]).info.status == "KILLED"

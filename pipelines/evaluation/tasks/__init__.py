@@ -5,11 +5,11 @@ All take the split that is asked for: validation for any choice, test for a repo
 
 from collections.abc import Callable, Sequence
 
-from pipelines.evaluation.subjects import Subject
-from pipelines.evaluation.tasks.asked import Asked, Outcome
+from pipelines.evaluation.evaluated_models import Subject
 from pipelines.evaluation.tasks.code_space import latent_space
 from pipelines.evaluation.tasks.perplexity import sample_perplexity
 from pipelines.evaluation.tasks.robustness import swaps
+from pipelines.evaluation.tasks.task_types import Asked, Outcome
 from pipelines.evaluation.tasks.transfer import attribute_transfer, classifier_of, sentences_to_rewrite
 
 __all__ = ["TASKS", "Asked", "Outcome", "classifier_of", "sentences_to_rewrite", "supported"]

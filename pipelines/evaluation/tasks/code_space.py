@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
 from arae_core.evaluation import latent
-from pipelines.evaluation.figures import latent_figure
-from pipelines.evaluation.subjects import Subject
-from pipelines.evaluation.tasks.asked import Asked, Outcome
+from pipelines.evaluation.evaluated_models import Subject
+from pipelines.evaluation.plots import latent_figure
+from pipelines.evaluation.tasks.task_types import Asked, Outcome
 
 PROBED = 2000
 """Sentences of the split, and draws of noise, whose codes are looked at."""

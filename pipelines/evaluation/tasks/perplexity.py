@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
 from arae_core.evaluation import language_model
 from arae_core.evaluation.generation import SentenceScorer
 from pipelines.evaluation import published
-from pipelines.evaluation.figures import perplexity_figure
+from pipelines.evaluation.evaluated_models import Subject
 from pipelines.evaluation.perplexity import language_model_of, self_bleu, told
-from pipelines.evaluation.subjects import Subject
-from pipelines.evaluation.tasks.asked import Asked, Outcome, of_real_text
+from pipelines.evaluation.plots import perplexity_figure
+from pipelines.evaluation.tasks.task_types import Asked, Outcome, of_real_text
 
 SELF_BLEU = 300
 """Samples that are each compared with all others of them."""
@@ -28,7 +28,7 @@ def sample_perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
     rows: list[dict[str, Any]] = []
     for subject in subjects:
         train, held = subject.store("train"), subject.store(asked.split)
-        shape = subject.model.state.shape
+        spec = subject.model.state.spec
         size = len(subject.model.vocabulary or ())
         real = language_model_of(subject, asked.storage, asked.say)
         scorer = SentenceScorer(train, subject.store("validation"), size)
@@ -45,7 +45,7 @@ def sample_perplexity(subjects: Sequence[Subject], asked: Asked) -> Outcome:
             of_samples = language_model.train_language_model(
                 store,
                 subject.store("validation"),
-                shape,  # type: ignore[arg-type]
+                spec,  # type: ignore[arg-type]
                 seed=asked.seed,
                 device=subject.model.state.device,
                 real=train,

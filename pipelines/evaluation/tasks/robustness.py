@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
 from arae_core.evaluation import robustness
 from pipelines.evaluation import published
-from pipelines.evaluation.figures import swaps_figure
-from pipelines.evaluation.subjects import Subject
-from pipelines.evaluation.tasks.asked import Asked, Outcome, of_real_text
+from pipelines.evaluation.evaluated_models import Subject
+from pipelines.evaluation.plots import swaps_figure
+from pipelines.evaluation.tasks.task_types import Asked, Outcome, of_real_text
 
 
 def swaps(subjects: Sequence[Subject], asked: Asked) -> Outcome:

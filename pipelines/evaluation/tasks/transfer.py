@@ -7,10 +7,10 @@ import numpy as np
 
 from arae_core.evaluation.generation import SentenceScorer
 from pipelines.evaluation import published
-from pipelines.evaluation.figures import transfer_figure
+from pipelines.evaluation.evaluated_models import Subject
+from pipelines.evaluation.plots import transfer_figure
 from pipelines.evaluation.references import References, read_references
-from pipelines.evaluation.subjects import Subject
-from pipelines.evaluation.tasks.asked import Asked, Outcome, of_real_text
+from pipelines.evaluation.tasks.task_types import Asked, Outcome, of_real_text
 from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, score_transfer
 
 AVERAGED = 5000

@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
+from arae_core.data.data_spec import TextSpec
 from arae_core.evaluation.language_model import (
     COMMON,
     PATIENCE,
@@ -20,9 +21,8 @@ from arae_core.evaluation.language_model import (
     sentence_features,
     train_language_model,
 )
-from arae_core.shapes import TextShape
 
-SHAPE = TextShape(11)
+SHAPE = TextSpec(11)
 CHANCES = {4: 0.5, 5: 0.25, 6: 0.125, 7: 0.125}
 STOP = 0.3
 
@@ -90,11 +90,11 @@ def test_chances_of_all_entries_sum_to_one(entries: int) -> None:
     """Whatever clusters the vocabulary falls into, the commonest entries are in the first."""
     torch.manual_seed(0)
     counts = np.random.default_rng(0).permutation(entries)
-    model = LanguageModel(TextShape(entries), 17, counts).eval()
+    model = LanguageModel(TextSpec(entries), 17, counts).eval()
     with torch.no_grad():
         every = TokenStore.from_rows([[word] for word in range(entries)])
-        nats = torch.stack([model.nll(every.batch(np.array([word]), model.shape))[0] for word in range(0, entries, 97)])
-        first = model.output.log_prob(model.lstm(model.embedding(torch.tensor([[model.shape.start]])))[0][0])[0]
+        nats = torch.stack([model.nll(every.batch(np.array([word]), model.spec))[0] for word in range(0, entries, 97)])
+        first = model.output.log_prob(model.lstm(model.embedding(torch.tensor([[model.spec.start]])))[0][0])[0]
     assert float(first.double().exp().sum()) == pytest.approx(1, abs=1e-5)
     assert nats.isfinite().all()
     assert model.by_frequency[int(counts.argmax())] == 0 and model.by_frequency[int(counts.argmin())] == entries - 1
@@ -102,13 +102,13 @@ def test_chances_of_all_entries_sum_to_one(entries: int) -> None:
 
 def test_clusters_are_those_of_real_text() -> None:
     """A model of samples has them by the frequencies of real text, where the samples' own would put words they lack."""
-    shape = TextShape(COMMON + 2)
+    spec = TextSpec(COMMON + 2)
     real = TokenStore.from_rows([[COMMON]] * 3 + [[COMMON + 1]] * 2)
     samples = TokenStore.from_rows([[5, 7], [5, 11], [5]])
-    model = train_language_model(samples, samples, shape, units=3, seen=3, real=real)
-    own = train_language_model(samples, samples, shape, units=3, seen=3, real=samples)
-    assert model.by_frequency[[shape.end, COMMON, COMMON + 1]].tolist() == [0, 1, 2]
-    assert own.by_frequency[[shape.end, 5]].tolist() == [0, 1] and int(own.by_frequency[COMMON + 1]) == COMMON + 1
+    model = train_language_model(samples, samples, spec, units=3, seen=3, real=real)
+    own = train_language_model(samples, samples, spec, units=3, seen=3, real=samples)
+    assert model.by_frequency[[spec.end, COMMON, COMMON + 1]].tolist() == [0, 1, 2]
+    assert own.by_frequency[[spec.end, 5]].tolist() == [0, 1] and int(own.by_frequency[COMMON + 1]) == COMMON + 1
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
 from arae_core.evaluation.latent import code_statistics, cosine_similarities, edit_distances, neighbours
 
 WORDS = st.lists(st.integers(4, 7), max_size=6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.batches import TokenStore
+from arae_core.data.batches import TokenStore
 from arae_core.evaluation.robustness import nats_given, swapped
 from tests.arae_core.small import TEXT, new_state, sentences, text_settings
 

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
+from pipelines.corpora.grammar import sample
 from pipelines.evaluation.perplexity import self_bleu
 from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, bleu, score_transfer
-from pipelines.experiment.grammar import sample
 
 
 def grams(sentence: str, n: int) -> Counter[tuple[str, ...]]:

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from arae_core.tree import flatten
+from arae_core.settings.tree import flatten
 from pipelines.experiment.presets import PRESETS, preset, snli
 
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from arae_core.tree import flatten, with_settings
+from arae_core.settings.tree import flatten, with_settings
 from pipelines.experiment.presets import preset
-from pipelines.experiment.settings import Data, Experiment, doubts, ignored
+from pipelines.experiment.settings import Data, Experiment, ignored, warnings_for
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_what_counts_is_not_called_irrelevant() -> None:
 
 def test_batch_normalization_over_several_workers_is_doubtful() -> None:
     changed = {"generator.normalization": "batch", "workers": 2}
-    (doubt,) = doubts(with_settings(preset("grammar"), changed))
+    (doubt,) = warnings_for(with_settings(preset("grammar"), changed))
     assert doubt.startswith("generator.normalization batch: each of the 2 workers")
-    assert doubts(with_settings(preset("grammar"), changed | {"workers": 1})) == []
-    assert doubts(preset("grammar")) == []
+    assert warnings_for(with_settings(preset("grammar"), changed | {"workers": 1})) == []
+    assert warnings_for(preset("grammar")) == []
     one_layer = {"classifier.normalization": "batch", "workers": 2}
-    assert doubts(with_settings(preset("grammar"), one_layer)) == [], "nothing comes after the first"
-    (doubt,) = doubts(with_settings(preset("grammar"), one_layer | {"classifier.hidden": (5, 3)}))
+    assert warnings_for(with_settings(preset("grammar"), one_layer)) == [], "nothing comes after the first"
+    (doubt,) = warnings_for(with_settings(preset("grammar"), one_layer | {"classifier.hidden": (5, 3)}))
     assert doubt.startswith("classifier.normalization batch")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arae_core.checkpoint import save_checkpoint
-from arae_core.sampling import Model
+from arae_core.model import Model
+from arae_core.training.checkpoint import save_checkpoint
 from pipelines.tracking.registry import resolve
 
 QUIET_AND_SAFE = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.experiment.environment import python
 from pipelines.tracking import package, promotion
-from pipelines.tracking.promotion import crown, promote
+from pipelines.tracking.promotion import promote, promote_if_better
 from pipelines.tracking.registry import listing
 from pipelines.tracking.store import connect
 
@@ -18,7 +18,7 @@ def aliases(tracking_uri: str) -> dict[str, int]:
 
 
 def test_only_a_better_model_becomes_champion(register: Callable[..., int], tracking_uri: str) -> None:
-    verdicts = [crown(tracking_uri, "arae-tiny", register(value)) for value in (3.0, 3.5, 2.0, 2.0)]
+    verdicts = [promote_if_better(tracking_uri, "arae-tiny", register(value)) for value in (3.0, 3.5, 2.0, 2.0)]
     assert [verdict for verdict, _ in verdicts] == ["champion", "candidate", "champion", "candidate"]
     assert verdicts[1][1] == "generation_perplexity 3.5 does not beat 3 of the champion, version 1"
     assert aliases(tracking_uri) == {"champion": 3, "candidate": 4}
@@ -27,7 +27,7 @@ def test_only_a_better_model_becomes_champion(register: Callable[..., int], trac
 def test_more_is_better_for_images(register: Callable[..., int], tracking_uri: str, image_checkpoint: Path) -> None:
     for value, expected in ((0.5, "champion"), (0.4, "candidate"), (0.6, "champion")):
         version = register(value, metric="generation_f1", checkpoint=image_checkpoint)
-        assert crown(tracking_uri, "arae-tiny", version)[0] == expected
+        assert promote_if_better(tracking_uri, "arae-tiny", version)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_a_champion_on_other_data_or_metric_is_not_beaten(
     other: dict[str, object], register: Callable[..., int], tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")  # no `python` to type
-    crown(tracking_uri, "arae-tiny", register(3.0))
-    verdict, why = crown(tracking_uri, "arae-tiny", register(1.0, **other))
+    promote_if_better(tracking_uri, "arae-tiny", register(3.0))
+    verdict, why = promote_if_better(tracking_uri, "arae-tiny", register(1.0, **other))
     assert verdict == "candidate"
     assert f"cannot be compared ({next(iter(other))} " in why
     assert f"; {python()} pipelines/promote.py --model models:/arae-tiny/2 --alias champion" in why
@@ -49,22 +49,22 @@ def test_a_champion_on_other_data_or_metric_is_not_beaten(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_model_without_a_figure_is_no_champion(value: float, register: Callable[..., int], tracking_uri: str) -> None:
-    assert crown(tracking_uri, "arae-tiny", register(value))[0] == "candidate"
-    assert crown(tracking_uri, "arae-tiny", register(5.0))[0] == "champion"
+    assert promote_if_better(tracking_uri, "arae-tiny", register(value))[0] == "candidate"
+    assert promote_if_better(tracking_uri, "arae-tiny", register(5.0))[0] == "champion"
 
 
 def test_crowning_again_changes_nothing(register: Callable[..., int], tracking_uri: str) -> None:
     version = register(3.0)
     for _ in range(2):
-        assert crown(tracking_uri, "arae-tiny", version)[0] == "champion"
+        assert promote_if_better(tracking_uri, "arae-tiny", version)[0] == "champion"
     assert aliases(tracking_uri) == {"champion": 1}
 
 
 def test_a_candidate_that_wins_after_all_is_not_both(register: Callable[..., int], tracking_uri: str) -> None:
-    crown(tracking_uri, "arae-tiny", register(3.0))
-    crown(tracking_uri, "arae-tiny", register(4.0))
+    promote_if_better(tracking_uri, "arae-tiny", register(3.0))
+    promote_if_better(tracking_uri, "arae-tiny", register(4.0))
     connect(tracking_uri).delete_registered_model_alias("arae-tiny", "champion")
-    assert crown(tracking_uri, "arae-tiny", 2)[0] == "champion"
+    assert promote_if_better(tracking_uri, "arae-tiny", 2)[0] == "champion"
     assert aliases(tracking_uri) == {"champion": 2}
 
 
@@ -72,7 +72,7 @@ def test_of_two_crowned_at_once_the_better_one_stays(
     register: Callable[..., int], tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have won against the champion of before when the better one is set, and then the worse one."""
-    crown(tracking_uri, "arae-tiny", register(3.0))
+    promote_if_better(tracking_uri, "arae-tiny", register(3.0))
     better, worse = register(1.0), register(2.0)
     client, compared, verdicts = connect(tracking_uri), threading.Barrier(2), dict[int, str]()
     first, both, waited = threading.Event(), threading.Event(), list[float]()
@@ -86,16 +86,16 @@ def test_of_two_crowned_at_once_the_better_one_stays(
         set_alias(name, alias, version)
         (both if first.is_set() else first).set()
 
-    def settle(seconds: float) -> None:
+    def flush_with_retry(seconds: float) -> None:
         """Wait until the other one has set its alias too, however long that takes on a busy machine."""
         waited.append(seconds)
         assert both.wait(60)
 
     monkeypatch.setattr(client, "set_registered_model_alias", slow)
-    monkeypatch.setattr(promotion, "time", SimpleNamespace(sleep=settle))
+    monkeypatch.setattr(promotion, "time", SimpleNamespace(sleep=flush_with_retry))
 
     def crowned(version: int) -> None:
-        verdicts[version] = crown(tracking_uri, "arae-tiny", version)[0]
+        verdicts[version] = promote_if_better(tracking_uri, "arae-tiny", version)[0]
 
     threads = [threading.Thread(target=crowned, args=(version,)) for version in (better, worse)]
     for thread in threads:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from arae_core.sampling import Model
+from arae_core.model import Model
 from pipelines.experiment.environment import python
-from pipelines.tracking.promotion import crown, promote
+from pipelines.tracking.promotion import promote, promote_if_better
 from pipelines.tracking.registry import find_version, listing, resolve
 from pipelines.tracking.store import connect
 
@@ -21,7 +21,7 @@ def test_a_checkpoint_folder_is_taken_as_it_is(text_checkpoint: Path, tracking_u
 def test_a_registered_model_is_the_checkpoint(
     name: str, register: Callable[..., int], tracking_uri: str, text_checkpoint: Path
 ) -> None:
-    crown(tracking_uri, "arae-tiny", register())
+    promote_if_better(tracking_uri, "arae-tiny", register())
     folder = resolve(name, tracking_uri)
     assert Model.load(folder).generate(5, temperature=1) == Model.load(text_checkpoint).generate(5, temperature=1)
     assert not list(folder.glob("training.*"))
@@ -57,7 +57,7 @@ def test_requirements_can_be_installed(register: Callable[..., int], tmp_path: P
 def test_what_does_not_exist_names_what_does(
     model: str, message: str, register: Callable[..., int], tracking_uri: str
 ) -> None:
-    crown(tracking_uri, "arae-tiny", register())
+    promote_if_better(tracking_uri, "arae-tiny", register())
     register()
     with pytest.raises(ValueError, match=message):
         resolve(model, tracking_uri)
@@ -114,7 +114,7 @@ def test_files_that_are_gone_from_the_store(register: Callable[..., int], tracki
 
 def test_the_listing_shows_every_version(register: Callable[..., int], tracking_uri: str) -> None:
     for value in (3.0, 2.0):
-        crown(tracking_uri, "arae-tiny", register(value))
+        promote_if_better(tracking_uri, "arae-tiny", register(value))
     promote(tracking_uri, "models:/arae-tiny/2", "mine")
     register(config="another")
     rows = listing(tracking_uri)
@@ -137,7 +137,7 @@ def test_models_and_versions_of_every_page_are_seen(
     """MLflow gives a hundred at a time; here, one."""
     for config in ("tiny", "tiny", "tiny", "other"):
         register(config=config)
-    crown(tracking_uri, "arae-tiny", 2)
+    promote_if_better(tracking_uri, "arae-tiny", 2)
     client = connect(tracking_uri)
     for name in ("search_registered_models", "search_model_versions"):
         monkeypatch.setattr(client, name, partial(getattr(client, name), max_results=1))

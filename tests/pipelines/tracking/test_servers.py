@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from arae_core.sampling import Model
-from pipelines.engine.cluster import free_port
+from arae_core.model import Model
+from pipelines.runtime.cluster import free_port
 from pipelines.tracking import promotion, registry, runs
 from pipelines.tracking.store import connect, open_tracking
 
@@ -69,7 +69,7 @@ def post(url: str, body: Any) -> tuple[int, Any]:
 def test_a_served_model_generates_reconstructs_and_interpolates(
     register: Callable[..., int], tracking_uri: str, tmp_path: Path, text_checkpoint: Path
 ) -> None:
-    promotion.crown(tracking_uri, "arae-tiny", register())
+    promotion.promote_if_better(tracking_uri, "arae-tiny", register())
     model = Model.load(text_checkpoint)
     command = ["models", "serve", "--model-uri", "models:/arae-tiny@champion", "--env-manager", "local"]
     environment = {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
@@ -119,7 +119,7 @@ def test_runs_and_models_on_a_server(tmp_path: Path, text_checkpoint: Path) -> N
                 data_fingerprint="a",
                 samples=9,
             )
-            assert promotion.crown(uri, "arae-tiny", version)[0] == "champion"
+            assert promotion.promote_if_better(uri, "arae-tiny", version)[0] == "champion"
         folder = registry.resolve("models:/arae-tiny@champion", uri)
         assert Model.load(folder).generate(3) == Model.load(text_checkpoint).generate(3)
         assert [row["aliases"] for row in registry.listing(uri)] == [["champion"], []]

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 
 from pipelines.tracking import store
-from pipelines.tracking.store import open_tracking, patiently, unreachable
+from pipelines.tracking.store import open_tracking, retry_while_unreachable, unreachable
 
 
 def test_sqlite_is_created_and_absolute_and_quiet(
@@ -165,11 +165,11 @@ def test_a_server_that_is_away_is_waited_for_and_nothing_else(
         return "there"
 
     if calls == times + 1:
-        assert patiently(uri, call) == "there"
+        assert retry_while_unreachable(uri, call) == "there"
         assert capsys.readouterr().err.count("warning: MLflow at") == 1
     else:
         with pytest.raises(type(error), match=str(error).splitlines()[0]):
-            patiently(uri, call)
+            retry_while_unreachable(uri, call)
     assert len(made) == calls
 
 

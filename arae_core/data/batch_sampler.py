@@ -1,0 +1,121 @@
+"""Which examples every step gets, and where they lie on their way to it.
+
+What a batch holds depends on (seed, step) alone, so a run continues where it stopped without any state, and every rank
+knows the whole batch of which it takes its rows.
+
+Shapes: B examples in this rank's batch, N examples in the store, W workers.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from arae_core.data.batches import Batch, Store, TextBatch, TokenStore, class_shares, grouped_order, make_batch
+from arae_core.data.data_spec import DataSpec, TextSpec
+from arae_core.data.device_dataset import resident
+from arae_core.settings.checks import between
+
+
+class Feed:
+    """The batches of every step, of which this rank takes rows rank, rank + W, ...
+
+    A step's batches come from (seed, step): for step (1) the epoch's grouped order, for the encoder's part of step (3)
+    and for step (2b) other such orders, for step (2) examples drawn uniformly. All but step (1) see the classes, where
+    there are any, in equal measure.
+    """
+
+    RECONSTRUCT, CONFUSE, CRITICISE, CLASSIFY = 0, 1, 2, 4  # 3 is the stream of training.fit_prior
+
+    def __init__(
+        self,
+        store: Store,
+        spec: DataSpec,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | str = "cpu",
+        padded_to: int = 0,
+    ):
+        """padded_to: the longest sentence there may be, where steps are to be captured (see `resident`); else 0.
+
+        Raises ValueError for a batch larger than the data or smaller than the number of ranks or of classes, and for
+        labels that are not there or not among the classes.
+        """
+        if batch_size < world:
+            raise ValueError(f"batch_size must be >= the {world} workers, got {batch_size}")
+        if isinstance(spec, TextSpec) != isinstance(store, TokenStore):
+            raise ValueError(f"the model is for {type(spec).__name__}, the examples are a {type(store).__name__}")
+        if isinstance(store, TokenStore) and isinstance(spec, TextSpec) and spec.classes:
+            if store.labels is None:
+                raise ValueError(f"the sentences must have labels: the model has classes, {', '.join(spec.classes)}")
+            for label in (store.labels.min(initial=0), store.labels.max(initial=0)):
+                between("labels", int(label), 0, len(spec.classes) - 1)
+        self.store, self.spec, self.batch_size, self.seed = store, spec, batch_size, seed
+        self.rank, self.world, self.device = rank, world, torch.device(device)
+        self.batches_per_epoch = -(-len(store) // batch_size)
+        self._resident = resident(store, spec, padded_to, self.device) if padded_to else None
+        self._lengths = store.lengths if isinstance(store, TokenStore) else None
+        self._labels = store.labels if isinstance(store, TokenStore) else None
+        self._shares = [] if self._labels is None else class_shares(self._labels, batch_size)
+        self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
+        self._grouped(self.RECONSTRUCT, 0)
+
+    def reconstruct(self, step: int) -> tuple[Batch, float]:
+        """Step (1)'s batch, and how many tokens or pixels the batches of all ranks predict."""
+        indices = self._grouped(self.RECONSTRUCT, step)
+        if isinstance(self.store, TokenStore):
+            targets = int((self.store.offsets[indices + 1] - self.store.offsets[indices] + 1).sum())
+        else:
+            targets = self.store.pixels.shape[1] * len(indices)
+        return self._make(indices), float(targets)
+
+    def confuse(self, step: int) -> Batch:
+        """A fresh batch for the encoder's part of step (3), and for step (3b)."""
+        return self._make(self._grouped(self.CONFUSE, step))
+
+    def classify(self, step: int) -> Batch:
+        """A fresh batch for step (2b)."""
+        return self._make(self._grouped(self.CLASSIFY, step))
+
+    def criticise(self, step: int, k: int) -> Batch:
+        """Step (2)'s k batches in one; consecutive blocks of B / k examples are this rank's rows of the batches.
+
+        Their examples are drawn uniformly: a batch of one length would show the critic a difference that is none.
+        """
+        rng = np.random.default_rng((self.seed, self.CRITICISE, step))
+        if self._shares:
+            columns = [members[rng.integers(len(members), size=(k, width))] for members, width in self._shares]
+            return self._make(np.concatenate(columns, 1))
+        return self._make(rng.integers(len(self.store), size=(k, self.batch_size)))
+
+    def _grouped(self, stream: int, step: int) -> NDArray[np.int64]:
+        epoch, position = divmod(step, self.batches_per_epoch)
+        if stream not in self._orders or self._orders[stream][0] != epoch:
+            seed = (self.seed, stream, epoch)
+            labels = None if stream == self.RECONSTRUCT else self._labels
+            self._orders[stream] = epoch, grouped_order(self._lengths, len(self.store), self.batch_size, seed, labels)
+        order: NDArray[np.int64] = self._orders[stream][1][position]
+        return order
+
+    def _make(self, indices: NDArray[np.int64]) -> Batch:
+        """This rank's part of the batch of indices[batch_size], or of several, indices[k, batch_size]."""
+        own = indices[..., self.rank :: self.world].flatten()
+        batch: Batch
+        if self._resident is not None:
+            batch = self._resident.batch(own)
+        else:
+            batch = make_batch(self.store, own, self.spec, self.device)
+        if self.world > 1 and isinstance(batch, TextBatch) and indices.ndim == 1:
+            return replace(batch, words=torch.from_numpy(self._words(indices)))
+        return batch
+
+    def _words(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What may be read of the sentences at indices[batch_size]: their words, the start mark, and the unknown mark,
+        which takes the place of words that are dropped."""
+        assert isinstance(self.store, TokenStore) and isinstance(self.spec, TextSpec)
+        read = [self.store.row(int(i)) for i in indices]
+        return np.unique(np.concatenate([*read, [self.spec.start, self.spec.unknown]])).astype(np.int64)

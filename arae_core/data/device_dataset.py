@@ -1,0 +1,94 @@
+"""Examples that lie on the device where they are trained on, and batches of them whose shapes are few.
+
+A captured step is played back on tensors of the shapes that it was captured with, and finds out nothing in between.
+Sentences are therefore padded to one of a few widths, chosen in main memory, and everything that belongs to a batch is
+on the device. The batch's indices, a few hundred bytes, are all that travels in an iteration.
+
+Shapes: B examples in a batch, N in the store, T tokens with one mark, P pixels.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arae_core.data.batches import ImageBatch, ImageStore, PaddedBatch, Store, TokenStore, to_device
+from arae_core.data.data_spec import DataSpec, TextSpec
+
+WIDTHS = 8
+"""Widths that batches of sentences have at most."""
+LARGEST_SHARE = 0.25
+"""Of the device's free memory, what examples may take. More than that stays in main memory, and a batch travels as a
+whole: copied from pinned memory while the device still works on the one before."""
+ROWS_AT_ONCE = 65_536
+
+
+class PaddedSentences:
+    """The sentences of a store as PaddedBatches, wide enough for `longest` words and a mark at most."""
+
+    def __init__(self, store: TokenStore, spec: TextSpec, longest: int, device: torch.device):
+        self.store, self.spec, self.device = store, spec, device
+        self.lengths: NDArray[np.int64] = store.lengths + 1
+        self.step = -(-(longest + 1) // WIDTHS)
+        self.widest = int(max(longest + 1, self.lengths.max(initial=1)))
+        self.rows = self._rows() if _fits(4 * len(store) * (self.widest + 1), device) else None
+
+    def width(self, longest: int) -> int:
+        """The least width there is for sentences of up to `longest` tokens, a mark counted."""
+        return min(-(-longest // self.step) * self.step, self.widest)
+
+    def batch(self, indices: NDArray[np.int64]) -> PaddedBatch:
+        """The sentences at indices[B]. In source[B, T] the end mark follows the last word, where it is not read."""
+        lengths = self.lengths[indices]
+        width = self.width(int(lengths.max()))
+        if self.rows is None:
+            rows = to_device(torch.from_numpy(self._padded(indices, width)), self.device)
+        else:
+            rows = self.rows[to_device(torch.from_numpy(indices), self.device)]
+        rows = rows[:, : width + 1].long()
+        labels = None
+        if self.store.labels is not None:
+            labels = to_device(torch.from_numpy(self.store.labels[indices]), self.device)
+        return PaddedBatch(rows[:, :-1], rows[:, 1:], to_device(torch.from_numpy(lengths), self.device), labels)
+
+    def _rows(self) -> Tensor:
+        """int32[N, longest + 2]: start mark, words, end mark, padding."""
+        rows = torch.empty(len(self.store), self.widest + 1, dtype=torch.int32, device=self.device)
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            chosen = np.arange(first, min(first + ROWS_AT_ONCE, len(rows)))
+            rows[first : first + len(chosen)] = torch.from_numpy(self._padded(chosen, self.widest))
+        return rows
+
+    def _padded(self, indices: NDArray[np.int64], width: int) -> NDArray[np.int32]:
+        """int32[B, width + 1] of the sentences at indices[B]."""
+        batch = self.store.batch(indices, self.spec)
+        rows = np.full((len(indices), width + 1), self.spec.pad, np.int32)
+        rows[:, 0] = self.spec.start
+        rows[:, 1 : 1 + batch.target.shape[1]] = batch.target.numpy()
+        return rows
+
+
+class ResidentImages:
+    """The images of a store, on the device."""
+
+    def __init__(self, store: ImageStore, device: torch.device):
+        self.pixels, self.device = torch.from_numpy(np.ascontiguousarray(store.pixels)).to(device), device
+
+    def batch(self, indices: NDArray[np.int64]) -> ImageBatch:
+        """The images at indices[B]."""
+        return ImageBatch(self.pixels[to_device(torch.from_numpy(indices), self.device)].float())
+
+
+def resident(
+    store: Store, spec: DataSpec, longest: int, device: torch.device
+) -> PaddedSentences | ResidentImages | None:
+    """The store as batches of few shapes on `device`; None where images do not fit there."""
+    if isinstance(store, TokenStore):
+        assert isinstance(spec, TextSpec)
+        return PaddedSentences(store, spec, longest, device)
+    return ResidentImages(store, device) if _fits(store.pixels.nbytes, device) else None
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes may lie there. Main memory is where they lie already."""
+    return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]

@@ -1,0 +1,372 @@
+"""A trained ARAE to use: generate, reconstruct, interpolate, transfer an attribute, encode.
+
+Shapes: N examples, D numbers in a code, H x W pixels, V entries of the vocabulary.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arae_core.code_space import to_sphere
+from arae_core.codecs.lstm import SeparateDecoders, TextDecoder
+from arae_core.codecs.mlp import ImageDecoder
+from arae_core.data.batches import ImageStore, Store, TextBatch, TokenStore, make_batch
+from arae_core.data.data_spec import ImageSpec, TextSpec
+from arae_core.data.vocabulary import Vocabulary
+from arae_core.decoding import decode_images, decode_sentences, likeliest_classes
+from arae_core.interpolation import path
+from arae_core.runtime.precision import lstm_runs_in_bfloat16
+from arae_core.settings import MOST_CONTRAST, Settings
+from arae_core.settings.checks import at_least, between, require
+from arae_core.training.checkpoint import load_checkpoint
+from arae_core.training.state import TrainingState
+
+Images = NDArray[np.uint8]
+Examples = Sequence[str] | Images
+AT_ONCE, AT_ONCE_ON_GPU = 512, 4096
+"""Examples that are read or written at a time where `batch_size` is not given."""
+
+
+class Model:
+    """A trained ARAE. Sentences are str, one line each; images are uint8[N, H, W] of 0 and 1."""
+
+    def __init__(self, state: TrainingState, vocabulary: Vocabulary | None):
+        self.state, self.vocabulary = state, vocabulary
+        if state.settings.kind == "text" and vocabulary is None:
+            raise ValueError("a model of sentences needs its vocabulary")
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Model":
+        """Read a checkpoint. Raises ValueError as `load_checkpoint` does."""
+        state, vocabulary, _ = load_checkpoint(Path(folder), device)
+        return cls(state, vocabulary)
+
+    @property
+    def settings(self) -> Settings:
+        return self.state.settings
+
+    @property
+    def kind(self) -> str:
+        return self.state.settings.kind
+
+    def _at_once(self, batch_size: int | None) -> int:
+        """Examples in a batch. Where nobody says: on a GPU more, where a word of many costs no more than of few."""
+        if batch_size is None:
+            return AT_ONCE_ON_GPU if self.state.device.type == "cuda" else AT_ONCE
+        at_least("batch_size", batch_size, 1)
+        return batch_size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the attribute's values; none where the model has no attribute."""
+        return self.state.spec.classes if isinstance(self.state.spec, TextSpec) else ()
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width), or None for sentences."""
+        spec = self.state.spec
+        return (spec.height, spec.width) if isinstance(spec, ImageSpec) else None
+
+    def generate(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        temperature: float | None = None,
+        attribute: str | None = None,
+        batch_size: int | None = None,
+    ) -> list[str] | Images:
+        """`count` new examples from noise. temperature 0: the most probable word or pixel; > 0: drawn; None: as the
+        model's settings say. attribute: the class of all of them; None: of a model with classes, each in turn.
+        batch_size: examples at a time, which what is drawn depends on.
+
+        Raises ValueError for count < 0, temperature < 0 and an unknown attribute.
+        """
+        temperature = self.settings.temperature if temperature is None else temperature
+        if attribute is not None:
+            self._labels([attribute])
+        if self.vocabulary is not None:
+            rows = self.generate_ids(
+                count, seed=seed, temperature=temperature, attribute=attribute, batch_size=batch_size
+            )
+            return self.vocabulary.decode(rows)
+        parts = [
+            self._decode_images(code, temperature, draws)
+            for code, draws in self._sampled(count, seed, temperature, batch_size)
+        ]
+        return np.concatenate(parts) if parts else self._no_images()
+
+    def generate_ids(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        temperature: float | None = None,
+        attribute: str | None = None,
+        batch_size: int | None = None,
+    ) -> list[list[int]]:
+        """As `generate`, as ids without marks."""
+        temperature = self.settings.temperature if temperature is None else temperature
+        labels = self._in_turn(count) if attribute is None else self._labels([attribute] * count)
+        rows: list[list[int]] = []
+        for code, draws in self._sampled(count, seed, temperature, batch_size):
+            rows += self._decode_ids(code, temperature, draws, None if labels is None else labels[len(rows) :])
+        return rows
+
+    def reconstruct(
+        self, examples: Examples, *, temperature: float = 0.0, seed: int = 0, batch_size: int | None = None
+    ) -> list[str] | Images:
+        """Each example through its code and back. Sentences longer than `longest` are read whole, written cut.
+
+        A model with classes writes each as of the class under which it is most probable.
+        """
+        return self._through(examples, None, temperature, seed, batch_size)
+
+    def transfer(
+        self,
+        sentences: Sequence[str],
+        attribute: str | Sequence[str],
+        *,
+        temperature: float = 0.0,
+        contrast: float | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> list[str]:
+        """Each sentence through its code, which does not tell its class, and back as one of class `attribute` (paper,
+        section 4): of one class for all, or of a class for each.
+
+        contrast: how much what the other classes would say is avoided, see `decode_sentences`; by default the model's
+        own, decoder.contrast. Raises ValueError for an unknown attribute, where the model has none, and for another
+        number of attributes than of sentences.
+        """
+        contrast = self.settings.decoder.contrast if contrast is None else contrast
+        between("contrast", contrast, 0, MOST_CONTRAST)
+        wanted = [attribute] * len(sentences) if isinstance(attribute, str) else attribute
+        require(len(wanted) == len(sentences), "attribute", len(wanted), f"one, or one for each of {len(sentences)}")
+        written = self._through(sentences, self._labels(wanted), temperature, seed, batch_size, contrast=contrast)
+        assert isinstance(written, list)
+        return written
+
+    def offset(self, from_like: Sequence[str], to_like: Sequence[str]) -> NDArray[np.float32]:
+        """The mean code of `to_like` minus that of `from_like`, float32[D]: the direction of whatever tells them apart.
+
+        Raises ValueError where one of them is empty.
+        """
+        if not from_like or not to_like:
+            raise ValueError("an offset needs at least one sentence on either side")
+        difference: NDArray[np.float32] = self.encode(to_like).mean(0) - self.encode(from_like).mean(0)
+        return difference
+
+    def shift(
+        self,
+        sentences: Sequence[str],
+        offset: NDArray[np.float32],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> list[str]:
+        """Each sentence decoded from its code plus `offset`[D], brought back to the unit sphere where codes lie there.
+
+        For models trained without labels; one with classes keeps each sentence's class.
+        """
+        require(offset.shape == (self.settings.code.size,), "offset", offset.shape, f"({self.settings.code.size},)")
+        shift = torch.from_numpy(offset).to(self.state.device)
+        written = self._through(sentences, None, temperature, seed, batch_size, shift)
+        assert isinstance(written, list)
+        return written
+
+    def most_probable_class(self, sentences: Sequence[str], batch_size: int | None = None) -> list[str]:
+        """For each sentence the class y with the greatest p(x | c, y). ValueError where the model has no attribute."""
+        require(bool(self.classes), "the model", "no classes", "one with an attribute")
+        store = self._store(sentences)
+        assert isinstance(store, TokenStore)
+        return [self.classes[int(y)] for y in self._likeliest(store, batch_size)]
+
+    def _through(
+        self,
+        examples: Examples,
+        labels: Tensor | None,
+        temperature: float,
+        seed: int,
+        batch_size: int | None,
+        shift: Tensor | None = None,
+        contrast: float = 0.0,
+    ) -> list[str] | Images:
+        at_least("temperature", temperature, 0)
+        store, order = self._store(examples), np.arange(len(examples))
+        if labels is None and self.classes and isinstance(store, TokenStore):
+            labels = self._likeliest(store, batch_size)
+        if isinstance(store, TokenStore):
+            order = np.argsort(store.lengths, kind="stable")
+        draws = torch.Generator(self.state.device).manual_seed(seed)
+        texts: list[list[int]] = [[] for _ in order]
+        images = [self._no_images()] if self.vocabulary is None else []
+        for part in _parts(order, self._at_once(batch_size)):
+            code = self._encoded(store, part)
+            if shift is not None:
+                code = to_sphere(code + shift) if self.settings.code.unit_sphere else code + shift
+            if self.vocabulary is None:
+                images.append(self._decode_images(code, temperature, draws))
+            else:
+                own = None if labels is None else labels[torch.from_numpy(part)]
+                for i, row in zip(part, self._decode_ids(code, temperature, draws, own, contrast), strict=True):
+                    texts[i] = row
+        return np.concatenate(images) if self.vocabulary is None else self.vocabulary.decode(texts)
+
+    def interpolate(self, first: str | Images, second: str | Images, steps: int) -> list[str] | Images:
+        """`steps` examples on the great circle between two examples' codes, both ends included. With classes the first
+        half is of the first one's, the rest of the second one's.
+
+        Images are uint8[H, W]. On an unbounded code space (code.unit_sphere false) the line is straight.
+        Raises ValueError for steps < 2.
+        """
+        if isinstance(first, str) and isinstance(second, str):
+            pair: Examples = [first, second]
+        elif isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+            pair = np.stack([first, second])
+        else:
+            raise ValueError("both ends of an interpolation must be sentences, or both images")
+        store = self._store(pair)
+        codes = self._encoded(store, np.arange(2))
+        way = path(codes[0], codes[1], steps, self.settings.code.unit_sphere)
+        if self.classes and isinstance(store, TokenStore):
+            return self._decoded(way, self._likeliest(store, 2)[(torch.arange(steps) >= steps / 2).long()])
+        return self._decoded(way)
+
+    def interpolate_noise(self, steps: int, *, seed: int = 0) -> list[str] | Images:
+        """`steps` examples between two draws of noise, on the great circle through both; with classes, of the first.
+        Raises ValueError for steps < 2."""
+        noise = self._noise(2, torch.Generator(self.state.device).manual_seed(seed))
+        way = path(noise[0], noise[1], steps, True)
+        self.state.modules.eval()
+        labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
+        with torch.no_grad():
+            return self._decoded(self.state.sampler(way), labels)
+
+    def encode(self, examples: Examples, batch_size: int | None = None) -> NDArray[np.float32]:
+        """The codes, float32[N, D]."""
+        return self.encode_store(self._store(examples), np.arange(len(examples)), batch_size)
+
+    def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int | None = None) -> NDArray[np.float32]:
+        """The codes of the examples at rows[N], float32[N, D]."""
+        codes = [self._encoded(store, part) for part in _parts(rows, self._at_once(batch_size))]
+        return self._in_one(codes)
+
+    def sample_codes(self, count: int, *, seed: int = 0) -> NDArray[np.float32]:
+        """The codes that `generate` decodes, float32[count, D]."""
+        codes = [code for code, _ in self._sampled(count, seed, 0.0, 512)]
+        return self._in_one(codes)
+
+    def _in_one(self, codes: list[Tensor]) -> NDArray[np.float32]:
+        result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
+        return result.float().cpu().numpy()
+
+    def encode_text(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Ids of sentences. Raises ValueError where the model is one of images."""
+        if self.vocabulary is None:
+            raise ValueError("the model is one of images; it reads no sentences")
+        return self.vocabulary.encode(sentences)
+
+    def _store(self, examples: Examples) -> Store:
+        if isinstance(examples, np.ndarray):
+            if self.image_size is None:
+                raise ValueError("the model is one of sentences; it reads no images")
+            if examples.shape[1:] != self.image_size:
+                raise ValueError(f"images must be {self.image_size} pixels, got {examples.shape[1:]}")
+            if not np.isin(examples, (0, 1)).all():
+                raise ValueError(f"pixels must be 0 or 1, got up to {examples.max()}")
+            return ImageStore(
+                examples.reshape(len(examples), self.image_size[0] * self.image_size[1]), *self.image_size
+            )
+        return TokenStore.from_rows(self.encode_text(examples))
+
+    @torch.no_grad()
+    def _encoded(self, store: Store, rows: NDArray[np.int64]) -> Tensor:
+        self.state.modules.eval()
+        return self.state.encoder.encode_mixed(make_batch(store, rows, self.state.spec, self.state.device), 4)
+
+    def _noise(self, count: int, draws: torch.Generator) -> Tensor:
+        size = self.state.generator.noise_size
+        return torch.randn(count, size, generator=draws, device=self.state.device, dtype=self.state.dtype)
+
+    def _sampled(
+        self, count: int, seed: int, temperature: float, batch_size: int | None
+    ) -> list[tuple[Tensor, torch.Generator]]:
+        if count < 0:
+            raise ValueError(f"count must be >= 0, got {count}")
+        at_least("temperature", temperature, 0)
+        draws = torch.Generator(self.state.device).manual_seed(seed)
+        self.state.modules.eval()
+        with torch.no_grad():
+            codes = self.state.sampler(self._noise(count, draws))
+        return [(code, draws) for code in codes.split(self._at_once(batch_size))] if count else []
+
+    def _decode_ids(
+        self,
+        code: Tensor,
+        temperature: float,
+        draws: torch.Generator,
+        labels: Tensor | None = None,
+        contrast: float = 0.0,
+    ) -> list[list[int]]:
+        """Words for code[N, D], of the first N of labels."""
+        spec, decoder = self.state.spec, self.state.decoder
+        assert isinstance(spec, TextSpec) and isinstance(decoder, TextDecoder | SeparateDecoders)
+        decoder.eval()
+        own = None if labels is None else labels[: len(code)]
+        with self._precision():
+            return decode_sentences(decoder, code, own, spec, self.settings.longest, temperature, draws, contrast)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """That of the settings, as training here would have it, where this device can run it."""
+        runs = lstm_runs_in_bfloat16(self.state.device.type)
+        return self.state.autocast() if runs else nullcontext()
+
+    def _decode_images(self, code: Tensor, temperature: float, draws: torch.Generator) -> Images:
+        assert self.image_size is not None and isinstance(self.state.decoder, ImageDecoder)
+        self.state.decoder.eval()
+        return decode_images(self.state.decoder, code, temperature, draws).reshape(-1, *self.image_size)
+
+    def _likeliest(self, store: TokenStore, batch_size: int | None) -> Tensor:
+        """The class of each sentence, [N], under which it is most probable."""
+        decoder = self.state.decoder
+        assert isinstance(decoder, TextDecoder | SeparateDecoders)
+        found = torch.zeros(len(store), dtype=torch.long)
+        for part in _parts(np.argsort(store.lengths, kind="stable"), self._at_once(batch_size)):
+            batch, code = make_batch(store, part, self.state.spec, self.state.device), self._encoded(store, part)
+            assert isinstance(batch, TextBatch)
+            found[torch.from_numpy(part)] = likeliest_classes(decoder, batch, code, len(self.classes))
+        return found
+
+    def _labels(self, attributes: Sequence[str]) -> Tensor:
+        """Numbers of named classes. Raises ValueError for a name that the model does not know."""
+        for name in set(attributes):
+            if name not in self.classes:
+                known = f"one of {', '.join(self.classes)}" if self.classes else "left out: this model has no attribute"
+                raise ValueError(f"the attribute must be {known}, got {name!r}")
+        return torch.tensor([self.classes.index(name) for name in attributes], dtype=torch.long)
+
+    def _in_turn(self, count: int) -> Tensor | None:
+        return torch.arange(max(count, 0)) % len(self.classes) if self.classes else None
+
+    def _decoded(self, code: Tensor, labels: Tensor | None = None) -> list[str] | Images:
+        draws = torch.Generator(self.state.device).manual_seed(0)
+        if self.vocabulary is None:
+            return self._decode_images(code, 0.0, draws)
+        return self.vocabulary.decode(self._decode_ids(code, 0.0, draws, labels))
+
+    def _no_images(self) -> Images:
+        assert self.image_size is not None
+        return np.zeros((0, *self.image_size), np.uint8)
+
+
+def _parts(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """rows[N] in parts of about batch_size, none of them empty."""
+    return np.array_split(rows, -(-len(rows) // batch_size)) if len(rows) else []

@@ -1,1 +1,0 @@
-"""Ray: the one worker function, the trainer around it, the search around both."""

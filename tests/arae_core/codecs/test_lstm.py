@@ -1,0 +1,170 @@
+"""The encoder and decoder of sentences: what padding, order and the code do, and do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from arae_core.codecs.lstm import IGNORED, ROUND, SeparateDecoders, TextDecoder, TextEncoder, corrupted
+from arae_core.data.batches import TextBatch, TokenStore
+from arae_core.training.state import TrainingState
+from tests.arae_core.small import TEXT, WORDS, sentences, text_settings
+
+SETTINGS = text_settings({"encoder.hidden": (11, 11), "decoder.hidden": (13, 13)})
+ROWS = sentences(13)
+ENCODER, DECODER = TextEncoder(SETTINGS, TEXT).double(), TextDecoder(SETTINGS, TEXT).double()
+
+
+def batch(rows: list[list[int]]) -> TextBatch:
+    return TokenStore.from_rows(rows).batch(np.arange(len(rows)), TEXT)
+
+
+def code(count: int = 13, seed: int = 1) -> Tensor:
+    return torch.randn(count, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_codes_lie_on_the_unit_sphere() -> None:
+    codes = ENCODER(batch(ROWS))
+    assert codes.shape == (13, 7)
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(13, dtype=torch.float64))
+
+
+def test_the_code_is_the_last_state_where_the_sizes_agree() -> None:
+    encoder = TextEncoder(text_settings({"code.size": 11, "code.unit_sphere": False}), TEXT).double()
+    source = torch.tensor([[TEXT.start, *ROWS[3]]])
+    _, (last, _) = encoder.lstm(encoder.embedding(source))
+    torch.testing.assert_close(encoder(batch([ROWS[3]])), last[-1])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_the_code_is_the_mean_or_the_greatest_of_the_states(pooling: str) -> None:
+    changes = {"code.size": 11, "code.unit_sphere": False, "encoder.pooling": pooling}
+    encoder = TextEncoder(text_settings(changes), TEXT).double()
+    states, _ = encoder.lstm(encoder.embedding(torch.tensor([[TEXT.start, *ROWS[3]]])))
+    expected = states[0].mean(0) if pooling == "mean" else states[0].max(0).values
+    torch.testing.assert_close(encoder(batch([ROWS[3]]))[0], expected)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_padding_changes_nothing(pooling: str) -> None:
+    encoder = TextEncoder(text_settings({"encoder.pooling": pooling}), TEXT).double()
+    padded = encoder(batch(ROWS))
+    for row, together in zip(ROWS, padded, strict=True):
+        torch.testing.assert_close(encoder(batch([row]))[0], together)
+
+
+def test_what_stands_in_the_padding_changes_nothing() -> None:
+    plain = batch(ROWS)
+    inside = torch.arange(plain.source.shape[1]) < plain.lengths[:, None]
+    scribbled = TextBatch(plain.source.where(inside, 7), plain.target.where(inside, 11), plain.lengths)
+    assert torch.equal(ENCODER(plain), ENCODER(scribbled))
+    assert torch.equal(DECODER.nll(plain, code()), DECODER.nll(scribbled, code()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=7), min_size=1, max_size=11), st.integers(1, 13))
+def test_encode_mixed_equals_encoding_one_by_one(rows: list[list[int]], parts: int) -> None:
+    mixed = ENCODER.encode_mixed(batch(rows), parts)
+    torch.testing.assert_close(mixed, torch.cat([ENCODER(batch([row])) for row in rows]))
+    assert not mixed.requires_grad
+
+
+def test_nll_is_the_sum_over_words_and_end_marks() -> None:
+    codes, expected = code(), torch.zeros((), dtype=torch.float64)
+    for row, c in zip(ROWS, codes, strict=True):
+        hidden, _ = DECODER(torch.tensor([[TEXT.start, *row]]), c[None])
+        chances = DECODER.output(hidden[0]).softmax(1)
+        expected = expected - sum(chances[t, word].log() for t, word in enumerate([*row, TEXT.end]))
+    torch.testing.assert_close(DECODER.nll(batch(ROWS), codes), expected)
+
+
+def test_numbers_of_logits_are_few() -> None:
+    """A multiple of ROUND, the rest of which counts nowhere; as many as there are where no sentence is shorter."""
+    for rows in (ROWS, ROWS[:1], sentences(67, longest=5)):
+        mixed = batch(rows)
+        logits, target = DECODER.logits(mixed, code(len(rows)))
+        valid = int(mixed.lengths.sum())
+        assert len(logits) == len(target) == (valid if len(rows) == 1 else -(-valid // ROUND) * ROUND)
+        assert (target[:valid] != IGNORED).all() and (target[valid:] == IGNORED).all()
+        each = DECODER.nll_each(mixed, code(len(rows)))
+        torch.testing.assert_close(each.sum().double(), DECODER.nll(mixed, code(len(rows))), rtol=1e-6, atol=0)
+
+
+def test_score_counts_words_and_the_right_ones() -> None:
+    nll, right, count = DECODER.score(batch(ROWS), code())
+    expected = 0
+    for row, c in zip(ROWS, code(), strict=True):
+        hidden, _ = DECODER(torch.tensor([[TEXT.start, *row]]), c[None])
+        expected += int((DECODER.output(hidden[0]).argmax(1) == torch.tensor([*row, TEXT.end])).sum())
+    assert (int(right), count) == (expected, sum(map(len, ROWS)) + len(ROWS))
+    torch.testing.assert_close(nll, DECODER.nll(batch(ROWS), code()))
+
+
+def test_the_decoder_sees_the_code_at_every_step() -> None:
+    """Another code at the last step only, with the state carried over, still changes that step's output."""
+    words = torch.tensor([[TEXT.start, *ROWS[6]]])
+    whole, _ = DECODER(words, code(1))
+    before, state = DECODER(words[:, :-1], code(1))
+    last, _ = DECODER(words[:, -1:], code(1), state)
+    torch.testing.assert_close(torch.cat([before, last], 1), whole)
+    other, _ = DECODER(words[:, -1:], code(1, seed=2), state)
+    assert not torch.allclose(other, last)
+
+
+def test_every_place_learns_from_every_code_number() -> None:
+    codes = code().requires_grad_()
+    DECODER.nll(batch(ROWS), codes).backward()
+    assert codes.grad is not None and bool((codes.grad != 0).all())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_dropped_words_are_unknown_and_the_start_and_the_targets_stay(share: float) -> None:
+    plain = batch(ROWS)
+    uniform = torch.rand(13, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    dropped = corrupted(plain, share, TEXT.unknown, uniform)
+    assert torch.equal(dropped.target, plain.target) and torch.equal(dropped.lengths, plain.lengths)
+    assert bool((dropped.source[:, 0] == TEXT.start).all())
+    hidden = dropped.source[:, 1:] == TEXT.unknown
+    assert torch.equal(hidden, uniform[:, 1 : plain.source.shape[1]] < share)
+    assert torch.equal(dropped.source[:, 1:][~hidden], plain.source[:, 1:][~hidden])
+    assert bool((plain.source != TEXT.unknown).all()), "the batch itself is left as it was"
+
+
+def test_forget_gates_start_open() -> None:
+    settings = text_settings({"initialization": "remembering"})
+    plain = TrainingState.new(text_settings(), TEXT).modules.state_dict()
+    hidden = {"encoder": settings.encoder.hidden[0], "decoder": settings.decoder.hidden[0]}
+    for name, value in TrainingState.new(settings, TEXT).modules.state_dict().items():
+        if ".lstm.bias" in name:
+            width = hidden[name.split(".")[0]]
+            assert torch.equal(value[width : 2 * width], torch.full((width,), float("bias_ih" in name)))
+            value = torch.cat([value[:width], value[2 * width :]])
+            expected = torch.cat([plain[name][:width], plain[name][2 * width :]])
+            assert torch.equal(value, expected)
+        else:
+            assert torch.equal(value, plain[name]), name
+
+
+def test_empty_rows_change_nothing_and_make_numbers_of_sentences_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders of their own read what they get of a batch, which is another number every time."""
+    shape = replace(TEXT, classes=("low", "middle", "high"))
+    torch.manual_seed(7)
+    decoders = SeparateDecoders(text_settings({"decoder.conditioning": "separate"}), shape).double()
+    labels = torch.arange(len(ROWS)) % 3
+    mixed = replace(batch(ROWS), labels=labels)
+    read: list[int] = []
+    for decoder in decoders.decoders:
+        assert isinstance(decoder, TextDecoder)
+        decoder.lstm.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
+    found = []
+    for autocast in (False, True):
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda _, on=autocast: on)
+        fed = code(len(ROWS)).double().requires_grad_()
+        nll = decoders.nll(mixed, fed)
+        found.append([nll, *torch.autograd.grad(nll, [fed, *decoders.parameters()])])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+    assert read == [len(labels[labels == y]) for y in range(3)] + [8, 8, 8] and 8 not in read[:3]

@@ -1,0 +1,135 @@
+"""What a GPU plays back is what is called elsewhere: padded batches train the same, and graphs what the calls do."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arae_core.algorithm import at_once, iteration
+from arae_core.data.batch_sampler import Feed
+from arae_core.data.batches import PaddedBatch, TextBatch, TokenStore
+from arae_core.data.device_dataset import WIDTHS, PaddedSentences
+from arae_core.runtime.cuda_graphs import Captured, performer, working
+from arae_core.runtime.parallel import Parallel
+from arae_core.training.loop import train
+from arae_core.training.state import TrainingState
+from tests.arae_core.small import TEXT, assert_same, new_state, sentences, settings_of, spec_of, store_of, weights
+
+ITERATIONS = 20
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "text wgan-gp": ("text", {"encoder.word_dropout": 0.3, "generator.average": 0.9, "code.noise_decay": 0.5}),
+    "text wgan-clip": ("text", {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
+    "text, states pooled": ("text", {"encoder.pooling": "max", "critic.objective": "none"}),
+    "text, mean of states": ("text", {"encoder.pooling": "mean", "generator.kind": "gaussian"}),
+    "text, weights decay": ("text", {"encoder.weight_decay": 0.1, "critic.weight_decay": 0.3, "cooldown": 0.1}),
+    "text, gradient descent": ("text", {"encoder.optimizer": "sgd", "decoder.optimizer": "sgd", "cooldown": 1.0}),
+    "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
+    "two classes": ("labelled", {}),
+    "two classes, markers hidden": ("labelled", {"encoder.marker_ratio": 1.3}),
+    "two classes, summed updates": ("labelled", {"encoder.updates": "summed"}),
+    "two classes, separate decoders": ("labelled", {"decoder.conditioning": "separate"}),
+    "three classes, aligned": ("three", {"decoder.alignment_weight": 0.5, "critic.objective": "none"}),
+    "image": ("image", {"encoder.adversarial_each_critic_step": True}),
+}
+"""Kind and settings."""
+
+
+def run(kind: str, changes: dict[str, Any], padded_to: int, device: str = "cpu") -> TrainingState:
+    """A state after some iterations, each step called."""
+    settings = settings_of(kind, changes)
+    feed = Feed(store_of(kind), spec_of(kind), 8, settings.seed, device=device, padded_to=padded_to)
+    state = TrainingState.new(settings, spec_of(kind), device)
+    for _ in range(ITERATIONS):
+        iteration(state, feed, Parallel())
+    return state
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_padded_batches_train_the_same(name: str) -> None:
+    kind, changes = CASES[name]
+    assert_same(weights(run(kind, changes, 0)), weights(run(kind, changes, 7)), 1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_padded_batches_train_the_same_in_single_precision(name: str) -> None:
+    kind, changes = CASES[name]
+    single = changes | {"precision": "float32"}
+    assert_same(weights(run(kind, single, 0)), weights(run(kind, single, 7)), 1e-5)
+
+
+def test_padded_batches_are_few_of_form_and_hold_the_same_sentences() -> None:
+    rows = sentences(61, longest=29)
+    store, longest = TokenStore.from_rows(rows, [i % 2 for i in range(61)]), 29
+    padded = PaddedSentences(store, TEXT, longest, torch.device("cpu"))
+    widths = set()
+    for seed in range(40):
+        indices = np.random.default_rng(seed).integers(61, size=3)
+        mine, plain = padded.batch(indices), store.batch(indices, TEXT)
+        assert isinstance(mine, PaddedBatch) and mine.labels is not None and plain.labels is not None
+        assert mine.lengths.tolist() == plain.lengths.tolist() and mine.labels.tolist() == plain.labels.tolist()
+        for i, length in enumerate(plain.lengths.tolist()):
+            assert mine.source[i, :length].tolist() == plain.source[i, :length].tolist()
+            assert mine.target[i, :length].tolist() == plain.target[i, :length].tolist()
+            assert set(mine.target[i, length:].tolist()) <= {TEXT.pad}
+        widths.add(mine.source.shape[1])
+        assert plain.source.shape[1] <= mine.source.shape[1] < plain.source.shape[1] + padded.step
+    assert 2 < len(widths) <= WIDTHS and max(widths) == longest + 1
+
+
+def test_sentences_that_do_not_fit_on_the_device_come_from_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, indices = TokenStore.from_rows(sentences()), np.array([5, 2, 11])
+    resident = PaddedSentences(store, TEXT, 7, torch.device("cpu"))
+    monkeypatch.setattr("arae_core.data.device_dataset._fits", lambda size, device: False)
+    travelling = PaddedSentences(store, TEXT, 7, torch.device("cpu"))
+    assert resident.rows is not None and travelling.rows is None
+    first, second = resident.batch(indices), travelling.batch(indices)
+    for name in ("source", "target", "lengths"):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+def test_steps_are_called_on_a_cpu() -> None:
+    assert performer(new_state(settings_of("text")), Parallel()) is None
+    with working(at_once):
+        pass
+
+
+def test_a_padded_batch_keeps_its_kind_when_words_are_dropped() -> None:
+    from arae_core.codecs.lstm import corrupted
+
+    batch = PaddedSentences(TokenStore.from_rows(sentences()), TEXT, 7, torch.device("cpu")).batch(np.arange(5))
+    dropped = corrupted(batch, 0.5, TEXT.unknown, torch.zeros(5, 8))
+    assert isinstance(dropped, PaddedBatch) and isinstance(batch, TextBatch)
+    assert set(dropped.source[:, 1:].flatten().tolist()) == {TEXT.unknown}
+
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@on_gpu
+@pytest.mark.parametrize("name", CASES)
+def test_captured_steps_train_as_called_ones(name: str) -> None:
+    kind, changes = CASES[name]
+    states = []
+    for graphs in ("auto", "off"):
+        settings = settings_of(kind, changes | {"precision": "float32", "cuda_graphs": graphs})
+        state = TrainingState.new(settings, spec_of(kind), "cuda")
+        for _ in train(state, store_of(kind), until=ITERATIONS, every=7):
+            pass
+        states.append(weights(state))
+    assert_same(states[0], states[1], 1e-5)
+
+
+@on_gpu
+def test_every_step_of_a_run_is_captured() -> None:
+    settings = settings_of("labelled", {"precision": "float32"})
+    state = TrainingState.new(settings, spec_of("labelled"), "cuda")
+    perform = performer(state, Parallel())
+    assert isinstance(perform, Captured)
+    feed = Feed(store_of("labelled"), spec_of("labelled"), 8, 5, device="cuda", padded_to=7)
+    with working(perform):
+        for _ in range(ITERATIONS):
+            iteration(state, feed, Parallel(), perform)
+    assert not perform.failed
+    steps = {key[0] for key, graph in perform.graphs.items() if graph.graph is not None}
+    assert steps == {"reconstruct", "classify", "criticise", "confuse_encoder", "confuse_generator", "hide"}

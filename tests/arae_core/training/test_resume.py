@@ -1,0 +1,69 @@
+"""Stopped, saved, loaded in a fresh process and continued is the same, bit for bit, as never stopped."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arae_core.data.vocabulary import Vocabulary
+from arae_core.settings import VocabularySettings
+from arae_core.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from arae_core.training.loop import train
+from arae_core.training.state import TrainingState
+from tests.arae_core.small import WORDS, new_state, settings_of, store_of
+
+VOCABULARY = Vocabulary.train([" ".join(map(str, WORDS))], VocabularySettings(tokenizer="spaces"))
+SGD = {f"{part}.optimizer": "sgd" for part in ("encoder", "decoder", "generator", "critic")}
+CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "text, Adam": ("text", 0, {"generator.average": 0.9, "encoder.word_dropout": 0.3}),
+    "text, SGD, clipped": ("text", 0, {"critic.objective": "wgan-clip"} | SGD),
+    "text, noise shrinks at 100": ("text", 95, {"code.noise": 0.5, "code.noise_decay": 0.5}),
+    "text, cooling down": ("text", 0, {"iterations": 17, "cooldown": 0.7, "encoder.weight_decay": 0.1}),
+    "text, plain, float32": ("text", 0, {"critic.objective": "none", "precision": "float32"}),
+    "two classes": ("labelled", 0, {}),
+    "two classes, markers hidden": ("labelled", 0, {"encoder.marker_ratio": 1.3}),
+    "three classes, separate decoders": ("three", 0, {"decoder.conditioning": "separate"}),
+    "image, Adam": ("image", 0, {"generator.normalization": "batch", "generator.average": 0.9}),
+    "image, SGD, AAE": ("image", 0, {"generator.kind": "gaussian"} | SGD),
+    "image, bfloat16": ("image", 0, {"precision": "bfloat16"}),
+}
+"""Kind, first step, settings."""
+
+
+def advance(state: TrainingState, kind: str, steps: int, folder: Path) -> None:
+    for _ in train(state, store_of(kind), until=state.step + steps, every=10):
+        pass
+    save_checkpoint(folder, state, VOCABULARY if state.settings.kind == "text" else None)
+
+
+def continue_all(root: str) -> None:
+    """What the fresh process does."""
+    for name in CASES:
+        state, _, _ = load_checkpoint(Path(root) / f"{name} half")
+        advance(state, CASES[name][0], 10, Path(root) / f"{name} resumed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("resume")
+    for name, (kind, step, changes) in CASES.items():
+        for steps, part in ((20, "straight"), (10, "half")):
+            state = new_state(settings_of(kind, changes), kind)
+            state.step = step
+            advance(state, kind, steps, root / f"{name} {part}")
+    process = multiprocessing.get_context("spawn").Process(target=continue_all, args=(str(root),))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return root
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_equals_straight_in_every_byte(name: str, folder: Path) -> None:
+    """Files with weights, optimizer moments and random numbers: equal sums of their bytes, equal tensors."""
+    half, straight, resumed = (read_manifest(folder / f"{name} {part}") for part in ("half", "straight", "resumed"))
+    assert straight == resumed
+    assert straight["step"] == half["step"] + 10 == CASES[name][1] + 20
+    for file in ("model.safetensors", "training.safetensors"):
+        assert half["files"][file] != straight["files"][file]

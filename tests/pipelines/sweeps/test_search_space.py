@@ -1,0 +1,128 @@
+"""Search spaces: every shipped one is valid for every preset, and what is wrong with one is said before Ray starts."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arae_core.settings.tree import flatten, with_settings
+from pipelines.experiment.presets import PRESETS, preset
+from pipelines.sweeps.search_space import (
+    FOLDER,
+    LIVE,
+    Space,
+    check_space,
+    domains,
+    inside,
+    load_space,
+    own_values,
+    with_own,
+    without_effect,
+)
+
+SPACES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_bound_of_every_space_is_valid_for_every_preset(space: str, name: str) -> None:
+    experiment = preset(name)
+    names = importlib.import_module(f"tune_spaces.{space}").SPACE
+    objectives = "critic.objective" in names
+    if (
+        objectives and experiment.critic.normalization == "batch"
+    ):  # with which there is no gradient penalty, and the error says so
+        with pytest.raises(ValueError, match=f"space {space}: critic.normalization must be layer or none"):
+            load_space(space, experiment)
+        experiment = with_settings(experiment, {"critic.normalization": "layer"})
+    if "decoder.conditioning" in names and experiment.decoder.alignment_weight:  # of one decoder alone, and so said
+        with pytest.raises(ValueError, match=rf"space {space}: decoder\.conditioning must be embedding"):
+            load_space(space, experiment)
+        experiment = with_settings(experiment, {"decoder.alignment_weight": 0.0})
+    loaded = load_space(space, experiment)
+    own = own_values(loaded, experiment)
+    assert with_settings(experiment, own) == experiment
+    assert set(own) == set(loaded)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_spaces_are_data_of_the_standard_library(space: str) -> None:
+    code = f"import sys, tune_spaces.{space}; assert not {{'torch', 'ray', 'numpy', 'arae_core'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=FOLDER.parent)
+
+
+def test_stability_holds_what_adversarial_training_is_sensitive_to() -> None:
+    space = load_space("stability", preset("grammar"))
+    rates = {f"{part}.learning_rate" for part in ("encoder", "decoder", "generator", "critic")}
+    assert rates | {"critic.steps", "encoder.adversarial_weight", "critic.objective"} <= space.keys()
+    assert {"critic.penalty", "critic.clip", "code.noise", "code.noise_decay", "critic.beta1"} <= space.keys()
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"critic.stepz": ("choice", [1])}, "critic.stepz cannot be searched, it is not a setting"),
+        ({"data.limit": ("randint", 1, 9)}, "data.limit cannot be searched, it decides the data"),
+        ({"workers": ("randint", 1, 2)}, "workers cannot be searched"),
+        ({"longest": ("randint", 1, 9)}, "longest cannot be searched"),
+        ({"epochs": ("randint", 1, 9)}, "epochs cannot be searched, it decides the data or the length of a run"),
+        ({"iterations": ("randint", 1, 9)}, "iterations cannot be searched"),
+        ({"kind": ("choice", ["text", "image"])}, "kind cannot be searched"),
+        ({"vocabulary.size": ("randint", 9, 99)}, "vocabulary.size cannot be searched"),
+        ({"critic.steps": ("randint", 0, 9)}, "critic.steps must be >= 1"),
+        ({"critic.beta1": ("uniform", 0.0, 1.0)}, "critic.beta1 must be in"),
+        ({"code.noise": ("loguniform", 0.0, 1.0)}, 'code.noise must be ("loguniform"'),
+        ({"code.noise": ("uniform", 1.0, 0.5)}, "low < high"),
+        ({"code.noise": ("choice", [])}, "code.noise must be"),
+        ({"code.noise": ("normal", 0.0, 1.0)}, "code.noise must be"),
+        ({"critic.steps": ("choice", [1, "two"])}, "critic.steps must be of type int"),
+    ],
+)
+def test_a_wrong_space_is_refused(space: Space, message: str) -> None:
+    with pytest.raises(ValueError, match="space wrong: ") as caught:
+        check_space(space, preset("grammar"), "space wrong")
+    assert message in str(caught.value)
+
+
+def test_an_unknown_space_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="one of critic_objective, learning_rates"):
+        load_space("stabilty", preset("grammar"))
+
+
+def test_own_values_become_choices() -> None:
+    space: Space = {"critic.steps": ("choice", [1, 3]), "code.noise": ("uniform", 0.0, 1.0)}
+    assert with_own(space, {"critic.steps": 5, "code.noise": 2.0})["critic.steps"] == ("choice", [1, 3, 5])
+    assert with_own(space, {"critic.steps": 3, "code.noise": 2.0}) == space
+
+
+def test_values_without_effect_are_named() -> None:
+    experiment = preset("grammar")
+    clipped = {"critic.objective": "wgan-clip", "critic.clip": 0.02, "critic.penalty": 3.0, "code.noise": 0.0}
+    assert without_effect(clipped, experiment) == ["critic.penalty"]
+    assert without_effect({"code.noise_decay": 0.99, "code.noise": 0.0}, experiment) == ["code.noise_decay"]
+    assert without_effect({"critic.penalty": 3.0}, experiment) == []
+    plain = {"critic.objective": "none", "critic.steps": 3, "generator.kind": "gaussian"}
+    assert without_effect(plain, experiment) == ["critic.steps", "generator.kind"]
+    assert without_effect({"generator.kind": "gaussian", "generator.average": 0.5}, experiment) == ["generator.average"]
+
+
+def test_a_mutation_is_brought_back_into_the_space() -> None:
+    space: Space = {"critic.beta1": ("uniform", 0.1, 0.9), "critic.steps": ("choice", [1, 3])}
+    clamp = inside(space)
+    assert clamp({"critic.beta1": 1.08, "critic.steps": 3}) == {"critic.beta1": 0.9, "critic.steps": 3}
+    assert clamp({"critic.beta1": 0.01, "critic.steps": 1})["critic.beta1"] == 0.1
+
+
+def test_what_may_change_in_mid_training_decides_no_tensor() -> None:
+    from arae_core.training.checkpoint import ARCHITECTURE
+
+    assert set(LIVE) <= flatten(preset("grammar")).keys()
+    assert not set(LIVE) & set(ARCHITECTURE)
+    assert Path(FOLDER).is_dir()
+
+
+def test_whole_numbers_are_drawn_with_both_ends() -> None:
+    domain = domains({"critic.steps": ("randint", 2, 3)})["critic.steps"]
+    assert {domain.sample() for _ in range(99)} == {2, 3}
