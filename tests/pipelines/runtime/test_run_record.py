@@ -21,7 +21,7 @@ def test_changed_settings_are_refused_by_name() -> None:
     stored = {"encoder.hidden": [3], "seed": 1}
     check_unchanged(stored, {"encoder.hidden": (3,), "seed": 1}, "run a")
     check_unchanged(stored, {"seed": 2}, "run a", changeable=frozenset({"seed"}))
-    with pytest.raises(ValueError, match="run a .*: seed was 1 and is 2;"):
+    with pytest.raises(ValueError, match=r"run a .*: seed was 1 and is 2;"):
         check_unchanged(stored, {"encoder.hidden": (3,), "seed": 2}, "run a")
     with pytest.raises(ValueError, match="and 2 more"):
         check_unchanged({}, {str(i): i for i in range(5)}, "run a")
