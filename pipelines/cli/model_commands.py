@@ -3,12 +3,12 @@
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from arae_core.data.atomic import replace_file_atomically
 from arae_core.settings import MOST_CONTRAST
 from arae_core.settings.checks import between
 from pipelines.cli.flags import Option
@@ -184,9 +184,7 @@ def _write(output: Path, write: Callable[[Path], Any]) -> None:
         if output.exists() and not output.is_file():
             write(output)
             return
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as scratch:
-            temporary = Path(scratch, output.name)
-            write(temporary)
-            os.replace(temporary, output)
+        with replace_file_atomically(output) as partial:
+            write(partial)
     except OSError as error:
         raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error
