@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from arae_core.data.atomic import replace_folder_atomically
 from arae_core.settings import HeadSettings
-from pipelines.experiment.settings import Classification, Data, Experiment
+from pipelines.experiment.settings import Classification, DataSettings, Experiment
 from pipelines.runtime.run_record import write_record
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def classification_of(flat: Mapping[str, Any]) -> Classification:
     """The Classification with these settings (dotted name -> value). Raises ValueError where they are not valid."""
     from arae_core.settings.tree import with_settings
 
-    any_valid = Classification(name=flat["name"], data=Data(label="tense"))
+    any_valid = Classification(name=flat["name"], data=DataSettings(label="tense"))
     return with_settings(any_valid, flat)
 
 

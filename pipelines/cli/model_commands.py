@@ -56,7 +56,7 @@ def check_draws(seed: int, temperature: float = 0.0) -> None:
 
 def check_memory(flag: str, count: int, model: "Model") -> None:
     """Raise ValueError where so many examples are sure not to fit: noise and codes of all are there at once."""
-    each = (model.state.generator.noise_size + model.settings.code.size) * model.state.dtype.itemsize
+    each = (model.state.prior.noise_size + model.settings.code.size) * model.state.dtype.itemsize
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // each
     if count > most:
         raise ValueError(f"{flag} must be <= {most}, got {count}: their codes would not fit into this machine's memory")
