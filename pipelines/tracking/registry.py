@@ -110,7 +110,7 @@ def _download(uri: str, version: "ModelVersion") -> Path:
     return Path(path)
 
 
-def listing(uri: str) -> list[dict[str, Any]]:
+def list_versions(uri: str) -> list[dict[str, Any]]:
     """A row for every registered version, newest first within a name, for people and for JSON.
 
     Keys: name, version, aliases, kind, metric, value, samples, data_fingerprint, step, run_id, created (ISO, UTC).
