@@ -1,12 +1,11 @@
 """Input and output of the commands that use a trained model: lines in, sentences or pictures out."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from arae_core.data.atomic import replace_file_atomically
 from pipelines.evaluation.drawing import save_images
 
 if TYPE_CHECKING:
@@ -157,9 +156,7 @@ def _write_atomically(output: Path, write: Callable[[Path], Any]) -> None:
         if output.exists() and not output.is_file():
             write(output)
             return
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as scratch:
-            temporary = Path(scratch, output.name)
-            write(temporary)
-            os.replace(temporary, output)
+        with replace_file_atomically(output) as partial:
+            write(partial)
     except OSError as error:
         raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error

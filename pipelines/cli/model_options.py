@@ -57,7 +57,7 @@ def check_sampling(seed: int, temperature: float = 0.0) -> None:
 
 def check_memory(flag: str, count: int, model: "Model") -> None:
     """Check that `count` noise vectors and codes, which are held at the same time, fit into memory."""
-    bytes_each = (model.state.generator.noise_size + model.settings.code.size) * model.state.dtype.itemsize
+    bytes_each = (model.state.prior.noise_size + model.settings.code.size) * model.state.dtype.itemsize
     limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // bytes_each
     if count > limit:
         raise ValueError(f"{flag} must be <= {limit}, got {count}: the codes would not fit into this machine's memory")

@@ -1,7 +1,5 @@
 """LSTM language model of a corpus, trained once and saved beside the prepared data; self-BLEU of samples."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from arae_core.data.atomic import replace_file_atomically
 from arae_core.evaluation.language_model import LanguageModel, train_language_model
 from pipelines.evaluation.evaluated_models import EvaluatedModel
 from pipelines.evaluation.transfer_metrics import bleu
@@ -46,10 +45,8 @@ def load_or_train_language_model(model: EvaluatedModel, storage: Path, log: Log)
         train, model.store("validation"), spec, real=train, device=device, progress=epoch_logger(log)
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=storage / "data") as scratch:
-        partial = Path(scratch, file.name)
+    with replace_file_atomically(file) as partial:
         save_file({name: tensor.cpu().contiguous() for name, tensor in language_model.state_dict().items()}, partial)
-        os.replace(partial, file)
     return language_model
 
 
