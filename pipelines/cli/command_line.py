@@ -15,16 +15,16 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from arae_core.settings.tree import flatten, with_settings
 from pipelines.cli.flags import Option, peek, read_flags, setting_options, spelled
+from pipelines.experiment.arguments import Arguments
 from pipelines.experiment.environment import default_storage, default_tracking_uri, python
 from pipelines.experiment.errors import FailedError
 from pipelines.experiment.presets import PRESETS, preset
-from pipelines.experiment.settings import Classification, Experiment, warnings_for, why_without_effect
+from pipelines.experiment.settings import Classification, warnings_for, why_without_effect
 
 UNUSABLE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EROFS)
 """Errors of a path that the user named."""
@@ -32,17 +32,6 @@ FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 """Errors of a disk that has no room."""
 
 __all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run", "show"]
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """What was asked for: the resolved experiment, the settings typed explicitly, and the command's own options."""
-
-    experiment: Experiment
-    given: dict[str, Any]
-    options: argparse.Namespace
-    typed: frozenset[str] = frozenset()
-    """Those of the options that were typed: the others have their defaults."""
 
 
 def shared_options() -> tuple[Option, ...]:
@@ -91,7 +80,7 @@ def parse(
         print(f"warning: {doubt}", file=sys.stderr)
     if chosen.print_config:
         _print_config({**vars(chosen), **flatten(experiment)}, chosen.json)
-    return Arguments(experiment, given, chosen, frozenset(values.keys() - given.keys()))
+    return Arguments(experiment, given, chosen, frozenset(values.keys() - given.keys()), tuple(words))
 
 
 def parse_options(arguments: Sequence[str] | None, description: str, options: Sequence[Option]) -> argparse.Namespace:

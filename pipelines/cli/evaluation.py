@@ -35,8 +35,9 @@ def evaluate(options: argparse.Namespace, words: Sequence[str]) -> None:
     tasks, names = _check_options(options)
     from pipelines.evaluation.evaluated_models import load_evaluated_model
     from pipelines.evaluation.tasks import TaskOptions
-    from pipelines.reporting import display, summary
+    from pipelines.reporting import display
     from pipelines.runtime import cluster
+    from pipelines.runtime.session import resume_command
 
     storage = cluster.writable(options.storage)
     models = [load_evaluated_model(name, options.tracking_uri, storage) for name in names]
@@ -63,8 +64,7 @@ def evaluate(options: argparse.Namespace, words: Sequence[str]) -> None:
             else:
                 tables[task] = _run_task(task, models, task_options, folder, console)
     except KeyboardInterrupt:
-        command = summary.again("evaluate.py", list(words), "--run-name", folder.name)
-        raise KeyboardInterrupt(command) from None
+        raise KeyboardInterrupt(resume_command("evaluate", words, folder.name)) from None
     if options.json:
         emit_json({"tables": tables, "folder": str(folder), "split": options.split})
 

@@ -15,6 +15,11 @@ def python() -> str:
     return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
+def command(name: str) -> list[str]:
+    """Return the words that start another command, in the form of the running one: `arae NAME`, or the script."""
+    return ["arae", name] if sys.argv[0].startswith("arae ") else [python(), f"pipelines/{name}.py"]
+
+
 def in_ray_job() -> bool:
     """Return True in the working directory of a Ray job, which Ray deletes afterwards."""
     return "/runtime_resources/working_dir_files/" in Path.cwd().as_posix() + "/"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.experiment.environment import python
+from pipelines.experiment.environment import command, default_tracking_uri
 from pipelines.experiment.settings import Experiment
 from pipelines.reporting.display import short, side_by_side
 from pipelines.runtime.run_record import read_record, write_record
@@ -139,20 +139,14 @@ def _other(samples: Any) -> Any:
 
 
 def next_command(checkpoint: Path, registered: Registered | None, uri: str, kind: str) -> str:
-    """The command to type after this one. uri: where the registry is, where that has to be said."""
+    """Return a command that uses the model. uri: of the registry."""
     model = f"models:/{registered.name}@{registered.alias}" if registered else str(checkpoint)
-    words = [python(), "pipelines/generate.py", "--model", model, "--count", "10"]
-    if registered and uri:
+    words = [*command("generate"), "--model", model, "--count", "10"]
+    if registered and uri != default_tracking_uri():
         words += ["--tracking-uri", uri]
     if kind == "image":
         words += ["--output", "samples.png"]
     return shlex.join(words)
-
-
-def again(command: str, words: Sequence[str], flag: str, name: str) -> str:
-    """The command that goes on with what was interrupted: the same one, with its name if it had none."""
-    named = list(words) if flag in words else [*words, flag, name]
-    return shlex.join([python(), f"pipelines/{command}", *named])
 
 
 def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:

@@ -4,22 +4,21 @@ import argparse
 import math
 import os
 import shlex
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arae_core.settings.tree import flatten
-from pipelines.cli.command_line import Arguments
-from pipelines.experiment.environment import default_tracking_uri, python
+from pipelines.experiment.arguments import Arguments
+from pipelines.experiment.environment import command, default_tracking_uri
 from pipelines.experiment.settings import Experiment, changeable_on_resume, experiment_of
 from pipelines.runtime import cluster
 from pipelines.runtime.cluster import Room
-from pipelines.runtime.run_lock import acquire
-from pipelines.runtime.run_record import Record, check_name, check_unchanged, read_record, write_record
+from pipelines.runtime.run_record import Record
+from pipelines.runtime.session import NamedRun, Session, find_run, open_session
 from pipelines.sweeps.search_space import Space, load_space, recorded_space
 from pipelines.sweeps.trial import Plan
+from pipelines.sweeps.tune_state import can_go_on
 from pipelines.training.trainer import Share
 from pipelines.training.worker import Task
 
@@ -43,16 +42,12 @@ class Sweep:
     corpus: "Corpus"
     tracking_uri: str
     run_id: str
-    release: Callable[[], None] = field(default=lambda: None, compare=False)
-    """Lets go of the folder, which this process holds."""
+    session: Session | None = field(default=None, compare=False)
+    """Holds the sweep's folder and its MLflow run."""
 
     @property
     def name(self) -> str:
         return self.folder.name
-
-    @property
-    def file(self) -> Path:
-        return record_file(self.folder)
 
     @property
     def selection(self) -> tuple[str, str]:
@@ -93,16 +88,13 @@ class Sweep:
         exchanged = self.options["scheduler"] == "pbt"
         return Plan(task, f"arae-{self.experiment.name}", self.share(room), str(self.folder), exchanged)
 
-    def again(self, options: argparse.Namespace) -> str:
-        """The command that goes on with this sweep."""
-        words = [python(), "pipelines/tune.py", "--resume", self.name, "--storage", str(options.storage)]
-        if self.tracking_uri != default_tracking_uri():
-            words += ["--tracking-uri", self.tracking_uri]
-        return shlex.join(words + (["--json"] if options.json else []))
 
-
-def record_file(folder: Path) -> Path:
-    return folder / "sweep.json"
+def resume_command(name: str, tracking_uri: str, options: argparse.Namespace) -> str:
+    """Return the command that resumes a sweep."""
+    words = [*command("tune"), "--resume", name, "--storage", str(options.storage)]
+    if tracking_uri != default_tracking_uri():
+        words += ["--tracking-uri", tracking_uri]
+    return shlex.join(words + (["--json"] if options.json else []))
 
 
 def open_sweep(asked: Arguments, storage: Path) -> Sweep:
@@ -112,46 +104,62 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
     settings has.
     """
     from pipelines.corpora.corpus import check_source, prepare
-    from pipelines.tracking.runs import open_tracking, start_parent
+    from pipelines.tracking.store import open_tracking
 
     options = asked.options
     if options.resume:
-        folder, found = _recorded(options.resume, storage)
-        _check_resumed(asked, found)
-        return _reopened(asked, folder, found, storage, asked.given.get("workers"))
+        named, record = _recorded(options.resume, storage)
+        _check_resumed(asked, record)
+        return _reopened(asked, named, record, storage, asked.given.get("workers"))
     experiment = asked.experiment
     space = load_space(options.space, experiment)
     chosen: Record = {name: getattr(options, name) for name in OPTIONS}
     _check(experiment, chosen)
-    name = options.run_name or f"{experiment.name}-{options.space}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = storage / "sweeps" / name
-    check_name(name)
+    named = find_run(storage / "sweeps", options.run_name, f"{experiment.name}-{options.space}", "sweep")
     settings = flatten(experiment)
-    record = read_record(record_file(folder))
-    if record is not None:  # the same command again, as a job that is submitted again
-        check_unchanged(
-            record["settings"] | record["options"], settings | chosen, f"sweep {name}", changeable=CHANGEABLE_IN_SWEEP
-        )
-        return _reopened(asked, folder, record, storage, experiment.workers)
+    if named.record is not None:  # the same command again, as a job that is submitted again
+        named.check_settings(settings | chosen, CHANGEABLE_IN_SWEEP)
+        return _reopened(asked, named, named.record, storage, experiment.workers)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
-    release = acquire(folder, f"sweep {name}")
-    tags = {"data_fingerprint": corpus.fingerprint, "command": "tune"}
-    params = settings | chosen
-    run_id = start_parent(uri, f"arae-{experiment.name}", name, params=params, tags=tags, storage=storage)
     record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
-    write_record(record_file(folder), {**record, "tracking_uri": uri, "run_id": run_id})
-    return Sweep(folder, experiment, space, chosen, corpus, uri, run_id, release)
+    return _opened(asked, named, record | {"tracking_uri": uri}, storage, experiment, space, corpus)
 
 
-def _reopened(asked: Arguments, folder: Path, record: Record, storage: Path, workers: int | None) -> Sweep:
+def _opened(
+    asked: Arguments,
+    named: NamedRun,
+    record: Record,
+    storage: Path,
+    experiment: Experiment,
+    space: Space,
+    corpus: "Corpus",
+) -> Sweep:
+    """Return the sweep of `record`, with its folder locked and its MLflow run open.
+
+    Raises ValueError if another process holds the folder, or if Ray Tune cannot resume from what lies there.
+    """
+    options, uri = record["options"], record["tracking_uri"]
+    session = open_session(
+        named,
+        record,
+        uri,
+        record["settings"] | options,
+        {"data_fingerprint": corpus.fingerprint, "command": "tune"},
+        storage,
+        resume_command(named.name, uri, asked.options),
+        has_trials=True,
+        check=lambda: can_go_on(named.folder),  # before Ray starts
+    )
+    return Sweep(named.folder, experiment, space, options, corpus, uri, session.run_id, session)
+
+
+def _reopened(asked: Arguments, named: NamedRun, record: Record, storage: Path, workers: int | None) -> Sweep:
     """The sweep of a record, with so many workers (None: as many as before), and with MLflow where it is now."""
     from pipelines.corpora.corpus import Corpus, prepare
-    from pipelines.sweeps.tune_state import can_go_on
-    from pipelines.tracking.store import connect
 
-    title, before = f"sweep {folder.name}", record["settings"]["workers"]
+    title, before = named.title, record["settings"]["workers"]
     workers = workers or before
     if (workers == 1) != (before == 1):
         allowed = "1" if before == 1 else "2 or more"
@@ -162,17 +170,9 @@ def _reopened(asked: Arguments, folder: Path, record: Record, storage: Path, wor
     uri = _tracking_of(asked, record, title)
     corpus_folder = storage / "data" / record["data_fingerprint"]
     corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
-    check_unchanged(record, {"data_fingerprint": corpus.fingerprint}, title)
-    release = acquire(folder, title)
-    try:
-        can_go_on(folder)  # told before Ray starts
-    except ValueError:
-        release()
-        raise
-    space = recorded_space(record["space"])
-    connect(uri).update_run(record["run_id"], status="RUNNING")
-    write_record(record_file(folder), record | {"settings": settings, "tracking_uri": uri})
-    return Sweep(folder, experiment, space, record["options"], corpus, uri, record["run_id"], release)
+    named.check_data({"data_fingerprint": corpus.fingerprint})
+    record = record | {"settings": settings, "tracking_uri": uri}
+    return _opened(asked, named, record, storage, experiment, recorded_space(record["space"]), corpus)
 
 
 def _tracking_of(asked: Arguments, record: Record, title: str) -> str:
@@ -211,13 +211,12 @@ def _check_resumed(asked: Arguments, record: Record) -> None:
             raise ValueError(f"{about} --{name.replace('_', '-')}, which was {value!r} and is {now[name]!r}")
 
 
-def _recorded(name: str, storage: Path) -> tuple[Path, Record]:
-    folder = storage / "sweeps" / name
-    record = read_record(record_file(folder))
-    if record is None:
+def _recorded(name: str, storage: Path) -> tuple[NamedRun, Record]:
+    named = NamedRun.read(storage / "sweeps" / name, "sweep")
+    if named.record is None:
         names = sorted(path.parent.name for path in storage.glob("sweeps/*/sweep.json"))
         raise ValueError(f"--resume {name}: no such sweep in {storage}; there are: {', '.join(names) or 'none'}")
-    return folder, record
+    return named, named.record
 
 
 def _check(experiment: Experiment, options: Record) -> None:

@@ -43,6 +43,10 @@ class Share:
     fewest: int = 0
     """Workers that the training starts with where there is no room for all; 0: it waits for all of them."""
 
+    def __str__(self) -> str:
+        count = f"{self.fewest} to {self.workers}" if self.fewest else str(self.workers)
+        return f"{count} worker" + ("s" if self.workers > 1 else "")
+
 
 def share_of(room: Room, experiment: Experiment) -> Share:
     """All of a private cluster, evenly; of one that others use, too, a CPU each. ValueError where that does not fit."""

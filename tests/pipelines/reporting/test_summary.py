@@ -15,7 +15,6 @@ from pipelines.reporting.display import side_by_side
 from pipelines.reporting.summary import (
     Registered,
     _other,
-    again,
     loss_of_content,
     next_command,
     register_once,
@@ -152,21 +151,15 @@ def test_an_interpolation_goes_to_the_first_sample_that_differs(images: bool) ->
     assert np.array_equal(_other(found[:2]), found[1]), "where none does"
 
 
-def test_the_command_to_type_next() -> None:
+def test_the_command_to_type_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://default")
     folder, registered = Path("runs/a b"), Registered("arae-grammar", 3, "candidate")
     say = f"{python()} pipelines/generate.py --model "
     assert next_command(folder, None, "", "text") == say + "'runs/a b' --count 10"
     assert next_command(folder, None, "sqlite:///x.db", "text") == say + "'runs/a b' --count 10", "a folder needs none"
     model = "models:/arae-grammar@candidate --count 10"
-    assert next_command(folder, registered, "", "image") == say + f"{model} --output samples.png"
+    assert next_command(folder, registered, "http://default", "image") == say + f"{model} --output samples.png"
     assert next_command(folder, registered, "sqlite:///x.db", "text") == say + f"{model} --tracking-uri sqlite:///x.db"
-
-
-def test_the_command_that_goes_on_has_a_name() -> None:
-    typed = ["--config", "snli", "--storage", "a b"]
-    again_ = f"{python()} pipelines/train.py --config snli --storage 'a b' --run-name mine"
-    assert again("train.py", typed, "--run-name", "mine") == again_
-    assert again("train.py", [*typed, "--run-name", "mine"], "--run-name", "mine") == again_
 
 
 @pytest.mark.parametrize(
