@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from arae_core.model import Model
     from arae_core.training.state import TrainingState
     from pipelines.corpora.corpus import Corpus
-    from pipelines.evaluation.evaluated_models import Subject
-    from pipelines.evaluation.tasks import Asked
+    from pipelines.evaluation.evaluated_models import EvaluatedModel
+    from pipelines.evaluation.tasks import TaskOptions
 
 OPTIONS = (
     Option("on", tuple[str, ...], ("perplexity", "latent", "robustness"), "What evaluate.py can do, with commas."),
@@ -111,8 +111,8 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     from arae_core.model import Model
     from arae_core.settings.tree import flatten
     from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
-    from pipelines.evaluation.evaluated_models import Subject
-    from pipelines.evaluation.tasks import TASKS, Asked
+    from pipelines.evaluation.evaluated_models import EvaluatedModel
+    from pipelines.evaluation.tasks import TASKS, TaskOptions
     from pipelines.runtime.run_record import write_record
 
     experiment, options = arguments.experiment, arguments.options
@@ -140,9 +140,9 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     else:
         state, _, _ = load_checkpoint(options.trained, device, experiment.core)
     model = Model(state, corpus.vocabulary)
-    subject = Subject(name, model, Path(), experiment, corpus, "")
+    subject = EvaluatedModel(name, model, Path(), experiment, corpus, "")
     storage, files = corpus.folder.resolve().parents[1], (options.references, options.outputs)
-    asked = Asked(options.split, options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
+    asked = TaskOptions(options.split, options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
     results["split"] = options.split
     if options.trained is None:
         attempt("checkpoint", lambda: save_checkpoint(options.out / name, state, corpus.vocabulary))
@@ -170,13 +170,13 @@ def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
     return results
 
 
-def _contrasted(subject: "Subject", asked: "Asked", contrasts: Sequence[float]) -> list[dict[str, Any]]:
+def _contrasted(subject: "EvaluatedModel", asked: "TaskOptions", contrasts: Sequence[float]) -> list[dict[str, Any]]:
     """How validation sentences are said again with each contrast."""
-    from pipelines.evaluation.tasks import classifier_of
-    from pipelines.evaluation.transfer import score_transfer
+    from pipelines.evaluation.tasks import make_classifier
+    from pipelines.evaluation.transfer_metrics import score_transfer
 
     model, held, found = subject.model, subject.store("validation"), list[dict[str, Any]]()
-    classifier, classes = classifier_of(subject, asked), model.classes
+    classifier, classes = make_classifier(subject, asked), model.classes
     assert held.labels is not None and model.vocabulary is not None
     rows = np.linspace(0, len(held) - 1, min(len(held), TRIED_ON)).astype(np.int64)
     sources = model.vocabulary.decode(held.rows(rows))
@@ -188,21 +188,21 @@ def _contrasted(subject: "Subject", asked: "Asked", contrasts: Sequence[float]) 
     return found
 
 
-def _said_again(model: "Model", asked: "Asked") -> list[str]:
+def _said_again(model: "Model", asked: "TaskOptions") -> list[str]:
     """Every sentence that has references, tab, as it was said again."""
     from pipelines.evaluation.references import read_references
 
     assert asked.references is not None
     classes = model.classes
     given = read_references(asked.references, None, classes, asked.storage / "data" / ".cache")
-    wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
+    wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.labels]
     written = model.transfer(given.sentences, wanted, contrast=asked.contrast)
     return [f"{source}\t{output}" for source, output in zip(given.sentences, written, strict=True)]
 
 
 def check(arguments: Arguments) -> None:
     """Raise ValueError for what cannot be done, before anything that takes time."""
-    from pipelines.cli.model_commands import check_contrast
+    from pipelines.cli.model_options import check_contrast
     from pipelines.evaluation.tasks import TASKS
 
     experiment, options = arguments.experiment, arguments.options

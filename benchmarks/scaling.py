@@ -189,7 +189,7 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
     """A panel for each size that was varied, both axes logarithmic, and what would be in proportion to it, dashed."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    from pipelines.reporting.drawing import new_figure
+    from pipelines.evaluation.drawing import new_figure
 
     names = list(dict.fromkeys(row["vary"] for row in report["rows"]))
     figure = new_figure((3.1 * len(names), 3.4), "{config}: an iteration, {precision}, {device}".format(**report))

@@ -180,7 +180,7 @@ def per_trial(sweep: dict[str, Any]) -> dict[str, float]:
 
 def draw(sweeps: Sequence[dict[str, Any]], file: Path) -> None:
     """The driver as trials ended: what each tenth of them cost, and its memory."""
-    from pipelines.reporting.drawing import new_figure
+    from pipelines.evaluation.drawing import new_figure
 
     figure = new_figure((12, 3.4), f"driver of a sweep, scheduler {sweeps[0]['scheduler']}")
     panels = ("memory", "mlflow", "table", "snapshot")

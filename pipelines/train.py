@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not pipelines/
 from pipelines.cli.command_line import Option, emit_json, parse, run
 from pipelines.experiment.environment import default_tracking_uri
 from pipelines.experiment.errors import FailedError
+from pipelines.experiment.settings import changeable_on_resume
 
 OPTIONS = (
     Option("run_name", str, "", "Name of the run, to go on with it later (default: the configuration and the time)."),
@@ -45,9 +46,7 @@ def train(arguments: Sequence[str] | None) -> None:
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = run_record.read_record(file)
     if record:
-        run_record.check_unchanged(
-            record["settings"], settings, f"run {name}", changeable=run_record.CHANGEABLE_IN_TRAINING
-        )
+        run_record.check_unchanged(record["settings"], settings, f"run {name}", changeable=changeable_on_resume())
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)

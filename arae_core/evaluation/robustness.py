@@ -5,11 +5,13 @@ A sentence's words are swapped k times; the nats of the original sentence, given
 Shapes: N sentences.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arae_core.codecs.lstm import SeparateDecoders, TextDecoder
+from arae_core.codecs import TextDecoder
 from arae_core.data.batches import TextBatch, TokenStore, make_batch
 from arae_core.training.state import TrainingState
 
@@ -39,7 +41,8 @@ def nats_given(state: TrainingState, originals: TokenStore, read: TokenStore) ->
 
     Of a model with classes p(x | c, y) with the original's own class.
     """
-    assert len(originals) == len(read) and isinstance(state.decoder, TextDecoder | SeparateDecoders)
+    assert len(originals) == len(read) and state.settings.kind == "text"
+    decoder = cast(TextDecoder, state.decoder)
     state.modules.eval()
     nats = np.zeros(len(originals))
     order = np.argsort(originals.lengths, kind="stable")
@@ -47,5 +50,5 @@ def nats_given(state: TrainingState, originals: TokenStore, read: TokenStore) ->
         code = state.encode_mixed(make_batch(read, part, state.spec, state.device))
         batch = make_batch(originals, part, state.spec, state.device)
         assert isinstance(batch, TextBatch)
-        nats[part] = state.decoder.nll_each(batch, code).double().cpu().numpy()
+        nats[part] = decoder.nll_each(batch, code).double().cpu().numpy()
     return nats

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.evaluation.drawing import new_figure
 from pipelines.reporting.display import short
-from pipelines.reporting.drawing import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -162,7 +162,7 @@ def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:
     def close(row: dict[str, Any]) -> None:
         if "run_id" in row:
             # what a trial could not send before it was stopped lies in its last checkpoint
-            tracker = Tracker(uri, row["run_id"], row.get("unsent", ()), resumed=True, lives=row.get("lives", ()))
+            tracker = Tracker(uri, row["run_id"], row.get("unsent", ()), resumed=True, lineages=row.get("lives", ()))
             tracker.tag({"state": str(row["state"]), **({"diverged": row["diverged"]} if "diverged" in row else {})})
             tracker.finish("FAILED" if row["state"] in ("failed", "diverged") else "FINISHED")
 

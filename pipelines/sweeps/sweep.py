@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from arae_core.settings.tree import flatten
 from pipelines.cli.command_line import Arguments
 from pipelines.experiment.environment import default_tracking_uri, python
-from pipelines.experiment.settings import Experiment, experiment_of
+from pipelines.experiment.settings import Experiment, changeable_on_resume, experiment_of
 from pipelines.runtime import cluster
 from pipelines.runtime.cluster import Room
 from pipelines.runtime.run_lock import acquire
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pipelines.corpora.corpus import Corpus
 
 
-CHANGEABLE_IN_SWEEP = frozenset({"workers"})
-"""Settings that a sweep may go on with others of, as a training may. Ray keeps max_failures with each trial."""
+CHANGEABLE_IN_SWEEP = changeable_on_resume() - {"min_workers", "max_failures"}
+"""Settings that may differ when a sweep resumes. Ray keeps max_failures with each trial; sweeps have no min_workers."""
 OPTIONS = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_concurrent")
 
 

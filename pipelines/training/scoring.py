@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from arae_core.model import Model
     from arae_core.training.state import TrainingState
     from pipelines.corpora.corpus import Corpus
-    from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
+    from pipelines.evaluation.transfer_metrics import AttributeClassifier, GrammarClassifier
 
     Classifier = AttributeClassifier | GrammarClassifier
 
@@ -36,7 +36,7 @@ def _judges(folder: Path, grammatical: str) -> "tuple[SentenceScorer | ImageScor
     from arae_core.evaluation.generation import SentenceScorer
     from arae_core.evaluation.images import ImageScorer
     from pipelines.corpora.corpus import Corpus
-    from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier
+    from pipelines.evaluation.transfer_metrics import AttributeClassifier, GrammarClassifier
 
     corpus = Corpus.load(folder)
     train, validation, vocabulary = corpus.store("train"), corpus.store("validation"), corpus.vocabulary
@@ -77,7 +77,7 @@ class Scorer:
 
     def _transferred(self, model: "Model") -> tuple[dict[str, float], str]:
         """How well validation sentences take the next class, and a few of them as text."""
-        from pipelines.evaluation.transfer import score_transfer
+        from pipelines.evaluation.transfer_metrics import score_transfer
 
         store, classes = self.validation, model.classes
         assert isinstance(store, TokenStore) and store.labels is not None and self.vocabulary is not None

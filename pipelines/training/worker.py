@@ -103,7 +103,7 @@ def work(
     own = bool(before) and before[-1][0] == task.trial  # not a donor's
     unsent = (extra["unsent"] if own else task.unsent) if first else ()  # only rank 0 logs
     # whatever this goes on from, one may have been here, lost after it sent points and before its checkpoint counted
-    tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=first, lives=task.lives)
+    tracker = Tracker(task.tracking_uri, task.run_id, unsent, resumed=first, lineages=task.lives)
     if first:
         tracker.tag({"precision_used": state.precision})  # which `auto` is, depends on the machine
     if first and before and len(lineage) > len(before):
