@@ -42,7 +42,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     assert isinstance(experiment, Classification)
     check_table(experiment, options.labels, options.methods, options.seeds)
     from pipelines.classification import semi_supervised
-    from pipelines.classification.classifier_trial import Cell, Plan
+    from pipelines.classification.classifier_trial import ClassifierPlan, ClassifierTrial
     from pipelines.corpora.corpus import check_source, prepare, prepare_labelled
     from pipelines.evaluation import plots, published
     from pipelines.experiment.settings import BUILT_IN
@@ -57,7 +57,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     run_record.check_name(name)
     if not cluster.attached():
-        semi_supervised.share_of(cluster.this_machine(), 1, experiment)
+        semi_supervised.classifier_resources(cluster.this_machine(), 1, experiment)
     folder = storage / "classifications" / name
     settings = flatten(experiment)
     record = run_record.read_record(folder / "run.json")
@@ -75,7 +75,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     for split in ("train", "validation", "test"):
         console.print(f"labelled, {split}: {described(report[split])}", soft_wrap=True)
     cells = [
-        Cell(method, count, experiment.seed + i)
+        ClassifierTrial(method, count, experiment.seed + i)
         for count in counts_of(options.labels, report)
         for method in options.methods
         for i in range(options.seeds)
@@ -88,17 +88,19 @@ def classify(arguments: Sequence[str] | None) -> None:
     run_record.write_record(folder / "run.json", (record or content) | {"run_id": run_id})
     tracker = Tracker(uri, run_id)
     classes, per = tuple(report["train"]["classes"]), report["sentences"]
-    plan = Plan(settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id)
+    plan = ClassifierPlan(
+        settings, str(corpus.folder), str(labelled), classes, per, str(folder), uri, mlflow_name, run_id
+    )
     status = "FAILED"
     try:
         console.print("starting Ray")
         with cluster.running() as room:
             check_shared(storage, uri)
-            with display.CellsDisplay(console, name, len(cells)) as shown:
-                rows = semi_supervised.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
+            with display.ClassifiersDisplay(console, name, len(cells)) as shown:
+                rows = semi_supervised.train_classifiers(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):
             raise FailedError(rows[0]["diverged"])
-        means = semi_supervised.summary(rows)
+        means = semi_supervised.mean_accuracies(rows)
         real = experiment.data.source not in BUILT_IN and per == 2
         shown_rows = [*means, *(published.FEW_LABELS if real else ())]
         console.print(display.rows_table(shown_rows, "accuracy on test, %"))

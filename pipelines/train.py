@@ -35,6 +35,7 @@ def train(arguments: Sequence[str] | None) -> None:
     from pipelines.runtime.run_lock import acquire
     from pipelines.tracking.runs import Tracker, open_tracking, start_parent
     from pipelines.training import trainer
+    from pipelines.training.resources import training_resources
     from pipelines.training.worker import Task
 
     console = display.make_console()
@@ -42,7 +43,7 @@ def train(arguments: Sequence[str] | None) -> None:
     name = options.run_name or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     run_record.check_name(name)
     if not cluster.attached():
-        trainer.share_of(cluster.this_machine(), experiment)
+        training_resources(cluster.this_machine(), experiment)
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = run_record.read_record(file)
     if record:
@@ -69,12 +70,14 @@ def train(arguments: Sequence[str] | None) -> None:
         console.print("starting Ray")
         with cluster.running() as room:
             check_shared(storage, uri)
-            share = trainer.share_of(room, experiment)
-            workers = f"{share.fewest} to {share.workers}" if share.fewest else str(share.workers)
-            workers += " worker" + ("s" if share.workers > 1 else "")
+            resources = training_resources(room, experiment)
+            workers = (
+                f"{resources.min_workers} to {resources.workers}" if resources.min_workers else str(resources.workers)
+            )
+            workers += " worker" + ("s" if resources.workers > 1 else "")
             console.print(f"run {name}: {workers} on {room}, checkpoints in {file.parent}", soft_wrap=True)
             with display.TrainingDisplay(console, name) as shown:
-                outcome = trainer.fit(task, share, name, file.parent.parent, shown.show)
+                outcome = trainer.fit(task, resources, name, file.parent.parent, shown.show)
         tracker = Tracker(uri, run_id, outcome.unsent, resumed=True)  # from here the server may be reached
         if outcome.diverged:
             kept = f"the best checkpoint is {outcome.checkpoint}" if outcome.checkpoint else "no checkpoint was made"
@@ -87,7 +90,7 @@ def train(arguments: Sequence[str] | None) -> None:
                 experiment, outcome.checkpoint, outcome.metrics, uri, run_id, corpus.fingerprint, console, file
             )
         summary.show_model(outcome.checkpoint, experiment.seed, console, tracker)
-        figure = plots.run_picture(plots.read_curves(uri, run_id), name)
+        figure = plots.run_figure(plots.read_curves(uri, run_id), name)
         figure.savefig(file.parent / "curves.png", dpi=120)
         tracker.figure("curves.png", figure)
         status = "FINISHED"

@@ -54,7 +54,7 @@ def tune(arguments: Sequence[str] | None) -> None:
             check_shared(sweep.folder, uri)
             console.print(
                 f"sweep {sweep.name}: {sweep.options['trials']} trials of {sweep.iterations} iterations, "
-                f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself",
+                f"{sweep.concurrent_trials(room)} at a time on {room}; the first has the settings of {experiment.name} itself",
                 soft_wrap=True,
             )
             with display.TrialsDisplay(console, metric) as shown:
@@ -66,7 +66,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         if found.best is None:
             raise FailedError("no trial came to its first evaluation; the leaderboard says what became of them")
         best = found.best
-        if warning := summary.loss_of_content(found.rows, best):
+        if warning := summary.content_warning(found.rows, best):
             console.print(warning, soft_wrap=True)
         registered = summary.register_once(
             experiment, best["checkpoint"], best, uri, best["run_id"], sweep.corpus.fingerprint, console, sweep.file
@@ -74,7 +74,7 @@ def tune(arguments: Sequence[str] | None) -> None:
         summary.show_model(best["checkpoint"], experiment.seed, console, tracker)
         curves = plots.read_curves(uri, best["run_id"])
         picture = sweep.folder / "sweep.png"
-        figure = plots.sweep_picture(curves, found.rows, metric, best["trial"], sweep.space)
+        figure = plots.sweep_figure(curves, found.rows, metric, best["trial"], sweep.space)
         figure.savefig(picture, dpi=120)
         tracker.figure("sweep.png", figure)
         tracker.artifact("data.json", sweep.corpus.report)

@@ -19,8 +19,8 @@ from pipelines.runtime.cluster import Room
 from pipelines.runtime.run_lock import acquire
 from pipelines.runtime.run_record import Record, check_name, check_unchanged, read_record, write_record
 from pipelines.sweeps.search_space import Space, load_space, recorded_space
-from pipelines.sweeps.trial import Plan
-from pipelines.training.trainer import Share
+from pipelines.sweeps.trial import TrialPlan, trial_resources
+from pipelines.training.resources import WorkerResources
 from pipelines.training.worker import Task
 
 if TYPE_CHECKING:
@@ -76,22 +76,22 @@ class Sweep:
         """Drivers of multi-worker trials that a private cluster has to take."""
         if self.experiment.workers == 1 or cluster.attached():
             return 0
-        return self.at_once(cluster.this_machine())
+        return self.concurrent_trials(cluster.this_machine())
 
-    def share(self, room: Room) -> Share:
+    def resources(self, room: Room) -> WorkerResources:
         """What each worker of a trial gets. Raises ValueError where not one trial fits."""
-        return _share(self.experiment, self.options, room)
+        return trial_resources(room, self.experiment, float(self.options["gpus_per_trial"]))
 
-    def at_once(self, room: Room) -> int:
+    def concurrent_trials(self, room: Room) -> int:
         """How many trials run at a time."""
-        share = self.share(room)
-        fit = cluster.check_fits(room, share.workers, share.cpus, share.gpus)
+        resources = self.resources(room)
+        fit = cluster.check_fits(room, resources.workers, resources.cpus, resources.gpus)
         return min(fit, int(self.options["trials"]), int(self.options["max_concurrent"]) or fit)
 
-    def plan(self, room: Room) -> Plan:
+    def plan(self, room: Room) -> TrialPlan:
         task = Task(flatten(self.experiment), str(self.corpus.folder), self.tracking_uri, self.run_id)
         exchanged = self.options["scheduler"] == "pbt"
-        return Plan(task, f"arae-{self.experiment.name}", self.share(room), str(self.folder), exchanged)
+        return TrialPlan(task, f"arae-{self.experiment.name}", self.resources(room), str(self.folder), exchanged)
 
     def again(self, options: argparse.Namespace) -> str:
         """The command that goes on with this sweep."""
@@ -148,7 +148,7 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
 def _reopened(asked: Arguments, folder: Path, record: Record, storage: Path, workers: int | None) -> Sweep:
     """The sweep of a record, with so many workers (None: as many as before), and with MLflow where it is now."""
     from pipelines.corpora.corpus import Corpus, prepare
-    from pipelines.sweeps.tune_state import can_go_on
+    from pipelines.sweeps.tune_state import can_resume
     from pipelines.tracking.store import connect
 
     title, before = f"sweep {folder.name}", record["settings"]["workers"]
@@ -165,7 +165,7 @@ def _reopened(asked: Arguments, folder: Path, record: Record, storage: Path, wor
     check_unchanged(record, {"data_fingerprint": corpus.fingerprint}, title)
     release = acquire(folder, title)
     try:
-        can_go_on(folder)  # told before Ray starts
+        can_resume(folder)  # told before Ray starts
     except ValueError:
         release()
         raise
@@ -240,16 +240,4 @@ def _check(experiment: Experiment, options: Record) -> None:
             if wrong:
                 raise ValueError(f"{flag} must {why}")
     if not cluster.attached():
-        _share(experiment, options, cluster.this_machine())
-
-
-def _share(experiment: Experiment, options: Record, room: Room) -> Share:
-    workers, gpus = experiment.workers, float(options["gpus_per_trial"])
-    if gpus and experiment.device == "cpu":
-        raise ValueError(f"--gpus-per-trial must be 0 with device cpu, got {gpus:g}")
-    if gpus and workers > 1 and not (gpus / workers).is_integer():
-        raise ValueError(f"--gpus-per-trial must be a multiple of workers ({workers}), got {gpus:g}: each has its own")
-    each = gpus / workers if gpus else float(cluster.use_gpu(experiment.device, room))
-    cluster.check_fits(room, workers, 1, each)
-    cluster.check_precision(room, experiment, each)
-    return Share(workers, 1.0, each)
+        trial_resources(cluster.this_machine(), experiment, float(options["gpus_per_trial"]))
