@@ -36,7 +36,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     assert isinstance(experiment, Classification)
     check_table(experiment, options.labels, options.methods, options.seeds)
     from pipelines.classification import semi_supervised
-    from pipelines.classification.classifier_trial import Cell, Plan
+    from pipelines.classification.classifier_trial import ClassifierPlan, ClassifierTrial
     from pipelines.corpora.corpus import check_source, prepare, prepare_labelled
     from pipelines.evaluation import plots, published
     from pipelines.reporting import display
@@ -48,7 +48,7 @@ def classify(arguments: Sequence[str] | None) -> None:
     storage = cluster.writable(options.storage)
     named = find_run(storage / "classifications", options.run_name, experiment.name)
     if not cluster.attached():
-        semi_supervised.share_of(cluster.this_machine(), 1, experiment)
+        semi_supervised.classifier_resources(cluster.this_machine(), 1, experiment)
     settings = flatten(experiment)
     named.check_settings(settings)
     check_source(experiment)
@@ -64,7 +64,7 @@ def classify(arguments: Sequence[str] | None) -> None:
         console.print(f"labelled, {split}: {describe_split(report[split])}", soft_wrap=True)
     classes, per_example = report["train"]["classes"], report["sentences"]
     cells = [
-        Cell(method, count, experiment.seed + i)
+        ClassifierTrial(method, count, experiment.seed + i)
         for count in label_counts(options.labels, classes)
         for method in options.methods
         for i in range(options.seeds)
@@ -75,12 +75,12 @@ def classify(arguments: Sequence[str] | None) -> None:
         with session.start_ray(console) as room:
             folders = str(corpus.folder), str(labelled)
             mlflow = uri, f"arae-{experiment.name}", session.run_id
-            plan = Plan(settings, *folders, tuple(classes), per_example, str(named.folder), *mlflow)
-            with display.CellsDisplay(console, named.name, len(cells)) as shown:
-                rows = semi_supervised.train_cells(cells, plan, room, shown.started, shown.ended, shown.progress)
+            plan = ClassifierPlan(settings, *folders, tuple(classes), per_example, str(named.folder), *mlflow)
+            with display.ClassifiersDisplay(console, named.name, len(cells)) as shown:
+                rows = semi_supervised.train_classifiers(cells, plan, room, shown.started, shown.ended, shown.progress)
         if all("diverged" in row for row in rows):
             raise FailedError(rows[0]["diverged"])
-        means = semi_supervised.summary(rows)
+        means = semi_supervised.mean_accuracies(rows)
         comparable = experiment.data.source not in BUILT_IN and per_example == 2
         shown_rows = [*means, *(published.FEW_LABELS if comparable else ())]
         console.print(display.rows_table(shown_rows, "accuracy on test, %"))

@@ -32,13 +32,14 @@ def train(arguments: Sequence[str] | None) -> None:
     from pipelines.runtime.session import find_run, open_session, resume_command
     from pipelines.tracking.store import open_tracking
     from pipelines.training import trainer
+    from pipelines.training.resources import training_resources
     from pipelines.training.worker import Task
 
     console = display.make_console()
     storage = cluster.writable(options.storage)
     named = find_run(storage / "trainings", options.run_name, experiment.name)
     if not cluster.attached():
-        trainer.share_of(cluster.this_machine(), experiment)
+        training_resources(cluster.this_machine(), experiment)
     settings = flatten(experiment)
     named.check_settings(settings, changeable_on_resume())
     check_source(experiment)
@@ -53,11 +54,11 @@ def train(arguments: Sequence[str] | None) -> None:
         session.tracker.artifact("settings.json", settings)
         session.tracker.artifact("data.json", corpus.report)
         with session.start_ray(console) as room:
-            share = trainer.share_of(room, experiment)
-            console.print(f"{named.title}: {share} on {room}, checkpoints in {named.folder}", soft_wrap=True)
+            workers = training_resources(room, experiment)
+            console.print(f"{named.title}: {workers} on {room}, checkpoints in {named.folder}", soft_wrap=True)
             task = Task(settings, str(corpus.folder), uri, session.run_id)
             with display.TrainingDisplay(console, named.name) as progress:
-                outcome = trainer.fit(task, share, named.name, named.folder.parent, progress.show)
+                outcome = trainer.fit(task, workers, named.name, named.folder.parent, progress.show)
         session.open_tracker(outcome.unsent)  # a worker may have lost MLflow, and this process not
         if outcome.diverged:
             saved = f"the best checkpoint is {outcome.checkpoint}" if outcome.checkpoint else "no checkpoint was saved"
@@ -72,7 +73,7 @@ def train(arguments: Sequence[str] | None) -> None:
             )
         summary.show_model(best, experiment.seed, console, session.tracker)
         curves = plots.read_curves(uri, session.run_id)
-        picture = session.save_figure("curves.png", plots.run_picture(curves, named.name))
+        picture = session.save_figure("curves.png", plots.run_figure(curves, named.name))
     console.print(f"\npicture: {picture}")
     console.print(f"next: {summary.next_command(best, registered, uri, experiment.kind)}", soft_wrap=True)
     if options.json:

@@ -47,7 +47,7 @@ def tune(arguments: Sequence[str] | None) -> None:
 
             console.print(
                 f"sweep {sweep.name}: {sweep.options['trials']} trials of {sweep.iterations} iterations, "
-                f"{sweep.at_once(room)} at a time on {room}; the first has the settings of {experiment.name} itself",
+                f"{sweep.concurrent_trials(room)} at a time on {room}; the first has the preset's own settings",
                 soft_wrap=True,
             )
             with display.TrialsDisplay(console, metric) as progress:
@@ -59,14 +59,14 @@ def tune(arguments: Sequence[str] | None) -> None:
         if found.best is None:
             raise FailedError("no trial reached its first evaluation; the leaderboard shows how each one ended")
         best, checkpoint = found.best, found.best["checkpoint"]
-        if warning := summary.loss_of_content(found.rows, best):
+        if warning := summary.content_warning(found.rows, best):
             console.print(warning, soft_wrap=True)
         registered = summary.register_once(
             experiment, checkpoint, best, uri, best["run_id"], sweep.corpus.fingerprint, console, session.named.file
         )
         summary.show_model(checkpoint, experiment.seed, console, session.tracker)
         curves = plots.read_curves(uri, best["run_id"])
-        figure = plots.sweep_picture(curves, found.rows, metric, best["trial"], sweep.space)
+        figure = plots.sweep_figure(curves, found.rows, metric, best["trial"], sweep.space)
         picture = session.save_figure("sweep.png", figure)
         session.tracker.artifact("data.json", sweep.corpus.report)
     console.print(f"\npicture: {picture}")

@@ -1,8 +1,8 @@
-"""Basics of all figures: an empty figure, and images tiled into one picture."""
+"""Basics of all pictures: an empty figure, images tiled into one picture, and images as text."""
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,3 +45,11 @@ def save_images(path: Path, images: "NDArray[np.uint8]", columns: int | None = N
     zoom = max(1, 112 // images.shape[1])
     picture = tiled(images, columns).repeat(zoom, 0).repeat(zoom, 1)
     imsave(path, picture, cmap="gray", vmin=0, vmax=255, format="png")
+
+
+def image_text(image: Any) -> str:
+    """Return a binary image, uint8[H, W], as text: a line of half blocks for every two rows of pixels."""
+    rows = [*image.tolist(), *([[0] * image.shape[1]] if len(image) % 2 else [])]
+    blocks = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    return "\n".join("".join(blocks[pair] for pair in zip(*pair_of_rows, strict=True)) for pair_of_rows in pairs)

@@ -132,7 +132,7 @@ def without_cleaner(trainer: type) -> type:
     its workers. A private cluster ends with its driver and leaves nothing to clean up.
     """
 
-    class WithoutCleaner(trainer):  # type: ignore[misc, valid-type]
+    class WithoutCleaner(trainer):  # type: ignore[misc]
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
             return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]

@@ -17,9 +17,9 @@ from pipelines.runtime.cluster import Room
 from pipelines.runtime.run_record import Record
 from pipelines.runtime.session import NamedRun, Session, find_run, open_session
 from pipelines.sweeps.search_space import Space, load_space, recorded_space
-from pipelines.sweeps.trial import Plan
-from pipelines.sweeps.tune_state import can_go_on
-from pipelines.training.trainer import Share
+from pipelines.sweeps.trial import TrialPlan, trial_resources
+from pipelines.sweeps.tune_state import can_resume
+from pipelines.training.resources import WorkerResources
 from pipelines.training.worker import Task
 
 if TYPE_CHECKING:
@@ -71,22 +71,22 @@ class Sweep:
         """Drivers of multi-worker trials that a private cluster has to take."""
         if self.experiment.workers == 1 or cluster.attached():
             return 0
-        return self.at_once(cluster.this_machine())
+        return self.concurrent_trials(cluster.this_machine())
 
-    def share(self, room: Room) -> Share:
+    def resources(self, room: Room) -> WorkerResources:
         """What each worker of a trial gets. Raises ValueError where not one trial fits."""
-        return _share(self.experiment, self.options, room)
+        return trial_resources(room, self.experiment, float(self.options["gpus_per_trial"]))
 
-    def at_once(self, room: Room) -> int:
+    def concurrent_trials(self, room: Room) -> int:
         """How many trials run at a time."""
-        share = self.share(room)
-        fit = cluster.check_fits(room, share.workers, share.cpus, share.gpus)
+        resources = self.resources(room)
+        fit = cluster.check_fits(room, resources.workers, resources.cpus, resources.gpus)
         return min(fit, int(self.options["trials"]), int(self.options["max_concurrent"]) or fit)
 
-    def plan(self, room: Room) -> Plan:
+    def plan(self, room: Room) -> TrialPlan:
         task = Task(flatten(self.experiment), str(self.corpus.folder), self.tracking_uri, self.run_id)
         exchanged = self.options["scheduler"] == "pbt"
-        return Plan(task, f"arae-{self.experiment.name}", self.share(room), str(self.folder), exchanged)
+        return TrialPlan(task, f"arae-{self.experiment.name}", self.resources(room), str(self.folder), exchanged)
 
 
 def resume_command(name: str, tracking_uri: str, options: argparse.Namespace) -> str:
@@ -150,7 +150,7 @@ def _opened(
         storage,
         resume_command(named.name, uri, asked.options),
         has_trials=True,
-        check=lambda: can_go_on(named.folder),  # before Ray starts
+        check=lambda: can_resume(named.folder),  # before Ray starts
     )
     return Sweep(named.folder, experiment, space, options, corpus, uri, session.run_id, session)
 
@@ -239,16 +239,4 @@ def _check(experiment: Experiment, options: Record) -> None:
             if wrong:
                 raise ValueError(f"{flag} must {why}")
     if not cluster.attached():
-        _share(experiment, options, cluster.this_machine())
-
-
-def _share(experiment: Experiment, options: Record, room: Room) -> Share:
-    workers, gpus = experiment.workers, float(options["gpus_per_trial"])
-    if gpus and experiment.device == "cpu":
-        raise ValueError(f"--gpus-per-trial must be 0 with device cpu, got {gpus:g}")
-    if gpus and workers > 1 and not (gpus / workers).is_integer():
-        raise ValueError(f"--gpus-per-trial must be a multiple of workers ({workers}), got {gpus:g}: each has its own")
-    each = gpus / workers if gpus else float(cluster.use_gpu(experiment.device, room))
-    cluster.check_fits(room, workers, 1, each)
-    cluster.check_precision(room, experiment, each)
-    return Share(workers, 1.0, each)
+        trial_resources(cluster.this_machine(), experiment, float(options["gpus_per_trial"]))

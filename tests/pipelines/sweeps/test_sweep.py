@@ -13,7 +13,7 @@ from pipelines.corpora.corpus import Corpus
 from pipelines.runtime import cluster, run_lock
 from pipelines.runtime.cluster import Room
 from pipelines.runtime.run_record import read_record, write_record
-from pipelines.sweeps.sweep import Sweep, open_sweep
+from pipelines.sweeps.sweep import Sweep, open_sweep, resume_command
 from pipelines.tracking.store import connect
 from pipelines.training.trainer import Share
 from pipelines.tune import OPTIONS
@@ -33,7 +33,8 @@ def reopen(corpus: Corpus, tmp_path: Path, tracking_uri: str, monkeypatch: pytes
 
     def typed(*words: str) -> Sweep:
         sweep = open_sweep(parse([*words, "--storage", str(tmp_path)], "", OPTIONS), tmp_path)
-        sweep.release()
+        assert sweep.session is not None
+        sweep.session.release()
         return sweep
 
     typed(*spelled(SMALL), "--trials", "4", "--run-name", "mine", "--tracking-uri", tracking_uri)
@@ -179,18 +180,15 @@ def test_only_of_a_population_trials_go_on_from_each_other(make_sweep: Make) -> 
     assert exchanged == {"none": False, "asha": False, "pbt": True}
 
 
-def test_the_command_that_goes_on_says_where_and_how(
-    make_sweep: Make, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And nothing that goes without saying."""
-    sweep = make_sweep(RATES, 3)
+def test_resume_command_names_what_is_not_the_default(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
     for json in (False, True):
-        again = sweep.again(Namespace(storage=Path("a folder"), json=json))
+        again = resume_command("sweep", tracking_uri, Namespace(storage=Path("a folder"), json=json))
         known = f" pipelines/tune.py --resume sweep --storage 'a folder' --tracking-uri {tracking_uri}"
         assert again.endswith(known + (" --json" if json else ""))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-    assert sweep.again(Namespace(storage=Path("runs"), json=False)).endswith(" --resume sweep --storage runs")
+    again = resume_command("sweep", tracking_uri, Namespace(storage=Path("runs"), json=False))
+    assert again.endswith(" --resume sweep --storage runs")
 
 
 def test_the_run_of_a_sweep_says_of_which_data_it_is(reopen: Open, corpus: Corpus, tracking_uri: str) -> None:
