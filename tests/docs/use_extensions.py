@@ -45,7 +45,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     {"prior.kind": "kernel"},
     {"code.kind": "cube", "generator.output": "tanh"},
     {"encoder.kind": "gru"},
-    {"decoder.kind": "gru", "decoder.contrast": 0.5},
+    {"decoder.kind": "gru", "decoder.contrast": 0.5, "decoder.alignment_weight": 0.1},
     {
         "encoder.kind": "gru",
         "decoder.kind": "gru",
