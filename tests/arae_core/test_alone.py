@@ -108,3 +108,12 @@ def test_imports_point_down_the_layers() -> None:
     folders = {path.parent.name for path in (ROOT / "pipelines").glob("*/*.py")}
     assert folders == set(INNER), "every folder of pipelines/ is a layer"
     assert [each for path in MODULES for each in violations(path)] == []
+
+
+def test_no_file_reads_a_pickle_or_hides_a_library() -> None:
+    """A script's folder is first on the path: pipelines/datasets.py would be imported instead of the library."""
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib"}, path
+        assert "torch.load(" not in text and "allow_pickle=True" not in text, path
+        assert path.parent.name != "pipelines" or path.stem not in CORE_LIBRARIES | {"datasets", "ray", "mlflow"}, path
