@@ -1,8 +1,8 @@
 """Command lines, exit statuses and JSON output of all commands.
 
 Every setting of an Experiment is a flag under its dotted name. A command's `main` is `return run(body, arguments)`; its
-body starts with `parse` (commands that train) or `parse_options` (the others). `run` turns a ValueError, a user mistake,
-into one line and exit status 2, and a FailedError into one line and exit status 1.
+body starts with `parse` (commands that train) or `parse_options` (the others). `run` prints one line for a ValueError,
+which is a user mistake (exit status 2), and for a FailedError (exit status 1).
 """
 
 import argparse
