@@ -63,9 +63,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def straight(
-    corpus: Corpus, small: Experiment, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Run:
+def straight(corpus: Corpus, small: Experiment, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run from its beginning to its end."""
     from pipelines.tracking.runs import start_parent
 
