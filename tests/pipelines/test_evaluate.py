@@ -28,12 +28,12 @@ from arae_core.training.checkpoint import read_about
 from pipelines import evaluate
 from pipelines.corpora.corpus import prepare
 from pipelines.evaluation import corpus_language_model
-from pipelines.evaluation.evaluated_models import load_evaluated_model
 from pipelines.evaluation.corpus_language_model import load_or_train_language_model
+from pipelines.evaluation.evaluated_models import load_evaluated_model
 from pipelines.evaluation.tasks import TASKS, TaskOptions, TaskResult, code_space
+from pipelines.evaluation.tasks.attribute_transfer import attribute_transfer
 from pipelines.evaluation.tasks.perplexity import reconstruct_ids, sample_perplexity
 from pipelines.evaluation.tasks.robustness import word_swaps
-from pipelines.evaluation.tasks.attribute_transfer import attribute_transfer
 from pipelines.evaluation.transfer_metrics import GrammarClassifier, score_transfer
 from pipelines.experiment.presets import preset
 from pipelines.training.worker import Metrics, Task, work
