@@ -1,4 +1,4 @@
-"""What the terminal shows, on a terminal and in a file; and the pictures."""
+"""The display, on a terminal and in a file, and the figures."""
 
 import io
 import warnings
@@ -10,21 +10,21 @@ import pytest
 from matplotlib.colors import to_rgba
 from rich.console import Console
 
+from pipelines.evaluation.drawing import image_text
 from pipelines.reporting.display import (
-    AT_EVALUATION,
-    CellsDisplay,
+    EVALUATION_METRICS,
+    ClassifiersDisplay,
     TrainingDisplay,
     TrialsDisplay,
-    drawn,
-    foremost,
     leaderboard,
-    listed,
+    metrics_line,
     metrics_table,
     rows_table,
+    rows_to_show,
     settings_table,
     side_by_side,
 )
-from pipelines.reporting.plots import read_curves, run_picture, samples_picture, sweep_picture
+from pipelines.reporting.plots import read_curves, run_figure, samples_figure, sweep_figure
 
 EVALUATION = {"step": 10, "end": 20, "reconstruction_loss": 1.25, "generation_perplexity": 33.333, "valid": 0.5}
 ROWS: list[dict[str, Any]] = [
@@ -40,7 +40,7 @@ def console(terminal: bool) -> tuple[Console, io.StringIO]:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_training_is_one_line_an_evaluation(terminal: bool) -> None:
+def test_a_training_prints_a_line_for_each_evaluation(terminal: bool) -> None:
     screen, out = console(terminal)
     with TrainingDisplay(screen, "run") as display:
         display.show({})
@@ -66,15 +66,14 @@ def test_trials(terminal: bool) -> None:
         assert lines[1] == "trial 00001, step 10/20: loss not finite"
 
 
-def test_a_report_of_a_trial_has_each_figure_once() -> None:
-    """Whichever figure trials are chosen by."""
+def test_a_line_of_a_trial_has_each_metric_once() -> None:
     screen, out = console(terminal=False)
-    figures = {"transfer_score": 50.0, "transfer_accuracy": 90.0, "generation_perplexity": 33.0}
-    for metric in figures:
+    metrics = {"transfer_score": 50.0, "transfer_accuracy": 90.0, "generation_perplexity": 33.0}
+    for metric in metrics:
         with TrialsDisplay(screen, metric) as display:
-            display.show(ROWS, {**ROWS[1], **figures})
+            display.show(ROWS, {**ROWS[1], **metrics})
     for line in out.getvalue().splitlines():
-        assert [line.count(name.replace("_", " ")) for name in figures] == [1, 1, 1]
+        assert [line.count(name.replace("_", " ")) for name in metrics] == [1, 1, 1]
 
 
 def test_tables() -> None:
@@ -85,11 +84,11 @@ def test_tables() -> None:
     text = out.getvalue()
     assert text.index("00000") < text.index("00001") < text.index("00002")
     assert "critic.steps" in text and "10/20" in text and "33.33" in text
-    assert listed(EVALUATION, ["reconstruction_loss", "missing"]) == "loss 1.25"
+    assert metrics_line(EVALUATION, ["reconstruction_loss", "missing"]) == "loss 1.25"
 
 
 def many(count: int) -> list[dict[str, Any]]:
-    """Trials of a long sweep: all done but the last two, the later the better."""
+    """Return trials of a long sweep: all done but the last two, each better than the one before."""
     rows = [
         {**EVALUATION, "trial": f"ab_{i:05d}", "state": "done", "generation_perplexity": 999.0 - i}
         for i in range(count)
@@ -108,21 +107,15 @@ def test_a_long_leaderboard_says_how_many_more_there_are() -> None:
     assert out.getvalue().count("10/20") == 20 and "more" not in out.getvalue()
 
 
-def test_of_many_trials_those_that_run_and_the_best_are_shown() -> None:
+def test_of_many_trials_the_running_and_the_best_are_shown() -> None:
     rows = many(200)
-    assert foremost(rows[:7], "generation_perplexity", 7) == rows[:7]
-    assert [row["trial"][-3:] for row in foremost(rows, "generation_perplexity", 5)] == [
-        "198",
-        "199",
-        "197",
-        "196",
-        "195",
-    ]
-    assert [row["trial"][-3:] for row in foremost(rows, "generation_perplexity", 2)] == ["198", "199"]
+    assert rows_to_show(rows[:7], "generation_perplexity", 7) == rows[:7]
+    for most, shown in ((5, ["198", "199", "197", "196", "195"]), (2, ["198", "199"])):
+        assert [row["trial"][-3:] for row in rows_to_show(rows, "generation_perplexity", most)] == shown
     waiting = {"trial": "ab_00200", "state": "waiting"}
     scores = [{"trial": str(i), "state": "stopped", "transfer_score": float(i)} for i in range(9)]
-    assert [row["trial"] for row in foremost([waiting, *scores], "transfer_score", 3)] == ["8", "7", "6"]
-    assert foremost([waiting, *scores[:2]], "transfer_score", 3)[0] == waiting
+    assert [row["trial"] for row in rows_to_show([waiting, *scores], "transfer_score", 3)] == ["8", "7", "6"]
+    assert rows_to_show([waiting, *scores[:2]], "transfer_score", 3)[0] == waiting
 
 
 def test_a_live_table_of_many_trials_fits_its_terminal() -> None:
@@ -137,27 +130,29 @@ def test_a_live_table_of_many_trials_fits_its_terminal() -> None:
 
 def test_images_in_half_blocks() -> None:
     image = np.array([[1, 0, 1], [1, 1, 0], [0, 0, 1]], np.uint8)
-    assert drawn(image) == "█▄▀\n  ▀"
+    assert image_text(image) == "█▄▀\n  ▀"
     assert side_by_side([image, image]).splitlines()[0] == "█▄▀  █▄▀"
 
 
-def test_pictures(tracking_uri: str, tmp_path: Path) -> None:
+def test_figures(tracking_uri: str, tmp_path: Path) -> None:
+    """Curves are in the order of steps, with the last point of each: after an exploit, steps come again."""
     from pipelines.tracking.runs import Tracker, start_parent
 
     run_id = start_parent(tracking_uri, "test", "run", params={})
-    tracker = Tracker(tracking_uri, run_id)
-    for step in (10, 20):
-        tracker.log(step, {"reconstruction_loss": 1 / step, "generation_perplexity": 30.0, "other": 1.0})
-    tracker.flush()
+    points = [
+        ("reconstruction_loss", v, 1000 + i, step) for i, (step, v) in enumerate(((20, 0.2), (10, 0.1), (20, 0.05)))
+    ]
+    points += [("generation_perplexity", 30.0, 1000, 10), ("other", 1.0, 1000, 10)]
+    Tracker(tracking_uri, run_id, points).flush()
     curves = read_curves(tracking_uri, run_id)
-    assert curves == {"reconstruction_loss": ([10, 20], [0.1, 0.05]), "generation_perplexity": ([10, 20], [30.0, 30.0])}
+    assert curves == {"reconstruction_loss": ([10, 20], [0.1, 0.05]), "generation_perplexity": ([10], [30.0])}
     space: dict[str, tuple[Any, ...]] = {"critic.steps": ("choice", [1, 3]), "code.noise": ("loguniform", 0.01, 1.0)}
-    space["critic.clip"] = ("loguniform", 0.001, 0.1)  # of no effect in any trial: no row has it
+    space["critic.clip"] = ("loguniform", 0.001, 0.1)  # without effect in all trials: no row has it
     figures = {
-        "run": run_picture(curves, "run"),
-        "nothing": run_picture({}, "run"),
-        "sweep": sweep_picture(curves, ROWS, "generation_perplexity", "ab_00000", space),
-        "samples": samples_picture(np.ones((13, 4, 6), np.uint8), "samples"),
+        "run": run_figure(curves, "run"),
+        "nothing": run_figure({}, "run"),
+        "sweep": sweep_figure(curves, ROWS, "generation_perplexity", "ab_00000", space),
+        "samples": samples_figure(np.ones((13, 4, 6), np.uint8), "samples"),
     }
     titles = ["loss", "perplexity", "critic.steps", "code.noise", "critic.clip"]
     assert [axis.get_title() for axis in figures["sweep"].axes] == titles
@@ -168,11 +163,11 @@ def test_pictures(tracking_uri: str, tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
 
 
-def test_a_preset_of_0_is_seen_on_an_axis_of_logarithms() -> None:
+def test_a_value_of_0_is_visible_on_a_logarithmic_axis() -> None:
     rows = [{"trial": f"ab_{i}", "score": 1.0 + i, "code.noise": noise} for i, noise in enumerate((0.0, 0.05, 0.3))]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = sweep_picture({}, rows, "score", "ab_0", {"code.noise": ("loguniform", 0.01, 0.3)})
+        figure = sweep_figure({}, rows, "score", "ab_0", {"code.noise": ("loguniform", 0.01, 0.3)})
         figure.canvas.draw()
     (axis,) = figure.axes
     left, right = axis.get_xlim()
@@ -180,7 +175,7 @@ def test_a_preset_of_0_is_seen_on_an_axis_of_logarithms() -> None:
     assert len({round(axis.transData.transform((noise, 1.0))[0]) for noise in (0.0, 0.05, 0.3)}) == 3
 
 
-def test_names_of_models_are_never_cut() -> None:
+def test_names_of_models_are_not_cut() -> None:
     names = [f"models:/arae-grammar-sentiment-of-some-length@{alias}" for alias in ("champion", "candidate")]
     console = Console(width=60, file=io.StringIO())
     console.print(rows_table([{"model": name, "a figure": 1.0, "another figure": 2.0} for name in names], "x"))
@@ -190,35 +185,24 @@ def test_names_of_models_are_never_cut() -> None:
     assert "".join(cells) == "".join(names)
 
 
-def test_curves_are_in_the_order_of_steps_and_of_a_step_the_last_point(tracking_uri: str) -> None:
-    """A trial that goes on from another's checkpoint comes to steps that it has been at."""
-    from pipelines.tracking.runs import Tracker, start_parent
-
-    run_id = start_parent(tracking_uri, "test", "run", params={})
-    found = ((9, 3.0), (6, 4.0), (9, 2.0))
-    points = [("reconstruction_loss", value, 1000 + i, step) for i, (step, value) in enumerate(found)]
-    Tracker(tracking_uri, run_id, points).flush()
-    assert read_curves(tracking_uri, run_id) == {"reconstruction_loss": ([6, 9], [4.0, 2.0])}
-
-
-def test_every_trial_that_came_to_a_score_is_a_dot_and_the_best_a_red_one() -> None:
+def test_every_trial_with_a_score_is_a_dot_and_the_best_is_red() -> None:
     rows: list[dict[str, Any]] = [
         {"trial": "ab_0", "score": 3.0, "critic.steps": 3},
         {"trial": "ab_1", "score": 1.0, "critic.steps": 1},
         {"trial": "ab_2", "score": 1e6, "critic.steps": 1, "diverged": "not finite"},
         {"trial": "ab_3", "critic.steps": 3},
     ]
-    (axis,) = sweep_picture({}, rows, "score", "ab_1", {"critic.steps": ("choice", [1, 3])}).axes
+    (axis,) = sweep_figure({}, rows, "score", "ab_1", {"critic.steps": ("choice", [1, 3])}).axes
     (dots,) = axis.collections
     assert np.asarray(dots.get_offsets()).tolist() == [[1, 3.0], [0, 1.0]]
     assert np.allclose(np.asarray(dots.get_facecolor()), [to_rgba("tab:blue"), to_rgba("tab:red")])
 
 
-def test_a_line_for_each_classifier_that_is_done() -> None:
+def test_a_line_for_each_finished_classifier() -> None:
     screen, out = console(False)
     row = {"method": "arae", "labels": 3000, "seed": 2, "step": 70, "test": 61.54, "validation": 63.25}
-    with CellsDisplay(screen, "table", 5) as display:
-        display.started("supervised", 2)  # which starts from nothing
+    with ClassifiersDisplay(screen, "table", 5) as display:
+        display.started("supervised", 2)  # has no autoencoder
         display.started("arae", 2)
         display.progress(0.3)
         display.ended(row)
@@ -230,9 +214,8 @@ def test_a_line_for_each_classifier_that_is_done() -> None:
     ]
 
 
-def test_what_chooses_is_the_first_figure_of_a_leaderboard() -> None:
-    """Of many that there are, which do not all find room."""
-    row = {**EVALUATION, "trial": "ab_00000", "state": "done", **dict.fromkeys(AT_EVALUATION, 0.5)}
+def test_the_selection_metric_is_the_first_column_of_a_leaderboard() -> None:
+    row = {**EVALUATION, "trial": "ab_00000", "state": "done", **dict.fromkeys(EVALUATION_METRICS, 0.5)}
     for metric in ("generation_perplexity", "generation_f1", "validation_accuracy"):
         columns = [str(column.header) for column in leaderboard([row], metric, "sweep").columns]
         assert columns[:4] == ["trial", "state", "step", metric.replace("_", " ")]
