@@ -39,7 +39,7 @@ class Sweep:
     experiment: Experiment
     space: Space
     options: Record
-    """Those of OPTIONS: trials, scheduler, search and so on."""
+    """The options named in OPTIONS."""
     corpus: "Corpus"
     tracking_uri: str
     run_id: str

@@ -117,9 +117,9 @@ def test_samples_are_transferred_to_another_class(labelled_checkpoint: Path) -> 
     text, _, samples = show(labelled_checkpoint)
     model = Model.load(labelled_checkpoint)
     assert samples[:2] == [*model.generate(1, seed=3, attribute="animal"), samples[1]]
-    (*_, said) = text.partition("samples transferred to another class\n")
+    (*_, shown) = text.partition("samples transferred to another class\n")
     others = ["human", "animal", "human", "animal", "human"]
-    assert [line.strip() for line in said.splitlines()] == [
+    assert [line.strip() for line in shown.splitlines()] == [
         f"{other}: {model.transfer([sample], other)[0]}" for other, sample in zip(others, samples, strict=False)
     ]
 
@@ -137,11 +137,11 @@ def test_images_are_shown_in_two_rows_of_five(image_checkpoint: Path) -> None:
 def test_an_interpolation_ends_at_the_first_different_sample(
     samples: list[str], end: str, text_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str]] = []
+    ends: list[tuple[str, str]] = []
     monkeypatch.setattr(Model, "generate", lambda *_, **__: samples)
-    monkeypatch.setattr(Model, "interpolate", lambda _, a, b, steps: asked.append((a, b)) or [])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(Model, "interpolate", lambda _, a, b, steps: ends.append((a, b)) or [])  # type: ignore[func-returns-value]
     show(text_checkpoint)
-    assert asked == [("a man", end)]
+    assert ends == [("a man", end)]
 
 
 def test_the_command_to_type_next(monkeypatch: pytest.MonkeyPatch) -> None:

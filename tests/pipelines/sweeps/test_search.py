@@ -219,12 +219,12 @@ def test_pruned_checkpoints_and_settings_without_effect(
 def test_a_search_starts_with_the_own_settings_and_depends_on_the_seed(
     kind: str, make_sweep: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, asked = make_sweep(RATES, 3, {"seed": 7}, search=kind), dict[str, Any]()
+    sweep, given = make_sweep(RATES, 3, {"seed": 7}, search=kind), dict[str, Any]()
     known: Any = basic_variant.BasicVariantGenerator if kind == "random" else optuna.OptunaSearch
 
     class Watched(known):  # type: ignore[misc]
         def __init__(self, points_to_evaluate: Any = None, *rest: Any, **named: Any) -> None:
-            asked.update(named, own=points_to_evaluate)
+            given.update(named, own=points_to_evaluate)
             if kind == "random":
                 super().__init__(points_to_evaluate, *rest, **named)
             else:
@@ -234,8 +234,8 @@ def test_a_search_starts_with_the_own_settings_and_depends_on_the_seed(
     monkeypatch.setattr(module, known.__name__, Watched)
     monkeypatch.setattr(tune, "Tuner", lambda *_, **named: named["tune_config"])
     make_tuner(sweep, None, 1)
-    assert asked["own"] == [own_values(RATES, sweep.experiment)]
-    assert asked["random_state" if kind == "random" else "seed"] == 7
+    assert given["own"] == [own_values(RATES, sweep.experiment)]
+    assert given["random_state" if kind == "random" else "seed"] == 7
 
 
 @pytest.mark.parametrize("interrupted", [None, signal.SIGINT, signal.SIGTERM])
@@ -268,10 +268,10 @@ def test_ctrl_c_interrupts_a_sweep_and_signal_handlers_are_restored(
 
 
 def test_a_resumed_sweep_tries_failed_trials_again(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = dict[str, Any]()
+    given = dict[str, Any]()
 
     def restore(path: str, **named: Any) -> Any:
-        asked.update(named, path=path)
+        given.update(named, path=path)
         return SimpleNamespace(fit=list)
 
     monkeypatch.setattr(search, "make_trainable", lambda *_: "trainable")
@@ -280,7 +280,7 @@ def test_a_resumed_sweep_tries_failed_trials_again(make_sweep: Make, monkeypatch
     monkeypatch.setattr(tune.Tuner, "restore", restore)
     sweep = make_sweep(RATES, 2)
     run_sweep(sweep, Room(2, 0, 2, 0, attached=False), nothing, nothing)
-    assert asked == {"path": str(sweep.folder), "trainable": "trainable", "resume_errored": True}
+    assert given == {"path": str(sweep.folder), "trainable": "trainable", "resume_errored": True}
 
 
 @pytest.mark.parametrize(
