@@ -81,4 +81,4 @@ def test_samples_are_measured_as_the_model_draws_them(small: Experiment, corpus:
     assert isinstance(scorer._samples, SentenceScorer)
     found = scorer.score(state)[0]
     assert found.items() >= scorer._samples.score(rows, nll=found["validation_nll"]).items()
-    assert scorer._samples.charge(found["validation_nll"]) > 1, "its codes tell nothing yet"
+    assert scorer._samples.penalty(found["validation_nll"]) > 1, "an untrained code carries no information"
