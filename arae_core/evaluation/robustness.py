@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arae_core.codecs.lstm import SeparateDecoders, TextDecoder
 from arae_core.data.batches import TextBatch, TokenStore, make_batch
 from arae_core.training.state import TrainingState
 
@@ -42,12 +41,12 @@ def nats_given(state: TrainingState, originals: TokenStore, encoded: TokenStore)
     c is the code of the sentence in the same row of `encoded`. A model with classes uses p(x | c, y), with y the class
     of the original.
     """
-    assert len(originals) == len(encoded) and isinstance(state.decoder, TextDecoder | SeparateDecoders)
+    assert len(originals) == len(encoded)
     state.modules.eval()
     nats = np.zeros(len(originals))
     order = np.argsort(originals.lengths, kind="stable")
     for part in np.array_split(order, max(1, len(order) // 256)):
-        code = state.encoder.encode_mixed(make_batch(encoded, part, state.spec, state.device), 4)
+        code = state.encode_mixed(make_batch(encoded, part, state.spec, state.device))
         batch = make_batch(originals, part, state.spec, state.device)
         assert isinstance(batch, TextBatch)
         nats[part] = state.decoder.nll_each(batch, code).double().cpu().numpy()
