@@ -6,10 +6,13 @@ swaps of two words.
 Shapes: N sentences.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arae_core.codecs import TextDecoder
 from arae_core.data.batches import TextBatch, TokenStore, make_batch
 from arae_core.training.state import TrainingState
 
@@ -42,6 +45,7 @@ def nats_given(state: TrainingState, originals: TokenStore, encoded: TokenStore)
     of the original.
     """
     assert len(originals) == len(encoded)
+    decoder = cast(TextDecoder, state.decoder)
     state.modules.eval()
     nats = np.zeros(len(originals))
     order = np.argsort(originals.lengths, kind="stable")
@@ -49,5 +53,5 @@ def nats_given(state: TrainingState, originals: TokenStore, encoded: TokenStore)
         code = state.encode_mixed(make_batch(encoded, part, state.spec, state.device))
         batch = make_batch(originals, part, state.spec, state.device)
         assert isinstance(batch, TextBatch)
-        nats[part] = state.decoder.nll_each(batch, code).double().cpu().numpy()
+        nats[part] = decoder.nll_each(batch, code).double().cpu().numpy()
     return nats
