@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from benchmarks import harness
 from benchmarks.costs import Part, iteration_parts
-from pipelines.cli.command_line import Arguments, run, show
+from pipelines.cli.command_line import Arguments, show
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,11 @@ def _seconds(function: Callable[[], object], device: "torch.device") -> float:
     import torch
 
     calls, times = (10, []) if device.type == "cuda" else (1, list[float]())
-    synchronize = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+
+    def synchronize() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     function()
     while len(times) < 7 and (not times or calls * sum(times) < 1):
         synchronize()
@@ -106,19 +110,14 @@ def block_times(state: "TrainingState", store: "Store", *, iterations: int, warm
 
 def measured(arguments: Arguments) -> dict[str, Any]:
     """Return the lower bounds and the times of an iteration and of its parts."""
-    import torch
-
     from arae_core.data.batches import TokenStore
     from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
     from benchmarks.parts import batch_sampler, part_times
 
-    options = arguments.options
-    torch.set_num_threads(options.threads)
-    device = harness.device_named(arguments.experiment.device)
-    facts = harness.environment(arguments.experiment, device, options.threads)
+    device, facts = harness.set_up(arguments)
     experiment = replace(arguments.experiment, precision=facts["precision"])
-    store, spec, _ = examples(experiment, options.data)
+    store, spec, _ = examples(experiment, arguments.options.data)
     length = float(store.lengths.mean()) + 1 if isinstance(store, TokenStore) else 0.0
     parts = iteration_parts(experiment, spec, length, device.type)
     precisions = dict.fromkeys(("float32", "bfloat16", experiment.precision))
@@ -169,15 +168,11 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, line("whole iteration, as trained", report["iteration"])])
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Compare the time of an iteration with its lower bound.", OPTIONS, "paper-snli")
     show(measured(arguments), table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import multiprocessing
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from arae_core.settings.checks import at_least
 from pipelines.cli import command_line
 from pipelines.cli.command_line import Arguments, Option
 from pipelines.cli.flags import spelled
-from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,27 @@ DATA = Option("data", Path, None, "Text file with a sentence per line, or a fold
 POSITIVE = ("threads", "rounds", "rows")
 """Options that must be at least 1."""
 HEADER = "{config}: batch {batch_size}, {precision}, {device}, threads {threads}, torch {torch}"
-"""First line of a report, formatted with the values of `environment`."""
+"""First line of a report, formatted with the facts of `set_up`."""
 
 
-def parse(words: Sequence[str] | None, description: str, options: Sequence[Option], config: str) -> Arguments:
-    """Read the command line of a benchmark that trains `config` by default. Raise ValueError for an invalid value."""
-    arguments = command_line.parse(words, description, options, config=config)
+def command(body: Callable[[Sequence[str] | None], None]) -> "partial[int]":
+    """Make a `main` from a function of the arguments: it handles errors and returns the exit status."""
+    return partial(command_line.run, body)
+
+
+def parse(
+    words: Sequence[str] | None,
+    description: str,
+    options: Sequence[Option],
+    config: str,
+    *,
+    classification: bool = False,
+) -> Arguments:
+    """Read the command line of a benchmark that trains; `config` is the default preset.
+
+    Raise ValueError for invalid values, among them POSITIVE options below 1.
+    """
+    arguments = command_line.parse(words, description, options, config=config, classification=classification)
     for name in POSITIVE:
         at_least(name, getattr(arguments.options, name, 1), 1)
     return arguments
@@ -63,13 +78,19 @@ def device_title(device: "torch.device") -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def environment(experiment: Experiment, device: "torch.device", threads: int) -> dict[str, Any]:
-    """Return the facts that every report begins with, see HEADER."""
+def set_up(arguments: Arguments, device_name: str = "") -> "tuple[torch.device, dict[str, Any]]":
+    """Set the number of threads; return the device, and the facts that a report begins with (see HEADER).
+
+    device_name: of another device than the experiment's.
+    """
     import torch
 
     from arae_core.runtime.precision import precision_on
 
-    return {
+    experiment, threads = arguments.experiment, arguments.options.threads
+    torch.set_num_threads(threads)
+    device = device_named(device_name or experiment.device)
+    return device, {
         "config": experiment.name,
         "batch_size": experiment.batch_size,
         "precision": precision_on(device, experiment),
@@ -118,7 +139,8 @@ def run_command(title: str, command: Sequence[str], *, show_errors: bool = False
     if done.returncode:
         last = (done.stdout + (done.stderr or "")).strip().splitlines()[-5:]
         raise ValueError(f"{title} ended with status {done.returncode}: {' / '.join(last)}")
-    return done.stdout
+    output: str = done.stdout
+    return output
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], title: str, width: int | None = None) -> None:

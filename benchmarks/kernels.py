@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import harness
-from pipelines.cli.command_line import Arguments, Option, run, show
+from pipelines.cli.command_line import Arguments, Option, show
 
 ITERATIONS = 20
 WARMUP_ON_GPU = 100
@@ -26,7 +26,6 @@ OPTIONS = (harness.THREADS, harness.DATA, Option("rows", int, 15, "Number of ope
 
 def profiled(arguments: Arguments) -> dict[str, Any]:
     """Return the times of an iteration and the operators (on a GPU, the kernels) that take most of it."""
-    import torch
     from torch.profiler import ProfilerActivity, profile
 
     from arae_core.training.loop import train
@@ -34,8 +33,7 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     from benchmarks.examples import examples
 
     experiment, options = arguments.experiment, arguments.options
-    torch.set_num_threads(options.threads)
-    device = harness.device_named(experiment.device)
+    device, facts = harness.set_up(arguments)
     on_gpu = device.type == "cuda"
     store, spec, _ = examples(experiment, options.data)
     iterations = harness.iterations_of(arguments, ITERATIONS)
@@ -49,7 +47,7 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
         next(reports)
     rows = _rows(profiler.key_averages(), iterations, on_gpu)
-    return harness.environment(experiment, device, options.threads) | {
+    return facts | {
         "cuda_graphs": experiment.cuda_graphs if on_gpu else "off",
         "ms_per_iteration": ms,
         "busy_ms": sum(row["ms"] for row in rows),
@@ -81,15 +79,11 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Show the operators and kernels of an iteration.", OPTIONS, "paper-snli")
     show(profiled(arguments), table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

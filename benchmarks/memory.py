@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.settings.checks import require
 from benchmarks import harness
-from pipelines.cli.command_line import Arguments, run, show
+from pipelines.cli.command_line import Arguments, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS = 400
@@ -88,17 +88,13 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Measure page faults and resident memory of training.", OPTIONS, "snli")
     if sys.platform != "linux":
         raise ValueError("this benchmark reads /proc, which only Linux has")
     show(measured(arguments), table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.settings.checks import at_least, require
 from benchmarks import harness
-from pipelines.cli.command_line import Arguments, Option, emit_json, run, show
+from pipelines.cli.command_line import Arguments, Option, emit_json, show
 
 OPTIONS = (
     Option("address", str, "http://127.0.0.1:8265", "Address of the cluster's dashboard."),
@@ -155,7 +155,8 @@ def text(report: dict[str, Any]) -> str:
     )
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Measure what a job or a sweep costs beyond its training.", OPTIONS, "grammar")
     if arguments.options.alone:
@@ -164,11 +165,6 @@ def body(words: Sequence[str] | None) -> None:
             emit_json({"seconds": seconds})
         return
     show(measure_sweep(arguments) if arguments.options.trials else measure_job(arguments), text, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.settings.checks import above, at_least
 from benchmarks import harness
-from pipelines.cli.command_line import Arguments, Option, run, show
+from pipelines.cli.command_line import Arguments, Option, show
 from pipelines.experiment.settings import Experiment
 
 WARMUP_ON_GPU, MOST_SECONDS_TO_START = 100, 120.0
@@ -68,12 +68,12 @@ def packed(count: int, arguments: Arguments, device: str) -> dict[str, Any]:
 def measured(arguments: Arguments) -> dict[str, Any]:
     """Measure every number of trials. ratio: all iterations per second / those of a trial in the first measurement."""
     options, rows = arguments.options, list[dict[str, Any]]()
-    device = harness.device_named(arguments.experiment.device)
+    device, facts = harness.set_up(arguments)
     for count in options.trials:
         rows.append(packed(count, arguments, str(device)))
         rows[-1]["ratio"] = rows[-1]["iterations_per_second"] / (rows[0]["iterations_per_second"] / rows[0]["trials"])
         print("trials {trials}: {iterations_per_second:.1f} iterations/s".format(**rows[-1]), file=sys.stderr)
-    return harness.environment(arguments.experiment, device, options.threads) | {"rows": rows}
+    return facts | {"rows": rows}
 
 
 def table(report: dict[str, Any]) -> str:
@@ -86,17 +86,13 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Measure several trials on one device.", OPTIONS, "paper-snli")
     at_least("trials", min(arguments.options.trials, default=0), 1)
     above("seconds", arguments.options.seconds, 0.0)
     show(measured(arguments), table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.settings.checks import at_least, one_of
 from benchmarks import harness
-from pipelines.cli.command_line import Option, parse_options, run, show
+from pipelines.cli.command_line import Option, parse_options, show
 
 if TYPE_CHECKING:
     from arae_core.model import Model
@@ -80,7 +80,8 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     options = parse_options(words, "Measure how fast a trained model generates samples.", OPTIONS)
     at_least("count", options.count, 1)
@@ -90,11 +91,6 @@ def body(words: Sequence[str] | None) -> None:
     for temperature in options.temperatures:
         at_least("temperatures", temperature, 0.0)
     show(measured(options), table, options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from arae_core.settings.tree import with_settings
 from benchmarks import harness
 from benchmarks.costs import iteration_parts
 from benchmarks.floor import block_times
-from pipelines.cli.command_line import Arguments, Option, run, show
+from pipelines.cli.command_line import Arguments, Option, show
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -129,12 +129,8 @@ def _ms(experiment: Experiment, length: int, device: "torch.device", blocks: Map
 
 def measured(arguments: Arguments) -> dict[str, Any]:
     """Measure all rows; print each to stderr as soon as it is known."""
-    import torch
-
+    device, facts = harness.set_up(arguments)
     options = arguments.options
-    torch.set_num_threads(options.threads)
-    device = harness.device_named(arguments.experiment.device)
-    facts = harness.environment(arguments.experiment, device, options.threads)
     experiment = replace(arguments.experiment, precision=facts["precision"])
     iterations = harness.iterations_of(arguments, ITERATIONS[device.type])
     at_least("warm_up", options.warm_up, 1)
@@ -209,7 +205,8 @@ def _draw_rows(panel: Any, measured: Sequence[Mapping[str, Any]]) -> None:
     panel.legend(fontsize=7)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Measure the time of an iteration against each size.", OPTIONS, "paper-snli")
     options = arguments.options
@@ -222,11 +219,6 @@ def body(words: Sequence[str] | None) -> None:
     if options.picture:
         draw(report, options.picture)
     show(report, table, options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.settings.checks import at_least
 from benchmarks import harness
-from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.command_line import Option, emit_json, parse_options
 from pipelines.experiment.environment import default_storage, default_tracking_uri
 
 if TYPE_CHECKING:
@@ -220,7 +220,8 @@ def _curve(samples: Sequence[dict[str, Any]], part: str) -> tuple[list[int], lis
     return [b["trials"] for _, b in steps], spent
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     given = list(sys.argv[1:] if words is None else words)
     options = parse_options(given, "Measure what a sweep costs its driver, by the number of trials.", OPTIONS)
@@ -233,11 +234,6 @@ def body(words: Sequence[str] | None) -> None:
         emit_json({"sweeps": sweeps})
     else:
         harness.print_rows([per_trial(sweep) for sweep in sweeps], "driver", width=200)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

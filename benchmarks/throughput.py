@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import harness
-from pipelines.cli.command_line import Arguments, Option, run, show
+from pipelines.cli.command_line import Arguments, Option, show
 
 ITERATIONS = 60
 FEEDING_LIMIT = 0.03
@@ -33,16 +33,12 @@ OPTIONS = (
 
 def measured(arguments: Arguments) -> dict[str, Any]:
     """Measure this project in this process."""
-    import torch
-
     from benchmarks.examples import examples
     from benchmarks.measure import measure
 
     experiment, options = arguments.experiment, arguments.options
-    torch.set_num_threads(options.threads)
-    device = harness.device_named(experiment.device)
+    device, facts = harness.set_up(arguments)
     store, spec, vocabulary = examples(experiment, options.data)
-    facts = harness.environment(experiment, device, options.threads)
     facts |= {"data": str(options.data or "synthetic"), "examples": len(store)}
     iterations, samples = harness.iterations_of(arguments, ITERATIONS), experiment.samples
     return facts | measure(experiment, store, spec, vocabulary, iterations=iterations, samples=samples, device=device)
@@ -111,15 +107,11 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Measure how fast an experiment trains and samples.", OPTIONS, "paper-snli")
     show(compared(arguments) if arguments.options.peer else measured(arguments), table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import harness
-from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from pipelines.cli.command_line import Option, emit_json, parse_options
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Experiment
 
@@ -73,7 +73,7 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
-    """Return the bytes of an iteration's all-reduces, of a checkpoint, and of the model alone, without training state."""
+    """Return the bytes of an iteration's all-reduces, of a checkpoint, and of its model without training state."""
     from arae_core.data.batches import TokenStore
     from arae_core.data.data_spec import TextSpec
     from arae_core.training.checkpoint import save_checkpoint
@@ -105,7 +105,8 @@ def table_row(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     options = parse_options(words, "Count the bytes that training sends and saves.", OPTIONS)
     reports = [measured(experiment) for experiment in [preset(name) for name in options.presets]]
@@ -113,11 +114,6 @@ def body(words: Sequence[str] | None) -> None:
         emit_json({"presets": reports})
     else:
         harness.print_rows([table_row(report) for report in reports], "megabytes", width=160)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 
 from arae_core.settings.checks import at_least
 from benchmarks import harness
-from pipelines.cli.command_line import Arguments, Option, run, show
+from pipelines.cli.command_line import Arguments, Option, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS, WARMUP = 30, 5
@@ -68,7 +68,7 @@ def timed(world: int, experiment: Experiment, arguments: Arguments) -> dict[str,
     options, iterations = arguments.options, harness.iterations_of(arguments, ITERATIONS)
     with tempfile.TemporaryDirectory() as folder:
         common = (world, experiment, options.data, options.threads, iterations, Path(folder, "meeting"))
-        first, *_ = harness.in_processes(worker, [(rank, *common) for rank in range(world)])
+        first: dict[str, float] = harness.in_processes(worker, [(rank, *common) for rank in range(world)])[0]
     return first | {"rate": 1000 * experiment.batch_size / first["ms"]}
 
 
@@ -113,17 +113,13 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
     arguments = harness.parse(words, "Measure several workers that train one model.", OPTIONS, "paper-snli")
     at_least("worlds", min(arguments.options.worlds, default=0), 1)
-    facts = harness.environment(arguments.experiment, harness.device_named("cpu"), arguments.options.threads)
+    _, facts = harness.set_up(arguments, "cpu")
     show(facts | {"rows": measured(arguments)}, table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    return run(body, arguments)
 
 
 if __name__ == "__main__":
