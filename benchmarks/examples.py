@@ -32,7 +32,7 @@ def examples(settings: Settings, data: Path | None) -> tuple[Store, DataSpec, Vo
         height, width = IMAGE_SIZE
         pixels = np.random.default_rng(settings.seed).random((SYNTHETIC_EXAMPLES, height * width), np.float32)
         return ImageStore((pixels < WHITE).astype(np.uint8), height, width), ImageSpec(height, width), None
-    sentences = synthetic_sentences(settings) if data is None else _read(data)
+    sentences = synthetic_sentences(settings, SYNTHETIC_EXAMPLES) if data is None else _read(data)
     vocabulary = Vocabulary.train(sentences, settings.vocabulary)
     rows = [row for row in vocabulary.encode(sentences) if 0 < len(row) <= settings.longest]
     if len(rows) < settings.batch_size:
@@ -44,8 +44,8 @@ def examples(settings: Settings, data: Path | None) -> tuple[Store, DataSpec, Vo
     return TokenStore.from_rows(rows), spec, vocabulary
 
 
-def synthetic_sentences(settings: Settings, count: int = SYNTHETIC_EXAMPLES) -> list[str]:
-    """Return sentences with the lengths of SNLI, up to `longest`.
+def synthetic_sentences(settings: Settings, count: int) -> list[str]:
+    """Return `count` sentences with the lengths of SNLI, up to `longest`.
 
     Their words follow Zipf's law and fill the vocabulary.
     """

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import examples
+
 Report = Callable[[Callable[[Sequence[str]], int], Sequence[str]], Any]
 
 
 @pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    """Benchmarks set torch's number of threads; restore it for other tests."""
+def _small_data_and_same_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make less synthetic data, and restore torch's number of threads, which benchmarks set."""
+    monkeypatch.setattr(examples, "SYNTHETIC_EXAMPLES", 2000)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
