@@ -70,7 +70,8 @@ def executed(settings: Settings, spec: DataSpec, store: Store) -> Counter[str]:
     no_mkldnn = torch.backends.mkldnn.flags(enabled=False)
     with no_mkldnn, stopwatch(torch.device("cpu")) as watch, CountProducts(watch) as mode:
         iteration(state, batch_sampler(state, store), Parallel())
-    return mode.flops
+    flops: Counter[str] = mode.flops
+    return flops
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
@@ -78,8 +79,8 @@ def executed(settings: Settings, spec: DataSpec, store: Store) -> Counter[str]:
 def test_operations_equal_those_that_torch_executes(name: str) -> None:
     settings, spec, store = subject(name)
     seen, expected = executed(settings, spec, store), Counter[str]()
-    for part in iteration_parts(settings, spec, WORDS + 1):
-        expected[part.within] += int(part.cost.flops)
+    for each in iteration_parts(settings, spec, WORDS + 1):
+        expected[each.within] += int(each.cost.flops)
     assert set(seen) == {part for part, flops in expected.items() if flops}
     for part, flops in expected.items():
         # torch skips the gradient of an LSTM's first state, one step of WORDS + 1, and multiplies by zeros in the

@@ -30,12 +30,6 @@ def test_lower_bound_is_the_longer_of_two_times() -> None:
     assert floor.floor_ms(Part("", "", Cost(0, 5e6), "float32"), peaks) == 5000
 
 
-def test_peak_speeds_are_plausible() -> None:
-    assert 1e8 < floor.fastest_product(CPU, "float32", 256) < 1e14
-    assert 1e6 < floor.fastest_product(CPU, "bfloat16") < 1e14
-    assert 1e8 < floor.fastest_copy(CPU) < 1e13
-
-
 def test_blocks_are_timed_after_the_warm_up() -> None:
     settings = with_settings(preset("grammar"), {"batch_size": 5, "encoder.hidden": (7,), "decoder.hidden": (7,)})
     state = TrainingState(settings, TextSpec(13))
