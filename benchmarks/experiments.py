@@ -111,8 +111,7 @@ def trained(experiment: Experiment, corpus: "Corpus", seconds: float, device: st
     state = TrainingState.new(experiment.core, corpus.spec, device)
     end, (metric, _) = total_iterations(experiment, len(store)), experiment.selection
     evaluations: list[dict[str, Any]] = []
-    best, weights = float("nan"), dict[str, Any]()
-    started = time.perf_counter()
+    best, weights, started = float("nan"), dict[str, Any](), time.perf_counter()
     try:
         for report in train(state, store, until=end, every=(experiment.log_every, experiment.evaluate_every)):
             passed = time.perf_counter() - started
@@ -127,8 +126,7 @@ def trained(experiment: Experiment, corpus: "Corpus", seconds: float, device: st
                 # In main memory: a device that several processes share may have none left.
                 weights = {name: value.to("cpu", copy=True) for name, value in state.modules.state_dict().items()}
                 best, results.values["best"] = figures[metric], report.step
-            passed_in_all = time.perf_counter() - started
-            results.save(evaluations=evaluations, iterations=report.step, seconds=passed_in_all)
+            results.save(evaluations=evaluations, iterations=report.step, seconds=time.perf_counter() - started)
             if passed >= seconds:
                 break
     except FloatingPointError as error:

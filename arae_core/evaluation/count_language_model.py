@@ -108,7 +108,7 @@ class CountLanguageModel:
     def perplexity(self, rows: Rows) -> float:
         """Return exp of the mean negative log-probability per event, end marks included. The minimum is 1.
 
-        Raises ValueError if there are no rows.
+        Raise ValueError if there are no rows.
         """
         logs = self.log_probabilities(rows)
         if not len(logs):

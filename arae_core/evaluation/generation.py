@@ -42,7 +42,7 @@ def better(metric: str, a: float, b: float) -> bool:
 class SentenceScorer:
     """Scores sampled sentences against a corpus of ids in [0, vocabulary_size).
 
-    Everything that depends only on the corpus is computed once. Raises ValueError if either split is empty.
+    Everything that depends only on the corpus is computed once. Raise ValueError if either split is empty.
     """
 
     def __init__(self, train: Rows, validation: Rows, vocabulary_size: int) -> None:
@@ -71,7 +71,7 @@ class SentenceScorer:
         novel                   share of the distinct samples that do not occur in the training split
         mean_length             tokens per sample, without the end mark
 
-        Raises ValueError if there are no samples.
+        Raise ValueError if there are no samples.
         """
         flat = flat_rows(samples)
         count = len(flat.offsets) - 1

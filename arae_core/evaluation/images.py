@@ -25,7 +25,7 @@ MAX_IMAGES = 2_000
 class ImageScorer:
     """Scores sampled images against real ones, both uint8[N, ...] with values 0 and 1.
 
-    Everything that depends only on the real images is computed once. Raises ValueError unless there are more than
+    Everything that depends only on the real images is computed once. Raise ValueError unless there are more than
     NEIGHBOURS validation images.
     """
 
@@ -48,7 +48,7 @@ class ImageScorer:
         distinct        number of distinct samples / number of samples
         novel           share of the distinct samples that do not occur in the training split
 
-        Raises ValueError if there are no samples.
+        Raise ValueError if there are no samples.
         """
         if not len(samples):
             raise ValueError("samples must be >= 1 to be scored, got 0")

@@ -9,7 +9,7 @@ Shapes: N sentences, B batch size, T tokens including one mark, H hidden units, 
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ def train_language_model(
     seen: approximate number of training sentences in total, which determines the number of epochs.
     progress: called after each epoch with the epoch (from 1), the number of epochs and the validation perplexity.
 
-    Raises ValueError if either split is empty, or if the validation perplexity is never finite.
+    Raise ValueError if either split is empty, or if the validation perplexity is never finite.
     """
     if not len(train) or not len(validation):
         raise ValueError("training a language model needs training and validation sentences, got an empty split")
@@ -100,23 +100,14 @@ def train_language_model(
         model = LanguageModel(spec, units, counts).to(device)
         optimizer = torch.optim.Adam(model.parameters(), RATE, fused=True)
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / len(train))))
-        steps, step = epochs * math.ceil(len(train) / size), 0
+        batches = math.ceil(len(train) / size)
         best, best_epoch, weights = math.inf, -1, None
         for epoch in range(epochs):
             if epoch - best_epoch > PATIENCE:
                 break
-            model.train()
-            for rows in grouped_order(train.lengths, len(train), size, (seed, epoch)):
-                for group in optimizer.param_groups:
-                    group["lr"] = RATE * (1 - step / steps)
-                batch = make_batch(train, rows, spec, device)
-                assert isinstance(batch, TextBatch)
-                nll, count = model.nll(batch)
-                optimizer.zero_grad()
-                (nll / count).backward()
-                nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-                optimizer.step()
-                step += 1
+            order = grouped_order(train.lengths, len(train), size, (seed, epoch))
+            rates = [RATE * (1 - (epoch * batches + i) / (epochs * batches)) for i in range(batches)]
+            _train_epoch(model, optimizer, train, order, rates)
             current = perplexity(model, validation)
             progress(epoch + 1, epochs, current)
             if current < best:
@@ -127,11 +118,32 @@ def train_language_model(
     return model
 
 
+def _train_epoch(
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    train: TokenStore,
+    order: NDArray[np.int64],
+    rates: Sequence[float],
+) -> None:
+    """Train on the batches order[n, B] of an epoch with the learning rates[n]."""
+    model.train()
+    for rows, rate in zip(order, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = make_batch(train, rows, model.spec, model.by_frequency.device)
+        assert isinstance(batch, TextBatch)
+        nll, count = model.nll(batch)
+        optimizer.zero_grad()
+        (nll / count).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+
+
 @torch.no_grad()
 def perplexity(model: LanguageModel, store: TokenStore) -> float:
     """Return exp of the mean negative log-likelihood per token, end marks included; at most e^700.
 
-    Raises ValueError if the store is empty.
+    Raise ValueError if the store is empty.
     """
     if not len(store):
         raise ValueError("perplexity needs at least one sentence, got none")
@@ -164,7 +176,7 @@ def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
 
         |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2)
 
-    m are the means and S the unbiased sample covariances (Heusel et al. 2017, eq. 6). Raises ValueError if either set
+    m are the means and S the unbiased sample covariances (Heusel et al. 2017, eq. 6). Raise ValueError if either set
     has fewer than two rows.
     """
     if min(len(first), len(second)) < 2:

@@ -1,16 +1,15 @@
 """The cost of a sweep to its driver."""
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.harness import ROOT
-from benchmarks.sweep_cost import draw, per_trial
+from benchmarks import harness
+from benchmarks.sweep_cost import draw, main, per_trial
+from tests.benchmarks.conftest import Report
 
 
 def sweep(trials: int = 40) -> dict[str, Any]:
@@ -38,22 +37,26 @@ def test_figures_and_picture(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "cost.png").stat().st_size > 1000
 
 
+def test_each_sweep_has_a_process_of_its_own(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(title: str, command: list[str], **_: Any) -> dict[str, Any]:
+        return {"sweeps": [sweep(int(command[-2]))]}
+
+    monkeypatch.setattr(harness, "last_json", run)
+    assert [found["trials"] for found in report(main, ["--trials", "10,40"])["sweeps"]] == [10, 40]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_sweeps_are_measured_and_leave_nothing_behind(tmp_path: Path) -> None:
-    words = ["--trials", "2,3", "--scheduler", "asha", "--picture", str(tmp_path / "cost.png"), "--json"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+def test_a_sweep_is_measured_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
-    command = [sys.executable, str(ROOT / "benchmarks" / "sweep_cost.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    sweeps = json.loads(done.stdout.splitlines()[-1])["sweeps"]
-    assert [found["trials"] for found in sweeps] == [2, 3]
-    for found in sweeps:
-        assert [sample["trials"] for sample in found["samples"]] == list(range(1, found["trials"] + 1))
-        last = found["samples"][-1]
-        assert last["rows calls"] >= found["trials"] and last["memory"] > 50
-        assert min(last[part] for part in ("rows", "table", "mlflow", "snapshot")) > 0
-        assert per_trial(found)["MLflow start ms"] > 0
+    command = [sys.executable, str(harness.ROOT / "benchmarks" / "sweep_cost.py"), "--trials=3", "--scheduler=asha"]
+    command += [f"--picture={tmp_path / 'cost.png'}", "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    (found,) = harness.last_json("the sweep", command, cwd=tmp_path, env=environment)["sweeps"]
+    assert [sample["trials"] for sample in found["samples"]] == [1, 2, 3]
+    last = found["samples"][-1]
+    assert last["rows calls"] >= 3 and last["memory"] > 50
+    assert min(last[part] for part in ("rows", "table", "mlflow", "snapshot")) > 0
+    assert per_trial(found)["MLflow start ms"] > 0
     assert [path.name for path in tmp_path.iterdir() if path.name != "scratch"] == ["cost.png"]
     assert not list((tmp_path / "scratch").glob("*/sweeps"))
