@@ -80,4 +80,4 @@ def test_samples_are_drawn_at_the_models_temperature(small: Experiment, corpus: 
     assert isinstance(scorer._samples, SentenceScorer)
     found = scorer.score(state)[0]
     assert found.items() >= scorer._samples.score(rows, nll=found["validation_nll"]).items()
-    assert scorer._samples.charge(found["validation_nll"]) > 1, "an untrained code carries no information"
+    assert scorer._samples.penalty(found["validation_nll"]) > 1, "an untrained code carries no information"
