@@ -119,7 +119,7 @@ def test_training_stops_in_time_after_an_evaluation(experiments: Run) -> None:
 
 def test_perplexity_runs_last_because_it_takes_longest(experiments: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("perplexity", "latent", "robustness"):
-        monkeypatch.setitem(tasks.TASKS, name, lambda *_: tasks.Outcome([]))
+        monkeypatch.setitem(tasks.TASKS, name, lambda *_: tasks.TaskResult([]))
     _, found = experiments("--on=perplexity,latent,robustness", "--iterations=2")
     assert [name for name in found if name in tasks.TASKS] == ["latent", "robustness", "perplexity"]
 
