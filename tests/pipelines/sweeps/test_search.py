@@ -4,9 +4,12 @@ import json
 import random
 import shutil
 import signal
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ray import tune
@@ -18,7 +21,7 @@ from pipelines.reporting.plots import sweep_figure
 from pipelines.reporting.summary import trial_closer
 from pipelines.runtime.cluster import Room
 from pipelines.sweeps import search
-from pipelines.sweeps.search import collect, make_trainable, make_tuner, run_sweep
+from pipelines.sweeps.search import SweepResult, collect, make_trainable, make_tuner, run_sweep
 from pipelines.sweeps.search_space import Space, own_values
 from pipelines.sweeps.sweep import Sweep
 from pipelines.sweeps.tune_callback import SweepCallback, TrialRow
@@ -190,9 +193,25 @@ def test_a_row_has_the_best_evaluation_and_the_last_settings(
     assert all(row["code.noise"] == row["score"] for row in found.rows)
 
 
+@pytest.fixture
+def run_fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SweepResult]:
+    """run_fake(sweep, fit): run the sweep with this function instead of Ray Tune's `fit`."""
+
+    def run(sweep: Sweep, fit: Callable[[], list[Any]]) -> SweepResult:
+        monkeypatch.setattr(search, "make_trainable", lambda *_: "trainable")
+        monkeypatch.setattr(search, "make_tuner", lambda *_: SimpleNamespace(fit=fit))
+        return run_sweep(sweep, Room(2, 0, 2, 0, attached=False), nothing, nothing)
+
+    return run
+
+
 @pytest.mark.parametrize("scheduler", ["asha", "pbt"])
 def test_pruned_checkpoints_and_settings_without_effect(
-    scheduler: str, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheduler: str,
+    make_sweep: Make,
+    run_fake: Callable[..., SweepResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """PBT prunes nothing while it runs. At the end, the two best checkpoints and the last one of every trial stay. Rows
     lack settings that have no effect beside a trial's other values."""
@@ -200,47 +219,17 @@ def test_pruned_checkpoints_and_settings_without_effect(
     sweep = make_sweep({**RATES, **space}, 2, scheduler=scheduler)
     result = evaluated(tmp_path / "a", [1.0, 2.0, 3.0, 4.0])
     result.config = {"code.noise": 0.1, "critic.objective": "wgan-clip", "critic.penalty": 2.0}
-    while_it_runs = list[Any]()
-
-    def fit() -> list[Any]:
-        while_it_runs.append(SweepCallback.selection)
-        return [result]
-
-    monkeypatch.setattr(search, "make_trainable", lambda *_: None)
-    monkeypatch.setattr(search, "make_tuner", lambda *_: SimpleNamespace(fit=fit))
+    pruned_by = list[Any]()
     monkeypatch.setattr(type(sweep), "selection", ("score", "min"))
-    found = run_sweep(sweep, Room(2, 0, 2, 0, attached=False), lambda *_: None, lambda *_: None)
-    assert while_it_runs == [None if scheduler == "pbt" else ("score", "min")]
+    found = run_fake(sweep, lambda: pruned_by.append(SweepCallback.selection) or [result])  # type: ignore[func-returns-value]
+    assert pruned_by == [None if scheduler == "pbt" else ("score", "min")]
     assert [int(path.name[-6:]) for path in sorted((tmp_path / "a").iterdir())] == [0, 1, 3]
     assert "critic.penalty" not in found.rows[0] and found.rows[0]["code.noise"] == 1.0
 
 
-@pytest.mark.parametrize("kind", ["random", "optuna"])
-def test_a_search_starts_with_the_own_settings_and_depends_on_the_seed(
-    kind: str, make_sweep: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep, given = make_sweep(RATES, 3, {"seed": 7}, search=kind), dict[str, Any]()
-    known: Any = basic_variant.BasicVariantGenerator if kind == "random" else optuna.OptunaSearch
-
-    class Watched(known):  # type: ignore[misc]
-        def __init__(self, points_to_evaluate: Any = None, *rest: Any, **named: Any) -> None:
-            given.update(named, own=points_to_evaluate)
-            if kind == "random":
-                super().__init__(points_to_evaluate, *rest, **named)
-            else:
-                super().__init__(points_to_evaluate=points_to_evaluate, **named)
-
-    module = basic_variant if kind == "random" else optuna
-    monkeypatch.setattr(module, known.__name__, Watched)
-    monkeypatch.setattr(tune, "Tuner", lambda *_, **named: named["tune_config"])
-    make_tuner(sweep, None, 1)
-    assert given["own"] == [own_values(RATES, sweep.experiment)]
-    assert given["random_state" if kind == "random" else "seed"] == 7
-
-
 @pytest.mark.parametrize("interrupted", [None, signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_interrupts_a_sweep_and_signal_handlers_are_restored(
-    interrupted: signal.Signals | None, make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+    interrupted: signal.Signals | None, make_sweep: Make, run_fake: Callable[..., SweepResult]
 ) -> None:
     """After Ctrl-C, Ray Tune itself returns as if all trials were done."""
 
@@ -250,68 +239,60 @@ def test_ctrl_c_interrupts_a_sweep_and_signal_handlers_are_restored(
             signal.raise_signal(interrupted)
         return []
 
-    monkeypatch.setattr(search, "make_trainable", lambda *_: None)
-    monkeypatch.setattr(search, "make_tuner", lambda *_: SimpleNamespace(fit=fit))
-    sweep, room = make_sweep(RATES, 2), Room(2, 0, 2, 0, attached=False)
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.signal(number, nothing) for number in numbers]  # instead of Tune's handler
     try:
-        if interrupted is None:
-            assert run_sweep(sweep, room, nothing, nothing).rows == []
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                run_sweep(sweep, room, nothing, nothing)
+        with nullcontext() if interrupted is None else pytest.raises(KeyboardInterrupt):
+            assert run_fake(make_sweep(RATES, 2), fit).rows == []
         assert [signal.getsignal(number) for number in numbers] == [nothing, nothing]
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
 
-def test_a_resumed_sweep_tries_failed_trials_again(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = dict[str, Any]()
-
-    def restore(path: str, **named: Any) -> Any:
-        given.update(named, path=path)
-        return SimpleNamespace(fit=list)
-
-    monkeypatch.setattr(search, "make_trainable", lambda *_: "trainable")
-    monkeypatch.setattr(search, "make_tuner", lambda *_: None)
+def test_a_resumed_sweep_tries_failed_trials_again(
+    make_sweep: Make, run_fake: Callable[..., SweepResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = Mock(return_value=SimpleNamespace(fit=list))
     monkeypatch.setattr(search, "can_resume", lambda _: True)
     monkeypatch.setattr(tune.Tuner, "restore", restore)
     sweep = make_sweep(RATES, 2)
-    run_sweep(sweep, Room(2, 0, 2, 0, attached=False), nothing, nothing)
-    assert given == {"path": str(sweep.folder), "trainable": "trainable", "resume_errored": True}
+    run_fake(sweep, list)
+    restore.assert_called_once_with(str(sweep.folder), trainable="trainable", resume_errored=True)
 
 
-@pytest.mark.parametrize(
-    ("workers", "attached", "takes"),
-    [
+def test_the_resources_of_a_trial(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver reserves no CPU of its own workers, and no resource that a shared cluster lacks."""
+    monkeypatch.setattr(tune, "with_resources", lambda _, resources: resources)
+    for workers, attached, expected in (
         (1, False, {"cpu": 1.0, "gpu": 0.0}),
         (2, False, {"trial_driver": 1}),
         (2, True, {"memory": 2_000_000_000}),
-    ],
-)
-def test_the_resources_of_a_trial(
-    workers: int, attached: bool, takes: dict[str, float], make_sweep: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A driver reserves no CPU of its own workers, and no resource that a shared cluster lacks."""
-    monkeypatch.setattr(tune, "with_resources", lambda _, resources: resources)
-    sweep = make_sweep(RATES, 2, {"workers": workers})
-    assert make_trainable(sweep, Room(8, 0, 8, 0, attached=attached)) == takes
+    ):
+        sweep = make_sweep(RATES, 2, {"workers": workers})
+        assert make_trainable(sweep, Room(8, 0, 8, 0, attached=attached)) == expected
 
 
 @pytest.mark.parametrize(
-    ("options", "at_a_time"),
+    ("options", "limits"),
     [({"search": "optuna"}, (3, None)), ({"search": "random"}, (None, 3)), ({"scheduler": "pbt"}, (None, 0))],
     ids=["optuna", "random", "pbt"],
 )
-def test_the_limits_of_a_tuner(
-    options: dict[str, str], at_a_time: tuple[int | None, int | None], make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+def test_a_tuner_starts_with_the_own_settings_and_has_the_sweeps_limits_and_seed(
+    options: dict[str, str], limits: tuple[int | None, int | None], make_sweep: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    module, name = (
+        (optuna, "OptunaSearch") if "optuna" in options.values() else (basic_variant, "BasicVariantGenerator")
+    )
+    make = Mock(wraps=getattr(module, name))
+    monkeypatch.setattr(module, name, make)
     monkeypatch.setattr(tune, "Tuner", lambda *_, **named: SimpleNamespace(**named))
-    tuner: Any = make_tuner(make_sweep(RATES, 5, {"max_failures": 7, "seed": 11}, **options), None, 3)
-    algorithm = tuner.tune_config.search_alg
-    assert (tuner.tune_config.max_concurrent_trials, getattr(algorithm, "max_concurrent", None)) == at_a_time
-    assert tuner.run_config.failure_config.max_failures == 7
-    assert tuner.tune_config.num_samples == 5
+    sweep = make_sweep(RATES, 5, {"max_failures": 7, "seed": 11}, **options)
+    tuner: Any = make_tuner(sweep, None, 3)
+    config, given = tuner.tune_config, make.call_args
+    own = given.kwargs["points_to_evaluate"] if name == "OptunaSearch" else given.args[0]
+    assert own == [own_values(RATES, sweep.experiment)]
+    assert given.kwargs["seed" if name == "OptunaSearch" else "random_state"] == 11
+    assert (config.max_concurrent_trials, getattr(config.search_alg, "max_concurrent", None)) == limits
+    assert tuner.run_config.failure_config.max_failures == 7 and config.num_samples == 5
     assert random.random() == random.Random(11).random(), "the generator of population based training"
