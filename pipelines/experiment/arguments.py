@@ -1,7 +1,7 @@
 """Arguments of a command that trains."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.experiment.settings import Experiment
@@ -19,5 +19,5 @@ class Arguments:
     """The command's own options."""
     typed: frozenset[str] = frozenset()
     """Names of the options on the command line; the others have their defaults."""
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...] = field(default=(), compare=False)
     """The command line itself."""

@@ -15,9 +15,14 @@ def python() -> str:
     return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
+def program() -> list[str]:
+    """Return the words that started the running command: `arae NAME`, or Python and the script."""
+    return sys.argv[0].split() if sys.argv[0].startswith("arae ") else [python(), sys.argv[0]]
+
+
 def command(name: str) -> list[str]:
-    """Return the words that start another command, in the form of the running one: `arae NAME`, or the script."""
-    return ["arae", name] if sys.argv[0].startswith("arae ") else [python(), f"pipelines/{name}.py"]
+    """Return the words that start another command, in the form of the running one."""
+    return ["arae", name] if program()[0] == "arae" else [python(), f"pipelines/{name}.py"]
 
 
 def in_ray_job() -> bool:

@@ -1,8 +1,8 @@
 """Lock of a run's folder: two commands under one name would overwrite and delete each other's checkpoints.
 
-A file with a heartbeat, because locks of the operating system are unreliable on network file systems. filelock's lease
-(measured with 4.2 and 4.3) is no substitute: it takes over a dead holder's lock with an atomic exchange of names, which
-NFS and SMB refuse, so a killed run would stay locked there.
+A file with a heartbeat, because locks of the operating system are unreliable on network file systems. filelock's
+SoftFileLease (4.2.11) also has a heartbeat, but it takes over the lock of a dead holder only by an atomic exchange of
+two names, which NFS and SMB refuse: a killed run would stay locked there.
 """
 
 import json
