@@ -3,7 +3,8 @@
 import io
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -79,35 +80,21 @@ def test_a_best_trial_whose_codes_carry_little_gets_a_warning() -> None:
     assert content_warning([best, {"trial": "ab_00000"}], best) == "", "the baseline had no evaluation"
 
 
-class Kept:
-    """A tracker that keeps its artifacts."""
-
-    def __init__(self) -> None:
-        self.texts, self.pictures = dict[str, str](), list[str]()
-
-    def artifact(self, name: str, content: str) -> None:
-        self.texts[name] = content
-
-    def figure(self, name: str, _: object) -> None:
-        self.pictures.append(name)
-
-
-def show(checkpoint: Path, seed: int = 3) -> tuple[str, Any, Any]:
+def show(checkpoint: Path, seed: int = 3) -> tuple[str, Mock, Any]:
     """Show a model; return the output, the tracker, and the samples."""
-    console, kept = Console(file=io.StringIO(), width=200), cast(Any, Kept())
-    samples = show_model(checkpoint, seed, console, kept)
+    console, tracker = Console(file=io.StringIO(), width=200), Mock()
+    samples = show_model(checkpoint, seed, console, tracker)
     assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue(), kept, samples
+    return console.file.getvalue(), tracker, samples
 
 
 def test_shown_samples_are_saved(text_checkpoint: Path) -> None:
-    text, kept, samples = show(text_checkpoint)
+    text, tracker, samples = show(text_checkpoint)
     model = Model.load(text_checkpoint)
     assert samples == model.generate(100, seed=3) != model.generate(100, seed=0)
-    assert kept.texts["samples.txt"].splitlines() == samples
-    other = next(sample for sample in samples if sample != samples[0])
-    path = model.interpolate(samples[0], other, 7)
-    assert kept.texts["interpolation.txt"].splitlines() == path
+    path = model.interpolate(samples[0], next(sample for sample in samples if sample != samples[0]), 7)
+    saved = {call.args[0]: call.args[1].splitlines() for call in tracker.artifact.call_args_list}
+    assert saved == {"samples.txt": samples, "interpolation.txt": path}
     lines = [line.strip() for line in text.splitlines()]
     assert lines == ["", "ten samples", *samples[:10], "", "from the first to another", *path]
 
@@ -125,10 +112,10 @@ def test_samples_are_transferred_to_another_class(labelled_checkpoint: Path) -> 
 
 
 def test_images_are_shown_in_two_rows_of_five(image_checkpoint: Path) -> None:
-    text, kept, samples = show(image_checkpoint)
-    rows = f"{side_by_side(samples[:5])}\n{side_by_side(samples[5:10])}\n"
-    assert "ten samples\n" + rows in text
-    assert kept.pictures == ["samples.png", "interpolation.png"] and not kept.texts
+    text, tracker, samples = show(image_checkpoint)
+    assert f"ten samples\n{side_by_side(samples[:5])}\n{side_by_side(samples[5:10])}\n" in text
+    assert [call.args[0] for call in tracker.figure.call_args_list] == ["samples.png", "interpolation.png"]
+    assert not tracker.artifact.called
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -85,9 +86,7 @@ def test_unreadable_state_is_an_error(sweep: Path) -> None:
     cut(write(sweep, "2026-01-01"))
     (sweep / BACKUP).write_bytes(b"PK")
     for _ in range(2):
-        with pytest.raises(
-            ValueError, match=r"sweep sweep cannot be resumed: .*2026-01-01|\*.* under another --run-name"
-        ):
+        with pytest.raises(ValueError, match=r"sweep sweep cannot be resumed: .* --run-name"):
             can_resume(sweep)
 
 
@@ -99,11 +98,7 @@ def test_a_failed_backup_leaves_the_previous_one(sweep: Path, tmp_path: Path, mo
     back_up(staging, sweep)
     before = (sweep / BACKUP).read_bytes()
     write(staging, "2026-01-01", search="newer")
-
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    monkeypatch.setattr(zipfile.ZipFile, "write", Mock(side_effect=OSError("No space left on device")))
     back_up(staging, sweep)
     assert (sweep / BACKUP).read_bytes() == before
 
@@ -122,7 +117,6 @@ def test_the_backup_is_of_the_last_session(sweep: Path, tmp_path: Path) -> None:
     back_up(tmp_path / "staging", sweep)
     assert can_resume(sweep)
     assert names(sweep) == [
-        "basic-variant-state-2026-01-10.json",
-        "experiment_state-2026-01-10.json",
+        *(f"{kind}-2026-01-10.json" for kind in ("basic-variant-state", "experiment_state")),
         BACKUP,
     ]
