@@ -94,9 +94,7 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., d
     return check
 
 
-def test_every_other_node_with_a_cpu_is_asked(
-    answered: Callable[..., dict[str, list[str]]], tmp_path: Path
-) -> None:
+def test_every_other_node_with_a_cpu_is_asked(answered: Callable[..., dict[str, list[str]]], tmp_path: Path) -> None:
     """For a file in the storage and for the database. A node that has died since is ignored."""
     for error in (None, ray.exceptions.WorkerCrashedError()):
         asked = answered(error=error)

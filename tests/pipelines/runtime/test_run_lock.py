@@ -27,9 +27,7 @@ def test_a_name_that_is_in_use_is_refused_until_it_is_released(tmp_path: Path) -
     run_lock.acquire(tmp_path / "run", "run x")()
 
 
-def test_a_suspended_contender_does_not_take_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suspended_contender_does_not_take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has been suspended for longer than a holder may be silent."""
 
     def sleep(seconds: float) -> None:
@@ -42,7 +40,9 @@ def test_a_suspended_contender_does_not_take_over(
     release()
 
 
-def test_the_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_lock, "SILENCE", 1e9)
     program = "from pathlib import Path; from pipelines.runtime.run_lock import acquire; "
     program += f"acquire(Path({str(tmp_path)!r}), 'x')"
@@ -70,9 +70,7 @@ def test_release_leaves_the_lock_of_another_holder(tmp_path: Path) -> None:
     assert (tmp_path / run_lock.NAME).read_text() == other
 
 
-def test_release_ignores_a_read_only_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_release_ignores_a_read_only_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unlink(self: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 

@@ -34,9 +34,9 @@ def test_a_record_of_an_earlier_version_is_compared_under_todays_names() -> None
     added = {"prior.kind", "code.kind", "encoder.kind", "decoder.kind"}
     old = {name: value for name, value in settings.items() if name not in added}
     check_unchanged({**old, "generator.kind": "mlp", "code.unit_sphere": True}, settings, "run a")
-    with pytest.raises(ValueError, match="code.kind was 'euclidean' and is 'sphere'"):
+    with pytest.raises(ValueError, match=r"code.kind was 'euclidean' and is 'sphere'"):
         check_unchanged({**old, "generator.kind": "mlp", "code.unit_sphere": False}, settings, "run a")
-    with pytest.raises(ValueError, match="prior.kind was 'gaussian' and is 'auto'"):
+    with pytest.raises(ValueError, match=r"prior.kind was 'gaussian' and is 'auto'"):
         check_unchanged({**old, "generator.kind": "gaussian", "code.unit_sphere": True}, settings, "run a")
 
 

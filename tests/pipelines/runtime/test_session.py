@@ -38,7 +38,7 @@ def test_the_end_of_the_block_ends_the_run_and_unlocks_its_folder(
     from pipelines.tracking.runs import start_or_resume_child
 
     client = connect(tracking_uri)
-    ended = pytest.raises(type(error), match="broken|resume me") if error else nullcontext()
+    ended = pytest.raises(type(error), match=r"broken|resume me") if error else nullcontext()
     with ended, reopen(has_trials=True) as session:
         assert (tmp_path / "mine" / run_lock.NAME).exists()
         assert client.get_run(session.run_id).info.status == "RUNNING"
@@ -55,15 +55,14 @@ def test_a_run_resumes_with_its_settings_its_data_and_its_mlflow_run(
 ) -> None:
     monkeypatch.setattr(run_lock, "BEAT", 0.05)
     assert not find_run(tmp_path, "mine", "").notes()
-    with reopen(workers=1) as first:
-        with pytest.raises(ValueError, match="run mine is in use"):
-            reopen(workers=1)
+    with reopen(workers=1) as first, pytest.raises(ValueError, match="run mine is in use"):
+        reopen(workers=1)
     with reopen(workers=2) as second:
         assert second.run_id == first.run_id
         assert second.named.notes() == ["resuming run mine"]
     run = connect(tracking_uri).get_run(first.run_id)
     assert (run.info.run_name, run.data.tags["command"], run.data.params["seed"]) == ("mine", "x", "0")
-    with pytest.raises(ValueError, match="run mine .*seed was 0 and is 7"):
+    with pytest.raises(ValueError, match=r"run mine .*seed was 0 and is 7"):
         reopen(seed=7)
     with pytest.raises(ValueError, match=r"run mine .*data was \[1\] and is \[2\]"):
         find_run(tmp_path, "mine", "").check_data({"data": [2]})
