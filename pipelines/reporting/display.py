@@ -99,10 +99,8 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
         evaluation = figures.get("evaluation") or {}
         if evaluation.get("step", -1) > self.evaluated and "diverged" not in evaluation:
             self.evaluated = evaluation["step"]
-            self.console.print(
-                f"step {evaluation['step']}/{evaluation['end']}: {metrics_line(evaluation, (*TRAINING_METRICS, *EVALUATION_METRICS))}",
-                soft_wrap=True,
-            )
+            line = metrics_line(evaluation, (*TRAINING_METRICS, *EVALUATION_METRICS))
+            self.console.print(f"step {evaluation['step']}/{evaluation['end']}: {line}", soft_wrap=True)
 
 
 class ClassifiersDisplay(AbstractContextManager["ClassifiersDisplay"]):

@@ -150,7 +150,10 @@ def next_command(checkpoint: Path, registered: Registered | None, uri: str, kind
 
 
 def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:
-    """Return a function that ends a trial's MLflow run, from its row: Ray Tune stops trials in the middle of a report."""
+    """Return a function that ends the MLflow run of a trial's row.
+
+    The trial cannot end it, because Ray Tune stops trials in the middle of a report.
+    """
     from pipelines.tracking.runs import Tracker
 
     def close(row: dict[str, Any]) -> None:

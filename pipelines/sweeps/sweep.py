@@ -1,4 +1,4 @@
-"""What a sweep is, before Ray starts: asked for on the command line, or read back from its record to go on with it."""
+"""Definition of a sweep, before Ray starts: from the command line, or from the record of a sweep to resume."""
 
 import argparse
 import math
@@ -33,12 +33,13 @@ OPTIONS = ("space", "trials", "scheduler", "search", "gpus_per_trial", "max_conc
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything that a sweep is, apart from the cluster. `options`: trials, scheduler, search and so on, as typed."""
+    """A sweep without the cluster that runs it."""
 
     folder: Path
     experiment: Experiment
     space: Space
     options: Record
+    """The options named in OPTIONS."""
     corpus: "Corpus"
     tracking_uri: str
     run_id: str
@@ -51,39 +52,40 @@ class Sweep:
 
     @property
     def selection(self) -> tuple[str, str]:
-        """The metric that chooses, and min or max."""
+        """The metric that selects the best trial, and its mode, min or max."""
         return self.experiment.selection
 
     @property
     def iterations(self) -> int:
-        """Of a trial that is not stopped."""
+        """Iterations of a trial that is not stopped early."""
         from arae_core.training.loop import total_iterations
 
         return total_iterations(self.experiment, len(self.corpus.store("train")))
 
     @property
     def needs_dashboard(self) -> bool:
-        """Where a stopped trial leaves workers behind: Ray asks the dashboard which ones to take down."""
+        """True if trials of several workers may be stopped: Ray asks the dashboard which workers to kill."""
         return self.experiment.workers > 1 and self.options["scheduler"] != "none"
 
     @property
     def drivers(self) -> int:
-        """Drivers of multi-worker trials that a private cluster has to take."""
+        """Number of drivers of multi-worker trials that a private cluster needs room for."""
         if self.experiment.workers == 1 or cluster.attached():
             return 0
         return self.concurrent_trials(cluster.this_machine())
 
     def resources(self, room: Room) -> WorkerResources:
-        """What each worker of a trial gets. Raises ValueError where not one trial fits."""
+        """Return the resources of a trial's workers. Raises ValueError if not even one trial fits."""
         return trial_resources(room, self.experiment, float(self.options["gpus_per_trial"]))
 
     def concurrent_trials(self, room: Room) -> int:
-        """How many trials run at a time."""
+        """Return how many trials run at a time."""
         resources = self.resources(room)
         fit = cluster.check_fits(room, resources.workers, resources.cpus, resources.gpus)
         return min(fit, int(self.options["trials"]), int(self.options["max_concurrent"]) or fit)
 
     def plan(self, room: Room) -> TrialPlan:
+        """Return the plan that all trials share."""
         task = Task(flatten(self.experiment), str(self.corpus.folder), self.tracking_uri, self.run_id)
         exchanged = self.options["scheduler"] == "pbt"
         return TrialPlan(task, f"arae-{self.experiment.name}", self.resources(room), str(self.folder), exchanged)
@@ -97,21 +99,21 @@ def resume_command(name: str, tracking_uri: str, options: argparse.Namespace) ->
     return shlex.join(words + (["--json"] if options.json else []))
 
 
-def open_sweep(asked: Arguments, storage: Path) -> Sweep:
-    """The sweep asked for: a new one, or the one of that name as it was. Checks all that can be checked.
+def open_sweep(arguments: Arguments, storage: Path) -> Sweep:
+    """Return a new sweep, or the existing one of that name, after all checks that need no cluster.
 
-    Raises ValueError for what does not fit together, an unknown sweep to resume, and a name that a sweep with other
-    settings has.
+    Raises ValueError for settings that do not fit together, for an unknown sweep to resume, and for the name of a sweep
+    that has other settings.
     """
     from pipelines.corpora.corpus import check_source, prepare
     from pipelines.tracking.store import open_tracking
 
-    options = asked.options
+    options = arguments.options
     if options.resume:
         named, record = _recorded(options.resume, storage)
-        _check_resumed(asked, record)
-        return _reopened(asked, named, record, storage, asked.given.get("workers"))
-    experiment = asked.experiment
+        _check_resumed(arguments, record)
+        return _reopened(arguments, named, record, storage, arguments.given.get("workers"))
+    experiment = arguments.experiment
     space = load_space(options.space, experiment)
     chosen: Record = {name: getattr(options, name) for name in OPTIONS}
     _check(experiment, chosen)
@@ -119,16 +121,16 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
     settings = flatten(experiment)
     if named.record is not None:  # the same command again, as a job that is submitted again
         named.check_settings(settings | chosen, CHANGEABLE_IN_SWEEP)
-        return _reopened(asked, named, named.record, storage, experiment.workers)
+        return _reopened(arguments, named, named.record, storage, experiment.workers)
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)
     record = {"settings": settings, "space": space, "options": chosen, "data_fingerprint": corpus.fingerprint}
-    return _opened(asked, named, record | {"tracking_uri": uri}, storage, experiment, space, corpus)
+    return _opened(arguments, named, record | {"tracking_uri": uri}, storage, experiment, space, corpus)
 
 
 def _opened(
-    asked: Arguments,
+    arguments: Arguments,
     named: NamedRun,
     record: Record,
     storage: Path,
@@ -148,66 +150,72 @@ def _opened(
         record["settings"] | options,
         {"data_fingerprint": corpus.fingerprint, "command": "tune"},
         storage,
-        resume_command(named.name, uri, asked.options),
+        resume_command(named.name, uri, arguments.options),
         has_trials=True,
         check=lambda: can_resume(named.folder),  # before Ray starts
     )
     return Sweep(named.folder, experiment, space, options, corpus, uri, session.run_id, session)
 
 
-def _reopened(asked: Arguments, named: NamedRun, record: Record, storage: Path, workers: int | None) -> Sweep:
-    """The sweep of a record, with so many workers (None: as many as before), and with MLflow where it is now."""
+def _reopened(arguments: Arguments, named: NamedRun, record: Record, storage: Path, workers: int | None) -> Sweep:
+    """Return the sweep of a record. workers: of a trial; None: as before. MLflow may have moved meanwhile.
+
+    The record may be one of an earlier version: settings are stored again under today's names.
+    """
     from pipelines.corpora.corpus import Corpus, prepare
 
     title, before = named.title, record["settings"]["workers"]
     workers = workers or before
     if (workers == 1) != (before == 1):
         allowed = "1" if before == 1 else "2 or more"
-        raise ValueError(f"workers must be {allowed} in {title}, as when it began, got {workers}")
-    settings = record["settings"] | {"workers": workers}
-    experiment = experiment_of(settings)
+        raise ValueError(f"workers must be {allowed} in {title}, as at its start, got {workers}")
+    experiment = experiment_of(record["settings"] | {"workers": workers})
+    settings, space = flatten(experiment), recorded_space(record["space"])
+    for name in space:
+        if name not in settings:
+            raise ValueError(f"{title} searches {name}, which is no setting of this version; start a new sweep")
     _check(experiment, record["options"])
-    uri = _tracking_of(asked, record, title)
+    uri = _tracking_of(arguments, record, title)
     corpus_folder = storage / "data" / record["data_fingerprint"]
     corpus = Corpus.load(corpus_folder) if corpus_folder.exists() else prepare(experiment, storage)
     named.check_data({"data_fingerprint": corpus.fingerprint})
     record = record | {"settings": settings, "tracking_uri": uri}
-    return _opened(asked, named, record, storage, experiment, recorded_space(record["space"]), corpus)
+    return _opened(arguments, named, record, storage, experiment, space, corpus)
 
 
-def _tracking_of(asked: Arguments, record: Record, title: str) -> str:
-    """Where the run of a sweep that is gone on with is: where the user says that MLflow is now, else where it was.
+def _tracking_of(arguments: Arguments, record: Record, title: str) -> str:
+    """Return the tracking URI of a resumed sweep: the user's, else the recorded one.
 
-    Raises ValueError where it is not there: trials would be found nowhere, and counted twice elsewhere.
+    Raises ValueError if the sweep's run is not there: the runs of its trials would not be found, and logged twice.
     """
     from pipelines.tracking.status import has_run
     from pipelines.tracking.store import open_tracking, sqlite_file
 
     before, run_id = record["tracking_uri"], record["run_id"]
-    named = "tracking_uri" in asked.typed or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = asked.options.tracking_uri if named else before
+    named = "tracking_uri" in arguments.typed or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = arguments.options.tracking_uri if named else before
     file = sqlite_file(uri)
     if file is None or file.exists():
         uri = open_tracking(uri)
         if has_run(uri, run_id):
             return uri
     if uri == before:
-        advice = "bring it back, or start the sweep anew under another --run-name"
+        advice = "restore it, or start the sweep anew under another --run-name"
     else:
-        advice = f"it was at {before}: leave out --tracking-uri (and $MLFLOW_TRACKING_URI), or say where it is now"
+        advice = f"it was at {before}: omit --tracking-uri (and $MLFLOW_TRACKING_URI), or give its new address"
     raise ValueError(f"--tracking-uri {uri} does not have run {run_id} of {title}; {advice}")
 
 
-def _check_resumed(asked: Arguments, record: Record) -> None:
-    """Raise ValueError, naming the first, for what was typed beside --resume and is not as it was."""
-    about = "--resume goes on with everything as it was: leave out"
-    for name in asked.given:
+def _check_resumed(arguments: Arguments, record: Record) -> None:
+    """Raise ValueError, naming the first, for an option beside --resume that differs from the record."""
+    about = "--resume uses the settings and options of the sweep: omit"
+    for name in arguments.given:
         if name not in CHANGEABLE_IN_SWEEP:
             raise ValueError(f"{about} --{name}")
-    was = {**record["options"], "run_name": asked.options.resume, "config": record["settings"]["name"]}
-    now = {**vars(asked.options), "config": asked.experiment.name}
+    was = {**record["options"], "run_name": arguments.options.resume, "config": record["settings"]["name"]}
+    now = {**vars(arguments.options), "config": arguments.experiment.name}
     for name, value in was.items():
-        if name in asked.typed and now[name] != value:
+        if name in arguments.typed and now[name] != value:
             raise ValueError(f"{about} --{name.replace('_', '-')}, which was {value!r} and is {now[name]!r}")
 
 
@@ -228,13 +236,17 @@ def _check(experiment: Experiment, options: Record) -> None:
         raise ValueError(f"--gpus-per-trial must be >= 0, got {options['gpus_per_trial']:g}")
     if experiment.min_workers:
         raise ValueError(
-            f"min_workers must be 0 in a sweep, got {experiment.min_workers}: its trials start when they fit"
+            f"min_workers must be 0 in a sweep, got {experiment.min_workers}: a trial waits for all its workers"
         )
     if options["scheduler"] == "pbt":
         for flag, wrong, why in (
             ("--trials", options["trials"] < 2, "be >= 2 with --scheduler pbt: trials learn from each other"),
             ("--max-concurrent", options["max_concurrent"] > 0, "be 0 with --scheduler pbt: it limits the population"),
-            ("--search", options["search"] != "random", "be random with --scheduler pbt, which chooses by itself"),
+            (
+                "--search",
+                options["search"] != "random",
+                "be random with --scheduler pbt, which chooses the settings itself",
+            ),
         ):
             if wrong:
                 raise ValueError(f"{flag} must {why}")

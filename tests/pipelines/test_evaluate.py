@@ -36,7 +36,7 @@ from pipelines.evaluation.tasks.perplexity import reconstruct_ids, sample_perple
 from pipelines.evaluation.tasks.robustness import word_swaps
 from pipelines.evaluation.transfer_metrics import GrammarClassifier, score_transfer
 from pipelines.experiment.presets import preset
-from pipelines.training.worker import Metrics, Task, work
+from pipelines.training.worker import Metrics, Task, train_worker
 from tests.pipelines.small import SMALL
 from tests.pipelines.test_model_commands import Typed, result, typed
 
@@ -67,7 +67,7 @@ def trained(storage: Path, empty_database: Path, tmp_path_factory: pytest.TempPa
                 shutil.copytree(checkpoint, kept)
 
         task = Task(flatten(experiment), str(corpus.folder), uri, start_parent(uri, "test", name, params={}))
-        work(task, Parallel(), report)
+        train_worker(task, Parallel(), report)
         return kept
 
     return make

@@ -68,9 +68,9 @@ def test_a_training_goes_on_when_there_is_room_again(
     first = log.read_text()
     errors = [line for line in first.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0], first
-    assert errors[0].startswith("error: training failed for good: ") and "the same command goes on" in errors[0]
+    assert errors[0].startswith("error: training failed: ") and "repeat the command" in errors[0]
     assert "first ended with 1" in run.stdout
-    assert "going on with run mine" in run.stdout and "second ended with 0" in run.stdout, run.stdout
+    assert "resuming run mine" in run.stdout and "second ended with 0" in run.stdout, run.stdout
     went_on = [int(step) for step in re.findall(r"^step (\d+)/120", run.stdout, re.MULTILINE)]
     assert went_on[0] >= 40 and went_on[-1] == 120
     assert "is left" not in run.stdout
