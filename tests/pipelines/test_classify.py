@@ -111,7 +111,7 @@ def test_a_table_resumes_and_its_best_classifier_predicts(
     (tmp_path / "pairs.txt").write_text(f"a sad man sleeps .\ta man sleeps .\n{long}\tthe cat\n")
     status, out, err = typed(predict, "--model", found["best"], "--input", "pairs.txt", "--pairs", "--json")
     assert status == 0
-    assert "1 of 4 sentences have more than 15 tokens" in err and "words past the 15th are not read" in err
+    assert "1 of 4 sentences have more than 15 tokens" in err
     assert "tokens are not in the model's vocabulary" in err
     lines = out.splitlines()
     assert lines[0].startswith("a sad man sleeps .\ta man sleeps .\t") and len(lines) == 3
