@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.cluster.static.manifests import CLUSTER, ROOT, load
-from tests.cluster.static.rules import unpinned
+from tests.cluster.static.manifests import CLUSTER, POLICY, ROOT, errors, load
 
 SCRIPTS = sorted(CLUSTER.glob("*.sh"))
 TARGETS = ("node", "launcher", "mlflow")
@@ -61,7 +60,7 @@ def faults(text: str) -> Iterator[str]:
     """What there is against the images of a Dockerfile."""
     for name, stage in stages(text).items():
         if stage.base not in stages(text):
-            yield from unpinned(stage.base)
+            yield from errors(POLICY["image"], stage.base)
         for word, rest in stage.steps:
             if "pip install" in rest and not re.search(r"(--constraint |'\^torch==' )\S*requirements\.lock", rest):
                 yield f"{name}: packages that no lock pins"
