@@ -1,4 +1,4 @@
-"""Settings for every test: one thread a process, no settings inherited from the shell, and the groups of pytest-xdist."""
+"""Settings of all tests: one thread a process, a clean environment, and the groups of pytest-xdist."""
 
 import os
 

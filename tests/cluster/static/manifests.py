@@ -42,7 +42,7 @@ def kind_of(path: Path, document: Data) -> str:
 
 @cache
 def schema(kind: str) -> Data:
-    """Return the JSON Schema that the program of a manifest publishes; see schemas/README.md."""
+    """Return the JSON Schema of a kind of manifest; see schemas/README.md."""
     if kind == "launcher":
         import ray.autoscaler
 
@@ -51,23 +51,7 @@ def schema(kind: str) -> Data:
     kuberay = f"kuberay-{kind.lower()}s" if kind in ("RayCluster", "RayJob") else ""
     file = kuberay or ("compose" if kind == "compose" else "kubernetes")
     found = json.loads(gzip.decompress((Path(__file__).parent / "schemas" / f"{file}.json.gz").read_bytes()))
-    if kuberay:
-        closed: Data = without_unknown_fields(found)
-        return closed
-    return found if kind == "compose" else {**found["kinds"][kind], "$defs": found["$defs"]}
-
-
-def without_unknown_fields(node: Any) -> Any:
-    """Return a schema of Kubernetes' API that refuses unknown fields, which the API server would silently drop."""
-    if isinstance(node, list):
-        return [without_unknown_fields(inner) for inner in node]
-    if not isinstance(node, dict):
-        return node
-    made = {name: without_unknown_fields(inner) for name, inner in node.items()}
-    known = isinstance(node.get("properties"), dict) and node.get("type") == "object"
-    if known and not node.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    return made
+    return {**found["kinds"][kind], "$defs": found["$defs"]} if file == "kubernetes" else found
 
 
 def errors(rules: Data, document: Any) -> list[str]:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def commands(program: str) -> list[list[str]]:
             words = [";", *lexer]
         except ValueError:  # a line of a script with an open quotation
             continue
-        for i, (before, word) in enumerate(zip(words, words[1:], strict=False), start=1):
+        for i, (before, word) in enumerate(pairwise(words), start=1):
             if word == program and (before in ("exec", "head", "--") or re.search(rf"^{END}$|=|\.sh$", before)):
                 end = next((j for j in range(i, len(words)) if re.fullmatch(END, words[j])), len(words))
                 found.append(words[i:end])

@@ -4,8 +4,8 @@ import os
 import re
 import shutil
 import subprocess
-from importlib.metadata import version
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.cluster.static.manifests import (
 VALIDATED = [path for path in manifests.YAML if path.name not in manifests.KUSTOMIZE]
 SHORT = {"C": "spec.template.spec.containers.0", "HEAD": "spec.headGroupSpec.template.spec", "S": "services"}
 FREE = re.compile(
-    r"x-\w+|options|environment|args|labels|matchLabels|nodeSelector|requests|limits|rayStartParams|metadata|provider|"
+    r"x-[\w-]+|options|environment|args|labels|matchLabels|nodeSelector|requests|limits|rayStartParams|metadata|provider|"
     r"available_node_types|file_mounts"
 )
 """Keys of mappings that take any field, by our choice or by that of the schema."""
@@ -82,7 +82,7 @@ def test_a_manifest_has_the_form_that_its_program_takes(path: Path) -> None:
 def test_every_yaml_file_is_checked() -> None:
     others = {CLUSTER / "runtime_env.yaml"}  # for jobs; the tests with a real cluster read it
     found = {path for path in CLUSTER.rglob("*.yaml") if not re.search(r"\.local(\.yaml)?$|\.local/", str(path))}
-    assert found - others == {*VALIDATED, *(path for path in KUBERNETES if path.name in KUSTOMIZE)}
+    assert found - others == {*VALIDATED, *(path for path in KUBERNETES if path.name in manifests.KUSTOMIZE)}
 
 
 def mappings(node: Any, place: str = "") -> Iterator[str]:
