@@ -37,7 +37,8 @@ def stages(text: str = DOCKERFILE) -> dict[str, Stage]:
             base, _, name = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], rest).partition(" AS ")
             found[name] = Stage(base, list(found[base].steps) if base in found else [])
         elif word == "ARG" and not found:
-            arguments.update([rest.split("=")])
+            argument, _, default = rest.partition("=")
+            arguments[argument] = default
         elif word:
             found[name].steps.append((word, rest.strip()))
     return found
