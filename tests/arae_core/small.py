@@ -3,11 +3,12 @@
 Sizes are small, prime and unequal and the marks lie at odd places, so that a mix-up shows. Arithmetic is float64.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch.multiprocessing
 from torch import Tensor
 
 from arae_core.data.batches import ImageStore, Store, TokenStore
@@ -31,6 +32,12 @@ LABELLED = replace(TEXT, classes=("low", "high"))
 THREE = replace(TEXT, classes=("low", "middle", "high"))
 SHAPES = {"text": TEXT, "labelled": LABELLED, "three": THREE}
 IMAGE = ImageSpec(height=3, width=5)
+
+
+def start_processes(worker: Callable[..., None], arguments: tuple[object, ...], nprocs: int) -> None:
+    """Run worker(rank, *arguments) in `nprocs` processes that have imported torch already, see tests/conftest.py."""
+    start = torch.multiprocessing.start_processes  # type: ignore[attr-defined]
+    start(worker, arguments, nprocs=nprocs, start_method="forkserver")
 
 
 def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:

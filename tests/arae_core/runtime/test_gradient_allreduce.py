@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from arae_core.runtime import gradient_allreduce
 from arae_core.runtime.gradient_allreduce import AllReduce, SharedMemory, make_exchange
+from tests.arae_core.small import start_processes
 
 WORLDS = (2, 3)
 TURNS = 7
@@ -108,7 +108,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         with tempfile.TemporaryDirectory(
             dir=gradient_allreduce.SHARED if os.path.isdir(gradient_allreduce.SHARED) else None
         ) as shared:
-            mp.spawn(worker, (world, str(folders[world]), shared), nprocs=world)  # type: ignore[attr-defined, no-untyped-call]
+            start_processes(worker, (world, str(folders[world]), shared), nprocs=world)
     return folders
 
 

@@ -10,14 +10,13 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from arae_core.attributes import cross_alignment
 from arae_core.runtime.parallel import Parallel
 from arae_core.training.loop import Report, train
-from tests.arae_core.small import assert_same, new_state, settings_of, store_of, weights
+from tests.arae_core.small import assert_same, new_state, settings_of, start_processes, store_of, weights
 
 CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
     2: {
@@ -83,7 +82,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     folders = {}
     for world in CASES:
         folders[world] = tmp_path_factory.mktemp(f"world{world}")
-        mp.spawn(worker, (world, str(folders[world])), nprocs=world)  # type: ignore[attr-defined, no-untyped-call]
+        start_processes(worker, (world, str(folders[world])), nprocs=world)
     return folders
 
 
@@ -162,7 +161,7 @@ def follower(rank: int, world: int, folder: str) -> None:
 
 def test_ranks_follow_the_discriminators_as_one_process_does(tmp_path: Path) -> None:
     """By way of soft words, of which every one has a gradient, those too that no sentence of the batch has."""
-    mp.spawn(follower, (2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    start_processes(follower, (2, str(tmp_path)), nprocs=2)
     alone, start = aligned(Parallel()), weights(new_state(settings_of("three", ALIGNED), "three"))
     assert not torch.equal(alone["decoder.embedding.weight"], start["decoder.embedding.weight"])
     for rank in range(2):

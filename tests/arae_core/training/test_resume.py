@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             state = new_state(settings_of(kind, changes), kind)
             state.step = step
             advance(state, kind, steps, root / f"{name} {part}")
-    process = multiprocessing.get_context("spawn").Process(target=continue_all, args=(str(root),))
+    process = multiprocessing.get_context("forkserver").Process(target=continue_all, args=(str(root),))
     process.start()
     process.join()
     assert process.exitcode == 0
