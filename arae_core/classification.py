@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arae_core.algorithm import Scalars, iteration
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import TextSpec
 from arae_core.data.labelled import LabelledStore
@@ -35,7 +35,8 @@ from arae_core.settings import HeadSettings
 from arae_core.training.checkpoint import export_model, load_checkpoint, save_checkpoint
 from arae_core.training.checksums import is_intact, sealed, sha256_of
 from arae_core.training.loop import Report, check_lengths, run_and_average
-from arae_core.training.state import TrainingState, make_optimizer, set_rate
+from arae_core.training.optimizers import make_optimizer, set_rate
+from arae_core.training.state import TrainingState
 
 SUPERVISED = 5
 """The stream of the labelled batches' order, beside those of `Feed`."""
@@ -110,7 +111,7 @@ class SentenceClassifier:
         assert isinstance(self.state.spec, TextSpec)
         batch, labels = labelled.batch(rows, self.state.spec, self.state.device)
         with self.state.autocast():
-            codes = self.state.encoder(batch)
+            codes = self.state.encode(batch)
         features = pair_features(codes.to(self.state.dtype).unflatten(0, (len(rows), -1)))
         return self.head(features, self.state if training else None), labels
 
@@ -213,7 +214,7 @@ def train_classifier(
         check_lengths(sentences, state.settings)
     feed = None
     if store is not None:
-        feed = Feed(store, state.spec, state.settings.batch_size, state.settings.seed, device=state.device)
+        feed = BatchSampler(store, state.spec, state.settings.batch_size, state.settings.seed, device=state.device)
     parameters = [*state.modules["encoder"].parameters(), *classifier.head.parameters()]
     optimizer = make_optimizer(settings, parameters, cools=state.settings.cooldown > 0)
     state.end = until

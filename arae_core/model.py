@@ -1,4 +1,4 @@
-"""A trained ARAE to use: generate, reconstruct, interpolate, transfer an attribute, encode.
+"""`Model`: a trained ARAE in use. Generate, encode, decode, reconstruct, interpolate, transfer an attribute.
 
 Shapes: N examples, D numbers in a code, H x W pixels, V entries of the vocabulary.
 """
@@ -6,65 +6,69 @@ Shapes: N examples, D numbers in a code, H x W pixels, V entries of the vocabula
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arae_core.code_space import to_sphere
-from arae_core.codecs.lstm import SeparateDecoders, TextDecoder
-from arae_core.codecs.mlp import ImageDecoder
+from arae_core.codecs import ImageDecoder, TextDecoder
+from arae_core.codes.paths import great_circle
 from arae_core.data.batches import ImageStore, Store, TextBatch, TokenStore, make_batch
 from arae_core.data.data_spec import ImageSpec, TextSpec
 from arae_core.data.vocabulary import Vocabulary
-from arae_core.decoding import decode_images, decode_sentences, likeliest_classes
-from arae_core.interpolation import path
+from arae_core.decoding import decode_images, decode_sentences, most_probable_classes
 from arae_core.runtime.precision import lstm_runs_in_bfloat16
 from arae_core.settings import MOST_CONTRAST, Settings
 from arae_core.settings.checks import at_least, between, require
-from arae_core.training.checkpoint import load_checkpoint
+from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
 from arae_core.training.state import TrainingState
 
 Images = NDArray[np.uint8]
 Examples = Sequence[str] | Images
-AT_ONCE, AT_ONCE_ON_GPU = 512, 4096
-"""Examples that are read or written at a time where `batch_size` is not given."""
+BATCH_SIZE, BATCH_SIZE_ON_GPU = 512, 4096
+"""Examples that are read or written at a time if `batch_size` is not given."""
 
 
 class Model:
     """A trained ARAE. Sentences are str, one line each; images are uint8[N, H, W] of 0 and 1."""
 
-    def __init__(self, state: TrainingState, vocabulary: Vocabulary | None):
+    def __init__(self, state: TrainingState, vocabulary: Vocabulary | None) -> None:
         self.state, self.vocabulary = state, vocabulary
         if state.settings.kind == "text" and vocabulary is None:
             raise ValueError("a model of sentences needs its vocabulary")
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Model":
-        """Read a checkpoint. Raises ValueError as `load_checkpoint` does."""
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "Model":
+        """Load a checkpoint folder. Raise ValueError as `load_checkpoint` does."""
         state, vocabulary, _ = load_checkpoint(Path(folder), device)
         return cls(state, vocabulary)
 
+    def save(self, folder: str | Path) -> Path:
+        """Save a checkpoint folder, atomically. Raise OSError if it cannot be written."""
+        return save_checkpoint(Path(folder), self.state, self.vocabulary)
+
     @property
     def settings(self) -> Settings:
+        """The settings that the model was trained with."""
         return self.state.settings
 
     @property
     def kind(self) -> str:
+        """Kind of data: text or image."""
         return self.state.settings.kind
 
-    def _at_once(self, batch_size: int | None) -> int:
-        """Examples in a batch. Where nobody says: on a GPU more, where a word of many costs no more than of few."""
+    def _batch_size(self, batch_size: int | None) -> int:
+        """Examples in a batch: more on a GPU, where a step for many sentences takes no longer than for few."""
         if batch_size is None:
-            return AT_ONCE_ON_GPU if self.state.device.type == "cuda" else AT_ONCE
+            return BATCH_SIZE_ON_GPU if self.state.device.type == "cuda" else BATCH_SIZE
         at_least("batch_size", batch_size, 1)
         return batch_size
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the attribute's values; none where the model has no attribute."""
+        """Names of the attribute's values; empty if the model has no attribute."""
         return self.state.spec.classes if isinstance(self.state.spec, TextSpec) else ()
 
     @property
@@ -82,11 +86,13 @@ class Model:
         attribute: str | None = None,
         batch_size: int | None = None,
     ) -> list[str] | Images:
-        """`count` new examples from noise. temperature 0: the most probable word or pixel; > 0: drawn; None: as the
-        model's settings say. attribute: the class of all of them; None: of a model with classes, each in turn.
-        batch_size: examples at a time, which what is drawn depends on.
+        """Generate `count` examples from noise.
 
-        Raises ValueError for count < 0, temperature < 0 and an unknown attribute.
+        temperature: 0 takes the most probable word or pixel, > 0 draws; by default as in the model's settings.
+        attribute: the class of all examples; by default, a model with classes takes each in turn.
+        batch_size: examples at a time; draws depend on it.
+
+        Raise ValueError for count < 0, temperature < 0 and an unknown attribute.
         """
         temperature = self.settings.temperature if temperature is None else temperature
         if attribute is not None:
@@ -111,9 +117,9 @@ class Model:
         attribute: str | None = None,
         batch_size: int | None = None,
     ) -> list[list[int]]:
-        """As `generate`, as ids without marks."""
+        """Like `generate`, as token ids without special tokens."""
         temperature = self.settings.temperature if temperature is None else temperature
-        labels = self._in_turn(count) if attribute is None else self._labels([attribute] * count)
+        labels = self._labels_in_turn(count) if attribute is None else self._labels([attribute] * count)
         rows: list[list[int]] = []
         for code, draws in self._sampled(count, seed, temperature, batch_size):
             rows += self._decode_ids(code, temperature, draws, None if labels is None else labels[len(rows) :])
@@ -122,9 +128,9 @@ class Model:
     def reconstruct(
         self, examples: Examples, *, temperature: float = 0.0, seed: int = 0, batch_size: int | None = None
     ) -> list[str] | Images:
-        """Each example through its code and back. Sentences longer than `longest` are read whole, written cut.
+        """Encode and decode each example. Sentences longer than `longest` are read whole and written cut.
 
-        A model with classes writes each as of the class under which it is most probable.
+        A model with classes decodes each sentence with its most probable class.
         """
         return self._through(examples, None, temperature, seed, batch_size)
 
@@ -138,12 +144,14 @@ class Model:
         seed: int = 0,
         batch_size: int | None = None,
     ) -> list[str]:
-        """Each sentence through its code, which does not tell its class, and back as one of class `attribute` (paper,
-        section 4): of one class for all, or of a class for each.
+        """Encode each sentence and decode it with another attribute (paper, section 4).
 
-        contrast: how much what the other classes would say is avoided, see `decode_sentences`; by default the model's
-        own, decoder.contrast. Raises ValueError for an unknown attribute, where the model has none, and for another
-        number of attributes than of sentences.
+        attribute: the class of all sentences, or one for each.
+        contrast: penalty on words that the other classes also predict, see `decode_sentences`; by default
+        decoder.contrast of the model.
+
+        Raise ValueError for an unknown attribute, for a model without one, and if there are more or fewer attributes
+        than sentences.
         """
         contrast = self.settings.decoder.contrast if contrast is None else contrast
         between("contrast", contrast, 0, MOST_CONTRAST)
@@ -154,9 +162,9 @@ class Model:
         return written
 
     def offset(self, from_like: Sequence[str], to_like: Sequence[str]) -> NDArray[np.float32]:
-        """The mean code of `to_like` minus that of `from_like`, float32[D]: the direction of whatever tells them apart.
+        """The mean code of `to_like` minus that of `from_like`, float32[D].
 
-        Raises ValueError where one of them is empty.
+        Raise ValueError if one of them is empty.
         """
         if not from_like or not to_like:
             raise ValueError("an offset needs at least one sentence on either side")
@@ -172,7 +180,7 @@ class Model:
         seed: int = 0,
         batch_size: int | None = None,
     ) -> list[str]:
-        """Each sentence decoded from its code plus `offset`[D], brought back to the unit sphere where codes lie there.
+        """Decode each sentence from its code plus `offset`[D], mapped back to the code space.
 
         For models trained without labels; one with classes keeps each sentence's class.
         """
@@ -183,11 +191,11 @@ class Model:
         return written
 
     def most_probable_class(self, sentences: Sequence[str], batch_size: int | None = None) -> list[str]:
-        """For each sentence the class y with the greatest p(x | c, y). ValueError where the model has no attribute."""
+        """The class y with the greatest p(x | c, y), for each sentence. Raise ValueError without an attribute."""
         require(bool(self.classes), "the model", "no classes", "one with an attribute")
         store = self._store(sentences)
         assert isinstance(store, TokenStore)
-        return [self.classes[int(y)] for y in self._likeliest(store, batch_size)]
+        return [self.classes[int(y)] for y in self._most_probable(store, batch_size)]
 
     def _through(
         self,
@@ -202,16 +210,16 @@ class Model:
         at_least("temperature", temperature, 0)
         store, order = self._store(examples), np.arange(len(examples))
         if labels is None and self.classes and isinstance(store, TokenStore):
-            labels = self._likeliest(store, batch_size)
+            labels = self._most_probable(store, batch_size)
         if isinstance(store, TokenStore):
             order = np.argsort(store.lengths, kind="stable")
         draws = torch.Generator(self.state.device).manual_seed(seed)
         texts: list[list[int]] = [[] for _ in order]
         images = [self._no_images()] if self.vocabulary is None else []
-        for part in _parts(order, self._at_once(batch_size)):
+        for part in _parts(order, self._batch_size(batch_size)):
             code = self._encoded(store, part)
             if shift is not None:
-                code = to_sphere(code + shift) if self.settings.code.unit_sphere else code + shift
+                code = self.state.code(code + shift)
             if self.vocabulary is None:
                 images.append(self._decode_images(code, temperature, draws))
             else:
@@ -221,11 +229,11 @@ class Model:
         return np.concatenate(images) if self.vocabulary is None else self.vocabulary.decode(texts)
 
     def interpolate(self, first: str | Images, second: str | Images, steps: int) -> list[str] | Images:
-        """`steps` examples on the great circle between two examples' codes, both ends included. With classes the first
-        half is of the first one's, the rest of the second one's.
+        """Decode `steps` points on the path between two examples' codes, both ends included.
 
-        Images are uint8[H, W]. On an unbounded code space (code.unit_sphere false) the line is straight.
-        Raises ValueError for steps < 2.
+        The path is that of the code space: a great circle on the sphere, else a straight line. With classes, the first
+        half has the first example's class, the rest the second one's. Images are uint8[H, W].
+        Raise ValueError for steps < 2.
         """
         if isinstance(first, str) and isinstance(second, str):
             pair: Examples = [first, second]
@@ -235,49 +243,86 @@ class Model:
             raise ValueError("both ends of an interpolation must be sentences, or both images")
         store = self._store(pair)
         codes = self._encoded(store, np.arange(2))
-        way = path(codes[0], codes[1], steps, self.settings.code.unit_sphere)
+        path = self.state.code.path(codes[0], codes[1], steps)
         if self.classes and isinstance(store, TokenStore):
-            return self._decoded(way, self._likeliest(store, 2)[(torch.arange(steps) >= steps / 2).long()])
-        return self._decoded(way)
+            return self._decoded(path, self._most_probable(store, 2)[(torch.arange(steps) >= steps / 2).long()])
+        return self._decoded(path)
 
     def interpolate_noise(self, steps: int, *, seed: int = 0) -> list[str] | Images:
-        """`steps` examples between two draws of noise, on the great circle through both; with classes, of the first.
-        Raises ValueError for steps < 2."""
+        """Decode `steps` points between two draws of noise, on the great circle through both; with classes, all with
+        the first one. Raise ValueError for steps < 2."""
         noise = self._noise(2, torch.Generator(self.state.device).manual_seed(seed))
-        way = path(noise[0], noise[1], steps, True)
+        path = great_circle(noise[0], noise[1], steps)
         self.state.modules.eval()
         labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
         with torch.no_grad():
-            return self._decoded(self.state.sampler(way), labels)
+            return self._decoded(self.state.sampler(path), labels)
 
     def encode(self, examples: Examples, batch_size: int | None = None) -> NDArray[np.float32]:
-        """The codes, float32[N, D]."""
+        """Encode examples: float32[N, D]."""
         return self.encode_store(self._store(examples), np.arange(len(examples)), batch_size)
 
     def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int | None = None) -> NDArray[np.float32]:
-        """The codes of the examples at rows[N], float32[N, D]."""
-        codes = [self._encoded(store, part) for part in _parts(rows, self._at_once(batch_size))]
-        return self._in_one(codes)
+        """Encode the examples at rows[N] of a store: float32[N, D]."""
+        codes = [self._encoded(store, part) for part in _parts(rows, self._batch_size(batch_size))]
+        return self._concatenated(codes)
 
     def sample_codes(self, count: int, *, seed: int = 0) -> NDArray[np.float32]:
-        """The codes that `generate` decodes, float32[count, D]."""
+        """Draw the codes that `generate` decodes: float32[count, D]."""
         codes = [code for code, _ in self._sampled(count, seed, 0.0, 512)]
-        return self._in_one(codes)
+        return self._concatenated(codes)
 
-    def _in_one(self, codes: list[Tensor]) -> NDArray[np.float32]:
+    def _concatenated(self, codes: list[Tensor]) -> NDArray[np.float32]:
         result = torch.cat(codes) if codes else torch.zeros(0, self.settings.code.size)
         return result.float().cpu().numpy()
 
-    def encode_text(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Ids of sentences. Raises ValueError where the model is one of images."""
+    def decode(
+        self,
+        codes: NDArray[np.float32],
+        *,
+        temperature: float = 0.0,
+        attribute: str | Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> list[str] | Images:
+        """Decode codes float32[N, D], as `encode` and `sample_codes` return them.
+
+        attribute: the class of all, or one for each; needed by a model with classes, and by no other.
+        Raise ValueError for codes of another size, temperature < 0 and a wrong attribute.
+        """
+        require(codes.ndim == 2 and codes.shape[1] == self.settings.code.size, "codes", codes.shape, self._code_shape)
+        at_least("temperature", temperature, 0)
+        wanted = [attribute] * len(codes) if isinstance(attribute, str) else attribute
+        require(
+            (wanted is not None) == bool(self.classes), "attribute", attribute, "given for a model with classes alone"
+        )
+        labels = None if wanted is None else self._labels(wanted)
+        draws = torch.Generator(self.state.device).manual_seed(seed)
+        written: list[Any] = []
+        for part in torch.from_numpy(codes).to(self.state.device, self.state.dtype).split(self._batch_size(batch_size)):
+            if self.vocabulary is None:
+                written += list(self._decode_images(part, temperature, draws))
+            else:
+                own = None if labels is None else labels[len(written) :]
+                written += self._decode_ids(part, temperature, draws, own)
         if self.vocabulary is None:
-            raise ValueError("the model is one of images; it reads no sentences")
+            return np.stack(written) if written else self._no_images()
+        return self.vocabulary.decode(written)
+
+    @property
+    def _code_shape(self) -> str:
+        return f"of shape (N, {self.settings.code.size})"
+
+    def encode_text(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Token ids of sentences. Raise ValueError for a model of images."""
+        if self.vocabulary is None:
+            raise ValueError("this is a model of images; it reads no sentences")
         return self.vocabulary.encode(sentences)
 
     def _store(self, examples: Examples) -> Store:
         if isinstance(examples, np.ndarray):
             if self.image_size is None:
-                raise ValueError("the model is one of sentences; it reads no images")
+                raise ValueError("this is a model of sentences; it reads no images")
             if examples.shape[1:] != self.image_size:
                 raise ValueError(f"images must be {self.image_size} pixels, got {examples.shape[1:]}")
             if not np.isin(examples, (0, 1)).all():
@@ -290,10 +335,10 @@ class Model:
     @torch.no_grad()
     def _encoded(self, store: Store, rows: NDArray[np.int64]) -> Tensor:
         self.state.modules.eval()
-        return self.state.encoder.encode_mixed(make_batch(store, rows, self.state.spec, self.state.device), 4)
+        return self.state.encode_mixed(make_batch(store, rows, self.state.spec, self.state.device))
 
     def _noise(self, count: int, draws: torch.Generator) -> Tensor:
-        size = self.state.generator.noise_size
+        size = self.state.prior.noise_size
         return torch.randn(count, size, generator=draws, device=self.state.device, dtype=self.state.dtype)
 
     def _sampled(
@@ -306,7 +351,7 @@ class Model:
         self.state.modules.eval()
         with torch.no_grad():
             codes = self.state.sampler(self._noise(count, draws))
-        return [(code, draws) for code in codes.split(self._at_once(batch_size))] if count else []
+        return [(code, draws) for code in codes.split(self._batch_size(batch_size))] if count else []
 
     def _decode_ids(
         self,
@@ -316,44 +361,45 @@ class Model:
         labels: Tensor | None = None,
         contrast: float = 0.0,
     ) -> list[list[int]]:
-        """Words for code[N, D], of the first N of labels."""
-        spec, decoder = self.state.spec, self.state.decoder
-        assert isinstance(spec, TextSpec) and isinstance(decoder, TextDecoder | SeparateDecoders)
-        decoder.eval()
+        """Token ids for code[N, D], with the first N of labels."""
+        spec, decoder = self.state.spec, cast(TextDecoder, self.state.decoder)
+        assert isinstance(spec, TextSpec)
+        self.state.modules["decoder"].eval()
         own = None if labels is None else labels[: len(code)]
         with self._precision():
             return decode_sentences(decoder, code, own, spec, self.settings.longest, temperature, draws, contrast)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """That of the settings, as training here would have it, where this device can run it."""
+        """The precision that training would have here, if this device can run it."""
         runs = lstm_runs_in_bfloat16(self.state.device.type)
         return self.state.autocast() if runs else nullcontext()
 
     def _decode_images(self, code: Tensor, temperature: float, draws: torch.Generator) -> Images:
-        assert self.image_size is not None and isinstance(self.state.decoder, ImageDecoder)
-        self.state.decoder.eval()
-        return decode_images(self.state.decoder, code, temperature, draws).reshape(-1, *self.image_size)
+        assert self.image_size is not None
+        self.state.modules["decoder"].eval()
+        return decode_images(cast(ImageDecoder, self.state.decoder), code, temperature, draws).reshape(
+            -1, *self.image_size
+        )
 
-    def _likeliest(self, store: TokenStore, batch_size: int | None) -> Tensor:
+    def _most_probable(self, store: TokenStore, batch_size: int | None) -> Tensor:
         """The class of each sentence, [N], under which it is most probable."""
-        decoder = self.state.decoder
-        assert isinstance(decoder, TextDecoder | SeparateDecoders)
+        decoder = cast(TextDecoder, self.state.decoder)
         found = torch.zeros(len(store), dtype=torch.long)
-        for part in _parts(np.argsort(store.lengths, kind="stable"), self._at_once(batch_size)):
+        for part in _parts(np.argsort(store.lengths, kind="stable"), self._batch_size(batch_size)):
             batch, code = make_batch(store, part, self.state.spec, self.state.device), self._encoded(store, part)
             assert isinstance(batch, TextBatch)
-            found[torch.from_numpy(part)] = likeliest_classes(decoder, batch, code, len(self.classes))
+            found[torch.from_numpy(part)] = most_probable_classes(decoder, batch, code, len(self.classes))
         return found
 
     def _labels(self, attributes: Sequence[str]) -> Tensor:
-        """Numbers of named classes. Raises ValueError for a name that the model does not know."""
+        """Numbers of named classes. Raise ValueError for an unknown name."""
         for name in set(attributes):
             if name not in self.classes:
                 known = f"one of {', '.join(self.classes)}" if self.classes else "left out: this model has no attribute"
                 raise ValueError(f"the attribute must be {known}, got {name!r}")
         return torch.tensor([self.classes.index(name) for name in attributes], dtype=torch.long)
 
-    def _in_turn(self, count: int) -> Tensor | None:
+    def _labels_in_turn(self, count: int) -> Tensor | None:
         return torch.arange(max(count, 0)) % len(self.classes) if self.classes else None
 
     def _decoded(self, code: Tensor, labels: Tensor | None = None) -> list[str] | Images:
@@ -368,5 +414,5 @@ class Model:
 
 
 def _parts(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """rows[N] in parts of about batch_size, none of them empty."""
+    """Split rows[N] into parts of about batch_size, none of them empty."""
     return np.array_split(rows, -(-len(rows) // batch_size)) if len(rows) else []

@@ -119,13 +119,13 @@ def block_times(state: "TrainingState", store: "Store", *, iterations: int, warm
 def part_times(state: "TrainingState", store: "Store", iterations: int) -> dict[str, float]:
     """Milliseconds an iteration of each of `parts.PARTS`, the steps called one by one."""
     from arae_core.algorithm import iteration
-    from arae_core.data.batch_sampler import Feed
+    from arae_core.data.batch_sampler import BatchSampler
     from arae_core.runtime.parallel import Parallel
     from benchmarks.parts import PARTS, watched
 
     settings, on_gpu = state.settings, state.device.type == "cuda"
     longest = settings.longest if on_gpu else 0  # padded as it is in training
-    feed = Feed(store, state.spec, settings.batch_size, settings.seed, device=state.device, padded_to=longest)
+    feed = BatchSampler(store, state.spec, settings.batch_size, settings.seed, device=state.device, padded_to=longest)
     with watched(state.device) as watch:
         for _ in range(iterations):
             with watch.part("other"):

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from arae_core.algorithm import Perform, at_once, iteration
-from arae_core.data.batch_sampler import Feed
+from arae_core.algorithm import StepRunner, iteration, run_eagerly
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import Store, TokenStore
 from arae_core.data.data_spec import DataSpec
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.model import Model
-from arae_core.runtime.cuda_graphs import performer, working
+from arae_core.runtime.cuda_graphs import graph_stream, make_step_runner
 from arae_core.runtime.parallel import Parallel
 from arae_core.settings import Settings
 from arae_core.training.state import TrainingState
@@ -47,10 +47,10 @@ def measure(
     on_gpu = device.type == "cuda"
     state = TrainingState(settings, spec, device)
     padded_to = settings.longest if on_gpu else 0
-    feed = Feed(store, spec, settings.batch_size, settings.seed, device=device, padded_to=padded_to)
-    perform: Perform = performer(state, Parallel()) or at_once
+    feed = BatchSampler(store, spec, settings.batch_size, settings.seed, device=device, padded_to=padded_to)
+    perform: StepRunner = make_step_runner(state, Parallel()) or run_eagerly
     state.modules.train()
-    with working(perform):
+    with graph_stream(perform):
         for _ in range(WARMUP_ON_GPU if on_gpu else WARMUP):
             iteration(state, feed, Parallel(), perform)
         first, marks, started = state.step, [_mark(device)], time.perf_counter()
@@ -84,7 +84,7 @@ def measure(
     return results
 
 
-def _parts(state: TrainingState, feed: Feed, iterations: int) -> dict[str, dict[str, float]]:
+def _parts(state: TrainingState, feed: BatchSampler, iterations: int) -> dict[str, dict[str, float]]:
     with watched(state.device) as watch:
         for _ in range(iterations):
             with watch.part("other"):
@@ -106,7 +106,7 @@ def _sampling(model: Model, count: int, temperature: float) -> tuple[float, floa
     return count / seconds, statistics.fmean(map(len, drawn)) if model.kind == "text" else 0.0
 
 
-def _tokens(feed: Feed, step: int) -> float:
+def _tokens(feed: BatchSampler, step: int) -> float:
     return feed.reconstruct(step)[1]
 
 

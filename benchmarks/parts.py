@@ -13,14 +13,14 @@ from torch import nn
 from arae_core import algorithm
 from arae_core.codecs.lstm import TextEncoder
 from arae_core.codecs.mlp import ImageEncoder
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 
 PARTS = ("feeding", "reconstruct", "encode", "critic steps", "confuse", "optimizer", "other")
 
 WATCHED: tuple[tuple[Any, str, str], ...] = (
-    (Feed, "reconstruct", "feeding"),
-    (Feed, "criticise", "feeding"),
-    (Feed, "confuse", "feeding"),
+    (BatchSampler, "reconstruct", "feeding"),
+    (BatchSampler, "criticise", "feeding"),
+    (BatchSampler, "confuse", "feeding"),
     (algorithm, "reconstruct", "reconstruct"),
     (algorithm, "criticise", "critic steps"),
     (TextEncoder, "encode_mixed", "encode"),

@@ -39,7 +39,7 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
     from torch import distributed
 
     from arae_core import algorithm
-    from arae_core.data.batch_sampler import Feed
+    from arae_core.data.batch_sampler import BatchSampler
     from arae_core.runtime import parallel
     from arae_core.runtime.gradient_allreduce import AllReduce
     from arae_core.runtime.parallel import Parallel
@@ -59,7 +59,7 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
         return AllReduce(size, like)
 
     settings = state.settings
-    feed = Feed(store, state.spec, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
+    feed = BatchSampler(store, state.spec, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
     with (
         patch.object(state, "update", noted),
         patch.object(parallel, "make_exchange", made),

@@ -45,7 +45,9 @@ def train(arguments: Sequence[str] | None) -> None:
     file, settings = storage / "trainings" / name / "run.json", flatten(experiment)
     record = run_record.read_record(file)
     if record:
-        run_record.check_unchanged(record["settings"], settings, f"run {name}", free=run_record.CHANGEABLE_IN_TRAINING)
+        run_record.check_unchanged(
+            record["settings"], settings, f"run {name}", changeable=run_record.CHANGEABLE_IN_TRAINING
+        )
     check_source(experiment)
     uri = open_tracking(options.tracking_uri)
     corpus = prepare(experiment, storage)

@@ -1,7 +1,7 @@
-"""Words that give a class away: attribute markers (Li et al. 2018, https://arxiv.org/abs/1804.06437, section 3.1).
+"""Attribute markers: words that give a class away (Li et al. 2018, https://arxiv.org/abs/1804.06437, section 3.1).
 
-The code of a sentence whose markers were hidden from the encoder says little of the attribute, and the decoder takes it
-from the class that it is told: what step (3b) asks of the code by an adversary, asked of what is read.
+When its markers are hidden from the encoder, the code of a sentence carries little of the attribute, and the decoder
+has to take it from the class. Step (3b) reaches the same by an adversary on the code.
 
 Shapes: N sentences, K classes, V entries of the vocabulary.
 """
@@ -13,19 +13,19 @@ from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import TextSpec
 
 SMOOTHING = 1.0
-"""Added to every count, so that rare words tell little."""
+"""Added to every count, so that rare words are weak evidence."""
 
 
 def attribute_markers(store: TokenStore, spec: TextSpec, ratio: float) -> NDArray[np.bool_]:
-    """Which entries, [V], are at least `ratio` times as frequent in one class as they are in the others on average.
+    """Find the entries, bool[V], that are at least `ratio` times as frequent in one class as on average in the others.
 
-    Counts are smoothed, after those of every class were scaled to as many tokens. Marks never count. Raises ValueError
-    for a store without labels, or a ratio that is not above 1.
+    Counts are scaled to the same number of tokens in every class, then smoothed. Special tokens are never markers.
+    Raise ValueError for a store without labels and for a ratio <= 1.
     """
     if not ratio > 1:
         raise ValueError(f"ratio must be > 1, got {ratio}")
     if store.labels is None:
-        raise ValueError("attribute markers are told apart by labels; these sentences have none")
+        raise ValueError("attribute markers need sentences with labels; these have none")
     classes = len(spec.classes)
     of_token = np.repeat(store.labels, store.lengths)
     counts = np.bincount(of_token * spec.vocabulary + store.ids, minlength=classes * spec.vocabulary)

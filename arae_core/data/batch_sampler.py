@@ -1,7 +1,7 @@
-"""Which examples every step gets, and where they lie on their way to it.
+"""Sampling of the batches of every step.
 
-What a batch holds depends on (seed, step) alone, so a run continues where it stopped without any state, and every rank
-knows the whole batch of which it takes its rows.
+A batch depends on (seed, step) alone. So a run resumes without any state of its data, and every rank knows the whole
+batch, of which it takes its rows.
 
 Shapes: B examples in this rank's batch, N examples in the store, W workers.
 """
@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 
 from arae_core.data.batches import Batch, Store, TextBatch, TokenStore, class_shares, grouped_order, make_batch
 from arae_core.data.data_spec import DataSpec, TextSpec
-from arae_core.data.device_dataset import resident
+from arae_core.data.device_dataset import device_dataset
 from arae_core.settings.checks import between
 
 
-class Feed:
+class BatchSampler:
     """The batches of every step, of which this rank takes rows rank, rank + W, ...
 
-    A step's batches come from (seed, step): for step (1) the epoch's grouped order, for the encoder's part of step (3)
-    and for step (2b) other such orders, for step (2) examples drawn uniformly. All but step (1) see the classes, where
-    there are any, in equal measure.
+    Step (1) takes an epoch's order, grouped by length; the encoder's part of step (3) and step (2b) take other such
+    orders; step (2) takes examples drawn uniformly. All but step (1) see the classes, if there are any, equally often.
     """
 
-    RECONSTRUCT, CONFUSE, CRITICISE, CLASSIFY = 0, 1, 2, 4  # 3 is the stream of training.fit_prior
+    RECONSTRUCT, CONFUSE, CRITICISE, CLASSIFY = 0, 1, 2, 4  # 3 belongs to priors.fitting
 
     def __init__(
         self,
@@ -40,10 +39,10 @@ class Feed:
         device: torch.device | str = "cpu",
         padded_to: int = 0,
     ):
-        """padded_to: the longest sentence there may be, where steps are to be captured (see `resident`); else 0.
+        """padded_to: largest number of tokens in a sentence, if steps are to be captured (`device_dataset`); else 0.
 
-        Raises ValueError for a batch larger than the data or smaller than the number of ranks or of classes, and for
-        labels that are not there or not among the classes.
+        Raise ValueError for a batch larger than the data or smaller than the number of ranks or of classes, and for
+        labels that are missing or not among the classes.
         """
         if batch_size < world:
             raise ValueError(f"batch_size must be >= the {world} workers, got {batch_size}")
@@ -57,7 +56,7 @@ class Feed:
         self.store, self.spec, self.batch_size, self.seed = store, spec, batch_size, seed
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.batches_per_epoch = -(-len(store) // batch_size)
-        self._resident = resident(store, spec, padded_to, self.device) if padded_to else None
+        self._on_device = device_dataset(store, spec, padded_to, self.device) if padded_to else None
         self._lengths = store.lengths if isinstance(store, TokenStore) else None
         self._labels = store.labels if isinstance(store, TokenStore) else None
         self._shares = [] if self._labels is None else class_shares(self._labels, batch_size)
@@ -65,7 +64,7 @@ class Feed:
         self._grouped(self.RECONSTRUCT, 0)
 
     def reconstruct(self, step: int) -> tuple[Batch, float]:
-        """Step (1)'s batch, and how many tokens or pixels the batches of all ranks predict."""
+        """The batch of step (1), and the number of tokens or pixels in the batches of all ranks."""
         indices = self._grouped(self.RECONSTRUCT, step)
         if isinstance(self.store, TokenStore):
             targets = int((self.store.offsets[indices + 1] - self.store.offsets[indices] + 1).sum())
@@ -82,9 +81,9 @@ class Feed:
         return self._make(self._grouped(self.CLASSIFY, step))
 
     def criticise(self, step: int, k: int) -> Batch:
-        """Step (2)'s k batches in one; consecutive blocks of B / k examples are this rank's rows of the batches.
+        """The k batches of step (2) in one; consecutive blocks of B / k examples are this rank's rows of each.
 
-        Their examples are drawn uniformly: a batch of one length would show the critic a difference that is none.
+        Examples are drawn uniformly. In a batch grouped by length, the critic would see lengths, not codes.
         """
         rng = np.random.default_rng((self.seed, self.CRITICISE, step))
         if self._shares:
@@ -102,11 +101,11 @@ class Feed:
         return order
 
     def _make(self, indices: NDArray[np.int64]) -> Batch:
-        """This rank's part of the batch of indices[batch_size], or of several, indices[k, batch_size]."""
+        """This rank's rows of the batch at indices[batch_size], or of k batches at indices[k, batch_size]."""
         own = indices[..., self.rank :: self.world].flatten()
         batch: Batch
-        if self._resident is not None:
-            batch = self._resident.batch(own)
+        if self._on_device is not None:
+            batch = self._on_device.batch(own)
         else:
             batch = make_batch(self.store, own, self.spec, self.device)
         if self.world > 1 and isinstance(batch, TextBatch) and indices.ndim == 1:
@@ -114,8 +113,8 @@ class Feed:
         return batch
 
     def _words(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What may be read of the sentences at indices[batch_size]: their words, the start mark, and the unknown mark,
-        which takes the place of words that are dropped."""
+        """The ids that may be read in the sentences at indices[batch_size]: their words, the start token, and the
+        unknown token, which replaces dropped words."""
         assert isinstance(self.store, TokenStore) and isinstance(self.spec, TextSpec)
         read = [self.store.row(int(i)) for i in indices]
         return np.unique(np.concatenate([*read, [self.spec.start, self.spec.unknown]])).astype(np.int64)

@@ -6,7 +6,7 @@ Shapes: B examples in this rank's batch, T tokens with one mark, P pixels, N exa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -170,6 +170,21 @@ def load_store(folder: Path) -> Store:
         return store
     except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
+
+
+def drop_words(batch: TextBatch, share: float, unknown: int, uniform: Tensor) -> TextBatch:
+    """Replace words of the source by the unknown token where uniform[B, >= T] < share. Targets stay.
+
+    The start token stays, too. Padding may be replaced: it is never read.
+    """
+    drop = uniform[:, : batch.source.shape[1]] < share
+    drop[:, 0] = False
+    return replace(batch, source=batch.source.masked_fill(drop, unknown))
+
+
+def words_in(batch: Batch) -> Tensor | None:
+    """`words` of a TextBatch; None for images."""
+    return batch.words if isinstance(batch, TextBatch) else None
 
 
 def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:

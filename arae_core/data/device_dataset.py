@@ -1,8 +1,8 @@
-"""Examples that lie on the device where they are trained on, and batches of them whose shapes are few.
+"""Examples on the device, and batches of few shapes.
 
-A captured step is played back on tensors of the shapes that it was captured with, and finds out nothing in between.
-Sentences are therefore padded to one of a few widths, chosen in main memory, and everything that belongs to a batch is
-on the device. The batch's indices, a few hundred bytes, are all that travels in an iteration.
+A captured step is replayed on tensors of the shapes that it was captured with, and the host must not ask the device for
+values. So sentences are padded to one of a few widths, chosen in main memory, and all tensors of a batch are on the
+device. Only the indices of a batch, a few hundred bytes, are copied in an iteration.
 
 Shapes: B examples in a batch, N in the store, T tokens with one mark, P pixels.
 """
@@ -16,15 +16,15 @@ from arae_core.data.batches import ImageBatch, ImageStore, PaddedBatch, Store, T
 from arae_core.data.data_spec import DataSpec, TextSpec
 
 WIDTHS = 8
-"""Widths that batches of sentences have at most."""
+"""Largest number of different widths of batches."""
 LARGEST_SHARE = 0.25
-"""Of the device's free memory, what examples may take. More than that stays in main memory, and a batch travels as a
-whole: copied from pinned memory while the device still works on the one before."""
+"""Share of the device's free memory that examples may take. Larger data stays in main memory, and each batch is copied
+from pinned memory while the device still works on the one before."""
 ROWS_AT_ONCE = 65_536
 
 
 class PaddedSentences:
-    """The sentences of a store as PaddedBatches, wide enough for `longest` words and a mark at most."""
+    """The sentences of a store as PaddedBatches, wide enough for `longest` words and one special token."""
 
     def __init__(self, store: TokenStore, spec: TextSpec, longest: int, device: torch.device):
         self.store, self.spec, self.device = store, spec, device
@@ -34,11 +34,11 @@ class PaddedSentences:
         self.rows = self._rows() if _fits(4 * len(store) * (self.widest + 1), device) else None
 
     def width(self, longest: int) -> int:
-        """The least width there is for sentences of up to `longest` tokens, a mark counted."""
+        """The smallest of the widths that fits `longest` tokens, one special token included."""
         return min(-(-longest // self.step) * self.step, self.widest)
 
     def batch(self, indices: NDArray[np.int64]) -> PaddedBatch:
-        """The sentences at indices[B]. In source[B, T] the end mark follows the last word, where it is not read."""
+        """The sentences at indices[B]. source[B, T] holds the end token, too, where it is not read."""
         lengths = self.lengths[indices]
         width = self.width(int(lengths.max()))
         if self.rows is None:
@@ -68,7 +68,7 @@ class PaddedSentences:
         return rows
 
 
-class ResidentImages:
+class DeviceImages:
     """The images of a store, on the device."""
 
     def __init__(self, store: ImageStore, device: torch.device):
@@ -79,16 +79,16 @@ class ResidentImages:
         return ImageBatch(self.pixels[to_device(torch.from_numpy(indices), self.device)].float())
 
 
-def resident(
+def device_dataset(
     store: Store, spec: DataSpec, longest: int, device: torch.device
-) -> PaddedSentences | ResidentImages | None:
-    """The store as batches of few shapes on `device`; None where images do not fit there."""
+) -> PaddedSentences | DeviceImages | None:
+    """Put a store on `device` for batches of few shapes; return None if images do not fit."""
     if isinstance(store, TokenStore):
         assert isinstance(spec, TextSpec)
         return PaddedSentences(store, spec, longest, device)
-    return ResidentImages(store, device) if _fits(store.pixels.nbytes, device) else None
+    return DeviceImages(store, device) if _fits(store.pixels.nbytes, device) else None
 
 
 def _fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes may lie there. Main memory is where they lie already."""
+    """True if `size` bytes may be put on the device. In main memory they are already."""
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]

@@ -44,7 +44,7 @@ def nats_given(state: TrainingState, originals: TokenStore, read: TokenStore) ->
     nats = np.zeros(len(originals))
     order = np.argsort(originals.lengths, kind="stable")
     for part in np.array_split(order, max(1, len(order) // 256)):
-        code = state.encoder.encode_mixed(make_batch(read, part, state.spec, state.device), 4)
+        code = state.encode_mixed(make_batch(read, part, state.spec, state.device))
         batch = make_batch(originals, part, state.spec, state.device)
         assert isinstance(batch, TextBatch)
         nats[part] = state.decoder.nll_each(batch, code).double().cpu().numpy()

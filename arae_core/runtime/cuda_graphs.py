@@ -1,13 +1,13 @@
-"""Steps played back: on a GPU, a step of the algorithm captured as a CUDA graph and launched as a whole.
+"""Steps replayed: on a GPU, a step of the algorithm is captured as a CUDA graph and launched as a whole.
 
 An iteration is some thousand small kernels, and launching them one by one takes several times as long as running them.
-Here the same functions run; what they launched is kept and launched again, on tensors that lie where they lay:
+The same functions run here; the kernels that they launched are kept and launched again, on tensors in the same places:
 
 - the batch is copied to where the captured one was, and so are numbers that change (float arguments);
-- shapes are few (`resident`), with a graph for each step and shape;
-- random numbers come from the state's generator, which a graph moves on as the calls would;
-- the first time a step meets a shape it is simply called, which counts as training and makes what graphs need (moments
-  of the optimizers, the libraries' workspaces); the second time it is captured.
+- batches have few shapes (`data.device_dataset`); each step has a graph for each shape;
+- random numbers come from the state's generator, which a graph advances as the calls would;
+- the first time a step meets a shape it is called. The call counts as training, and makes what graphs need: moments of
+  the optimizers, workspaces of the libraries. The second time, the step is captured.
 """
 
 import warnings
@@ -18,22 +18,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arae_core.algorithm import Perform, Scalars, at_once
+from arae_core.algorithm import Scalars, StepRunner, run_eagerly
 from arae_core.data.batches import ImageBatch, PaddedBatch
 from arae_core.runtime.parallel import Parallel
 from arae_core.training.state import TrainingState
 
 
-def performer(state: TrainingState, parallel: Parallel) -> "Captured | None":
-    """What captures the steps of this run, or None where they are called: on a CPU, where the settings say so, and of
-    several workers, whose steps wait for each other."""
+def make_step_runner(state: TrainingState, parallel: Parallel) -> "GraphRunner | None":
+    """Return a runner that captures steps, or None if they are called.
+
+    They are called on a CPU, if the settings say so, and with several workers, whose steps wait for each other.
+    """
     if state.device.type != "cuda" or parallel.world > 1 or state.settings.cuda_graphs == "off":
         return None
-    return Captured(state)
+    return GraphRunner(state)
 
 
 class Graph:
-    """One step at one shape: its inputs' places and, once captured, what plays it back and its results' places."""
+    """One step at one shape: the places of its inputs and, once it is captured, the graph and its results' places."""
 
     def __init__(self, arguments: tuple[Any, ...], state: TrainingState) -> None:
         self.inputs = tuple(_place(argument, state) for argument in arguments)
@@ -42,7 +44,7 @@ class Graph:
         self.called = False
 
     def fill(self, arguments: tuple[Any, ...]) -> None:
-        """Copy what has changed to where the step reads it."""
+        """Copy the arguments to where the step reads them."""
         for place, argument in zip(self.inputs, arguments, strict=True):
             if isinstance(argument, float):
                 place.fill_(argument)
@@ -51,20 +53,20 @@ class Graph:
                     getattr(place, name).copy_(tensor)
 
 
-class Captured:
-    """Performs steps as `algorithm.at_once` does, from CUDA graphs. A step's scalars are overwritten by its next."""
+class GraphRunner:
+    """Runs steps as `algorithm.run_eagerly` does, from CUDA graphs. The next run of a step overwrites its scalars."""
 
     def __init__(self, state: TrainingState) -> None:
         self.state = state
-        # graphs share memory: none reads what another wrote but tensors that are kept, so their order does not matter
+        # Graphs share memory. None reads what another wrote, except for tensors that are kept: their order is free.
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream(state.device)
         self.graphs: dict[Any, Graph] = {}
         self.failed = False
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Steps are performed in here: on a stream of their own, which the caller's waits for and is waited for by."""
+    def on_stream(self) -> Iterator[None]:
+        """Run steps on a stream of their own; it and the caller's stream wait for each other."""
         self.stream.wait_stream(torch.cuda.current_stream(self.state.device))
         with torch.cuda.stream(self.stream):
             yield
@@ -74,7 +76,7 @@ class Captured:
         self, step: Callable[..., Scalars], state: TrainingState, parallel: Parallel, *arguments: Any
     ) -> Scalars:
         if self.failed:
-            return at_once(step, state, parallel, *arguments)
+            return run_eagerly(step, state, parallel, *arguments)
         key = (step.__name__, *(_key(argument) for argument in arguments))
         if key not in self.graphs:
             self.graphs[key] = Graph(arguments, state)
@@ -82,29 +84,29 @@ class Captured:
         graph.fill(arguments)
         if not graph.called:
             graph.called = True
-            return at_once(step, state, parallel, *graph.inputs)
+            return run_eagerly(step, state, parallel, *graph.inputs)
         if graph.graph is None and not self._capture(graph, step, parallel):
-            return at_once(step, state, parallel, *arguments)
+            return run_eagerly(step, state, parallel, *arguments)
         graph.graph.replay()
         return graph.scalars
 
     def _capture(self, graph: Graph, step: Callable[..., Scalars], parallel: Parallel) -> bool:
-        """Whether the step could be captured. Where it could not, this and all others are called from now on."""
+        """Capture the step; return True if that worked. If not, this and all other steps are called from now on."""
         captured = torch.cuda.CUDAGraph()
         captured.register_generator_state(self.state.draws)
         try:
-            # other threads may use the GPU meanwhile, as Ray's and MLflow's do
+            # Other threads, such as Ray's and MLflow's, may use the GPU meanwhile.
             with torch.cuda.graph(captured, self.pool, self.stream, capture_error_mode="thread_local"):
                 graph.scalars = step(self.state, parallel, *graph.inputs)
         except RuntimeError as error:
             self.failed = True
             self.graphs.clear()
             if not self.state.keeps_gradients:
-                self.state.modules.zero_grad(set_to_none=True)  # those left were never computed
+                self.state.modules.zero_grad(set_to_none=True)  # gradients left from the capture were never computed
             reason = str(error).strip().splitlines()[0]
             warnings.warn(
-                f"{step.__name__} cannot be captured as a CUDA graph ({reason}): training goes on without, slower. "
-                "--cuda-graphs off does not try",
+                f"{step.__name__} cannot be captured as a CUDA graph ({reason}): training continues without, slower. "
+                "--cuda-graphs off skips the attempt",
                 stacklevel=2,
             )
             return False
@@ -112,9 +114,9 @@ class Captured:
         return True
 
 
-def working(perform: Perform) -> Any:
-    """The context in which steps are performed."""
-    return perform.working() if isinstance(perform, Captured) else nullcontext()
+def graph_stream(run: StepRunner) -> Any:
+    """The context in which a runner's steps run."""
+    return run.on_stream() if isinstance(run, GraphRunner) else nullcontext()
 
 
 def _tensors(batch: PaddedBatch | ImageBatch) -> dict[str, Tensor]:
@@ -124,12 +126,12 @@ def _tensors(batch: PaddedBatch | ImageBatch) -> dict[str, Tensor]:
 def _key(argument: Any) -> Any:
     if isinstance(argument, PaddedBatch | ImageBatch):
         return tuple(tuple(tensor.shape) for tensor in _tensors(argument).values())
-    assert isinstance(argument, float | int), "a step is captured with what it works on: batches and numbers"
+    assert isinstance(argument, float | int), "the inputs of a captured step are batches and numbers"
     return "float" if isinstance(argument, float) else argument
 
 
 def _place(argument: Any, state: TrainingState) -> Any:
-    """Where a captured step reads the argument. An integer is part of the step's form, and stays."""
+    """The place where a captured step reads the argument. Integers are fixed when it is captured."""
     if isinstance(argument, float):
         return torch.full((), argument, device=state.device, dtype=state.dtype)
     if isinstance(argument, PaddedBatch | ImageBatch):

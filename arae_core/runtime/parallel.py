@@ -70,6 +70,20 @@ class Parallel:
             self.exchanges[like.device, like.dtype] = kept
         return kept
 
+    def whole_batch(self, own: Tensor, rows: int) -> Tensor:
+        """Gather a batch of `rows` rows from this rank's rows own[B, ...] and those of the others, in their order.
+
+        Gradients flow to `own` alone: their sum over the ranks is the gradient of a loss of the whole batch.
+        """
+        if self.world == 1:
+            return own
+        most = -(-rows // self.world)
+        padded = torch.cat([own.detach(), own.detach().new_zeros(most - len(own), *own.shape[1:])])
+        gathered = [torch.empty_like(padded) for _ in range(self.world)]
+        dist.all_gather(gathered, padded)
+        whole = torch.stack(gathered, 1).flatten(0, 1)[:rows]
+        return whole.index_copy(0, torch.arange(self.rank, rows, self.world, device=own.device), own)
+
     def mean(self, values: Tensor, share: float) -> Tensor:
         """The mean of `values` over the ranks, each with its share of the batch."""
         if self.world == 1:

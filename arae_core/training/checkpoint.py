@@ -1,18 +1,19 @@
-"""A folder <-> a run: settings and vocabulary as JSON, weights and training state as safetensors. Never a pickle.
+"""Checkpoints: settings and vocabulary as JSON, weights and training state as safetensors. Never a pickle.
 
-    manifest.json          what this is, size and SHA-256 of every other file, and of itself
+    manifest.json          format, kind, step; size and SHA-256 of every other file, and of itself
     settings.json          dotted name -> value
     vocabulary/            the tokenizer, in its own format (text)
     model.safetensors      weights of all parts
-    about.json             where it comes from, if the caller says so
-    training.safetensors   optimizers and random numbers    } not in a model that was exported
-    training.json          whatever the caller keeps        }
+    about.json             provenance, if the caller gives any
+    training.safetensors   optimizers and random numbers    } not in an exported model
+    training.json          anything the caller keeps        }
 
-A folder appears under its name when it is complete, so it is whole or absent.
+A folder appears under its name when it is complete: it is whole or absent.
 """
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, fields
@@ -27,27 +28,18 @@ from torch import Tensor
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings import KINDS, Settings
+from arae_core.settings.conditions import value_of
+from arae_core.settings.declaration import named
+from arae_core.settings.root import ROOMS
 from arae_core.settings.tree import flatten, with_settings
+from arae_core.settings.upgrade import upgraded
 from arae_core.training.checksums import is_intact, sealed, sha256_of
 from arae_core.training.state import TrainingState
 
 FORMAT, VERSION = "arae", 1
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy")
-ARCHITECTURE = (
-    "kind",
-    *(f"{part}.{name}" for part in ("encoder", "decoder") for name in ("embedding", "hidden", "normalization")),
-    *(
-        "encoder.pooling",
-        "encoder.marker_ratio",
-        "decoder.conditioning",
-        "decoder.attribute_embedding",
-        "classifier.hidden",
-        "classifier.normalization",
-    ),
-    *("decoder.logits_per_pixel", "code.size", "generator.kind", "generator.noise_size", "generator.hidden"),
-    *("generator.normalization", "critic.hidden", "critic.normalization"),
-)
-"""Settings that decide which tensors there are: what continues a checkpoint must have the same."""
+OPTIONAL = ("average", "critic", "classifier", "aligner")
+"""Parts that a checkpoint may lack, or have beyond what its settings need."""
 
 
 def save_checkpoint(
@@ -57,10 +49,10 @@ def save_checkpoint(
     extra: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the whole run to `folder`, atomically; what was there before is replaced.
+    """Save a run to `folder`, atomically; a checkpoint that was there is replaced.
 
-    extra: JSON kept beside it, for going on. about: JSON that an exported model keeps as well, see `read_about`.
-    Raises ValueError for a model of sentences without its vocabulary, and OSError where it cannot be written.
+    extra: JSON for resuming, kept with the training state. about: JSON that an exported model keeps, too, see
+    `read_about`. Raise ValueError for a model of sentences without its vocabulary, and OSError if it cannot be written.
     """
     if state.settings.kind == "text" and vocabulary is None:
         raise ValueError("a model of sentences is saved with its vocabulary")
@@ -69,9 +61,9 @@ def save_checkpoint(
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     new, old = scratch / "new", scratch / "old"
     try:
-        new.mkdir()  # not the scratch folder itself, which nobody else may read
+        new.mkdir()  # the scratch folder itself is private to the user
         _write(new, state, vocabulary, extra or {}, about)
-        if folder.exists():  # a folder cannot replace another: the old one steps aside, whole, and goes last
+        if folder.exists():  # a folder cannot replace another one: the old one steps aside and is deleted last
             os.rename(folder, old)
             try:
                 os.rename(new, folder)
@@ -92,7 +84,7 @@ def _write(
     extra: dict[str, Any],
     about: dict[str, Any] | None,
 ) -> None:
-    flat = flatten(state.settings)  # the core's settings may be a part of a larger experiment
+    flat = flatten(state.settings)  # may hold more than the core's settings
     _write_json(folder / "settings.json", {name: flat[name] for name in flatten(Settings())})
     if vocabulary is not None:
         vocabulary.save(folder / "vocabulary")
@@ -102,7 +94,7 @@ def _write(
         for i, values in optimizer.state_dict()["state"].items():
             training |= {f"{part}.{i}.{name}": value for name, value in values.items() if value is not None}
     save_file(_contiguous(training), folder / "training.safetensors")
-    for path in folder.glob("*.safetensors"):  # which their library hides from all but the user
+    for path in folder.glob("*.safetensors"):  # their library makes files that only the user can read
         path.chmod((folder / "settings.json").stat().st_mode)
     _write_json(folder / "training.json", extra)
     if about is not None:
@@ -111,7 +103,7 @@ def _write(
 
 
 def export_model(checkpoint: Path, folder: Path) -> Path:
-    """Copy a checkpoint without its training state: what a registry keeps. Raises ValueError as `load_checkpoint`."""
+    """Copy a checkpoint without its training state, for a registry. Raise ValueError as `load_checkpoint` does."""
     manifest = read_manifest(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     for name in manifest["files"]:
@@ -123,9 +115,9 @@ def export_model(checkpoint: Path, folder: Path) -> Path:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was told of where the model comes from; {} where it was told nothing.
+    """Return the provenance that `save_checkpoint` was given; {} if there is none.
 
-    Raises ValueError as `load_checkpoint`.
+    Raise ValueError as `load_checkpoint` does.
     """
     manifest = read_manifest(Path(folder))
     return _read_json(Path(folder) / "about.json") if "about.json" in manifest["files"] else {}
@@ -134,17 +126,18 @@ def read_about(folder: Path) -> dict[str, Any]:
 def load_checkpoint(
     folder: Path, device: torch.device | str = "cpu", settings: Settings | None = None
 ) -> tuple[TrainingState, Vocabulary | None, dict[str, Any]]:
-    """Read what `save_checkpoint` or `export_model` wrote: the state, the vocabulary (text) and `extra`.
+    """Load a checkpoint or an exported model: the state, the vocabulary (text) and `extra`.
 
-    settings: continue under these instead of the stored ones: rates, weights and noise may differ, sizes may not.
-    Raises ValueError, naming the folder, for a missing, truncated, foreign or pickled checkpoint and for other sizes.
+    settings: continue with these instead of the stored ones. They must have the same values for every setting that
+    decides which tensors there are (`structural` in its declaration).
+    Raise ValueError, naming the folder, for a missing, truncated, foreign or pickled checkpoint and for other sizes.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
         return _load(folder, manifest, device, settings)
     except (RuntimeError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # the files are those of the manifest, but what is in them is not what this program writes
+        # The files match the manifest, but this program did not write their content.
         line = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(line if str(folder) in line else f"{folder} cannot be loaded: {line}") from None
 
@@ -152,16 +145,10 @@ def load_checkpoint(
 def _load(
     folder: Path, manifest: dict[str, Any], device: torch.device | str, settings: Settings | None
 ) -> tuple[TrainingState, Vocabulary | None, dict[str, Any]]:
-    stored = with_settings(Settings(), _read_json(folder / "settings.json"))
+    stored = with_settings(Settings(), upgraded(_read_json(folder / "settings.json")))
     if settings is not None:
-        before, now = flatten(stored), flatten(settings)
-        if stored.adversarial != settings.adversarial:  # without a critic the prior is a Gaussian
-            allowed = "none" if not stored.adversarial else "another than none"
-            raise ValueError(
-                f"critic.objective must be {allowed} as in the checkpoint {folder}, got {settings.critic.objective!r}"
-            )
-        for name in ARCHITECTURE:
-            old, new = before[name], now[name]
+        for name in named(Settings, "structural"):
+            old, new = (each.chosen(name)[0] if name in ROOMS else value_of(each, name) for each in (stored, settings))
             if old != new:
                 raise ValueError(f"{name} must be {old!r} as in the checkpoint {folder}, got {new!r}")
     state = TrainingState.new(settings or stored, _shape(manifest), device)
@@ -176,15 +163,13 @@ def _load(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all there, of the right size and content. ValueError otherwise."""
+    """Return the manifest of a checkpoint. Raise ValueError unless all its files have the right size and content."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"there is no checkpoint folder {folder}")
     unsafe = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in PICKLES)
     if unsafe:
-        raise ValueError(
-            f"{folder} holds {unsafe[0]}: files that may be pickles are never read; remove it if it is not"
-        )
+        raise ValueError(f"{folder} holds {unsafe[0]}, which may be a pickle; pickles are never read: remove it")
     if not (folder / "manifest.json").is_file():
         raise ValueError(f"{folder} is not a checkpoint of this program: it has no manifest.json")
     manifest = _read_json(folder / "manifest.json")
@@ -192,7 +177,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a checkpoint of this program: its format is {manifest.get('format')!r}")
     if manifest.get("version") != VERSION:
         raise ValueError(f"{folder} has checkpoint version {manifest.get('version')}; this program reads {VERSION}")
-    if not is_intact(manifest) or not _says_what_it_is(manifest):
+    if not is_intact(manifest) or not _is_complete(manifest):
         raise ValueError(f"{folder} is damaged: manifest.json is not what was written; use another checkpoint")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
@@ -219,32 +204,36 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_weights(state: TrainingState, weights: dict[str, Tensor], folder: Path) -> None:
-    missing = state.modules.load_state_dict(weights, strict=False)
-    optional = ("average", "critic", "classifier", "aligner")
-    fresh = [name for name in missing.missing_keys if name.split(".")[0] not in optional]
-    if fresh or any(name.split(".")[0] not in optional for name in missing.unexpected_keys):
+    missing = state.modules.load_state_dict(_renamed(weights), strict=False)
+    fresh = [name for name in missing.missing_keys if name.split(".")[0] not in OPTIONAL]
+    if fresh or any(name.split(".")[0] not in OPTIONAL for name in missing.unexpected_keys):
         raise ValueError(f"{folder} has other tensors than its settings say: {(fresh + missing.unexpected_keys)[:3]}")
     if any(name.startswith("average.") for name in missing.missing_keys):
-        state.modules["average"].load_state_dict(state.generator.state_dict())
+        state.modules["average"].load_state_dict(state.modules["prior"].state_dict())
+
+
+def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by today's names: the prior was called generator before."""
+    return {re.sub(r"^generator\.", "prior.", name): tensor for name, tensor in tensors.items()}
 
 
 def _load_training(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     draws = tensors.pop("draws")
     if draws.shape == state.draws.get_state().shape:
         state.draws.set_state(draws)
-    else:  # saved on another kind of device, whose generator is another
+    else:  # saved on another kind of device, with another kind of generator
         state.draws.manual_seed(state.settings.seed + state.step)
     for part, optimizer in state.optimizers.items():
         saved: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
+        for name, tensor in _renamed(tensors).items():
             owner, index, key = name.split(".")
             if owner == part:
                 saved.setdefault(int(index), {})[key] = tensor
-        # only the moments come from the file: the rates are those of the settings, which a search may have changed
+        # Only the moments come from the file; the rates come from the settings, which a search may have changed.
         optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _says_what_it_is(manifest: dict[str, Any]) -> bool:
+def _is_complete(manifest: dict[str, Any]) -> bool:
     kind, step, spec = (manifest.get(name) for name in ("kind", "step", "shape"))
     if kind not in KINDS or not isinstance(step, int) or step < 0 or not isinstance(spec, dict):
         return False

@@ -1,4 +1,4 @@
-"""The loop: iterations of Algorithm 1, and a report of what they measured to whoever asked."""
+"""The training loop: iterations of Algorithm 1 or 2, and a report at regular intervals."""
 
 import math
 import time
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arae_core.algorithm import Scalars, at_once, iteration
+from arae_core.algorithm import Scalars, iteration, run_eagerly
 from arae_core.attributes.markers import attribute_markers
-from arae_core.code_space import FittedGaussian
-from arae_core.codecs.lstm import TextEncoder
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import Store, TokenStore, evenly_spaced, make_batch
 from arae_core.data.data_spec import TextSpec
-from arae_core.runtime.cuda_graphs import performer, working
+from arae_core.priors.fitting import fit_prior, is_fitted
+from arae_core.runtime.allocator import keep_freed_memory
+from arae_core.runtime.cuda_graphs import graph_stream, make_step_runner
 from arae_core.runtime.parallel import Parallel
 from arae_core.runtime.precision import check_precision
 from arae_core.settings import Settings
@@ -25,25 +25,22 @@ from arae_core.training.state import TrainingState
 
 __all__ = ["Report", "TrainingState", "evaluate_reconstruction", "total_iterations", "train"]
 
-FITTED_EXAMPLES = 4096
-"""Examples whose codes a plain autoencoder's Gaussian is fitted to."""
-
 
 @dataclass(frozen=True)
 class Report:
-    """What the iterations since the last report measured: `scalars` are their means over iterations and ranks."""
+    """Measurements since the last report: `scalars` are means over iterations and ranks."""
 
     step: int
     scalars: dict[str, float]
 
 
 def total_iterations(settings: Settings, examples: int) -> int:
-    """Iterations of the whole run: `iterations` where it is set, else what `epochs` passes over the examples take."""
+    """Iterations of the whole run: `iterations` if it is set, else those of `epochs` passes over the examples."""
     return settings.iterations or settings.epochs * math.ceil(examples / settings.batch_size)
 
 
 def check_lengths(store: Store, settings: Settings) -> None:
-    """Raise ValueError where a sentence is longer than `longest`."""
+    """Raise ValueError if a sentence is longer than `longest`."""
     if isinstance(store, TokenStore) and len(store) and int(store.lengths.max()) > settings.longest:
         raise ValueError(f"longest must be >= {store.lengths.max()}, the longest example, got {settings.longest}")
 
@@ -51,19 +48,22 @@ def check_lengths(store: Store, settings: Settings) -> None:
 def train(
     state: TrainingState, store: Store, parallel: Parallel | None = None, *, until: int, every: int | Sequence[int]
 ) -> Iterator[Report]:
-    """Train from `state.step` to step `until`, yielding at each multiple of `every`, or of any of them, and at the end.
+    """Train from `state.step` to step `until`; yield a report at each multiple of `every` (or of any of them) and at
+    the end.
 
-    The consumer may save, evaluate or stop between two reports; training goes on when it asks for the next.
-    Raises FloatingPointError, on every rank alike, where a loss or a weight is no longer finite, and ValueError where
-    the batch does not fit the data or the ranks, the labels not the classes, or the device not the precision.
+    The consumer may save, evaluate or stop between two reports; training continues when it asks for the next. Raise
+    FloatingPointError, on every rank alike, if a loss or a weight is no longer finite, and ValueError if the batch does
+    not fit the data or the ranks, the labels the classes, or the device the precision.
     """
-    rhythms = [every] if isinstance(every, int) else every
-    require(min(rhythms, default=0) >= 1, "every", every, "iterations >= 1")
+    intervals = [every] if isinstance(every, int) else every
+    require(min(intervals, default=0) >= 1, "every", every, "iterations >= 1")
     parallel = parallel or Parallel()
     check_precision(state.settings, state.device)
     state.settings.check_shares(parallel.world)
     check_lengths(store, state.settings)
-    feed = Feed(
+    if state.device.type == "cpu":
+        keep_freed_memory()
+    data = BatchSampler(
         store,
         state.spec,
         state.settings.batch_size,
@@ -73,41 +73,48 @@ def train(
         device=state.device,
         padded_to=state.settings.longest if state.device.type == "cuda" else 0,
     )
-    if isinstance(state.encoder, TextEncoder) and state.encoder.markers is not None and state.step == 0:
-        assert isinstance(store, TokenStore) and isinstance(state.spec, TextSpec)
-        found = attribute_markers(store, state.spec, state.settings.encoder.marker_ratio)
-        state.encoder.markers.copy_(torch.from_numpy(found))
+    if state.step == 0:
+        find_markers(state, store)
     state.end = total_iterations(state.settings, len(store))
-    perform = performer(state, parallel) or at_once
+    run = make_step_runner(state, parallel) or run_eagerly
     state.modules.train()
     while state.step < until:
         first, started = state.step, time.perf_counter()
-        stop = min(until, *((first // rhythm + 1) * rhythm for rhythm in rhythms))
+        stop = min(until, *((first // interval + 1) * interval for interval in intervals))
         done = stop - first
-        with working(perform):
-            scalars = run_and_average(lambda: iteration(state, feed, parallel, perform), done, parallel, state)
+        with graph_stream(run):
+            scalars = run_and_average(lambda: iteration(state, data, parallel, run), done, parallel, state)
         seconds = time.perf_counter() - started
-        if isinstance(state.generator, FittedGaussian):
+        if is_fitted(state.prior):
             fit_prior(state, store)
         scalars["noise"] = state.noise
         scalars["examples_per_second"] = done * state.settings.batch_size / seconds
         scalars["ms_per_iteration"] = 1000 * seconds / done
-        scalars["epoch"] = stop / feed.batches_per_epoch
+        scalars["epoch"] = stop / data.batches_per_epoch
         yield Report(stop, scalars)
-        state.modules.train()  # whoever asked may have drawn samples meanwhile
+        state.modules.train()  # the consumer may have drawn samples
+
+
+def find_markers(state: TrainingState, store: Store) -> None:
+    """Set the attribute markers of an encoder that hides them."""
+    markers: Tensor | None = getattr(state.modules["encoder"], "markers", None)
+    if markers is not None:
+        assert isinstance(store, TokenStore) and isinstance(state.spec, TextSpec)
+        found = attribute_markers(store, state.spec, state.settings.encoder.marker_ratio)
+        markers.copy_(torch.from_numpy(found))
 
 
 def run_and_average(
     step: Callable[[], Scalars], count: int, parallel: Parallel, state: TrainingState
 ) -> dict[str, float]:
-    """Call step() `count` times; the means of the scalars that it returns, over steps and ranks.
+    """Call step() `count` times; return the means of its scalars over calls and ranks.
 
-    Raises FloatingPointError, on every rank alike, where one of them or a weight of the state is no longer finite.
+    Raise FloatingPointError, on every rank alike, if one of them or a weight of the state is no longer finite.
     """
     sums: dict[str, Tensor] = {}
     for _ in range(count):
         scalars = step()
-        for name in scalars:  # in their order, which must be that of all ranks
+        for name in scalars:  # in their order, which must be the same on all ranks
             sums.setdefault(name, torch.zeros((), dtype=state.dtype, device=state.device))
         torch._foreach_add_([sums[name] for name in scalars], [value.to(state.dtype) for value in scalars.values()])
     weights = torch.stack([p.detach().sum() for p in state.modules.parameters()]).sum()
@@ -128,26 +135,11 @@ def run_and_average(
 
 
 @torch.no_grad()
-def fit_prior(state: TrainingState, store: Store) -> None:
-    """Fit a plain autoencoder's Gaussian to the codes of up to 4,096 training examples, the same on every rank."""
-    assert isinstance(state.generator, FittedGaussian)
-    rng = np.random.default_rng((state.settings.seed, 3))
-    chosen = rng.permutation(len(store))[:FITTED_EXAMPLES]
-    state.modules.eval()
-    parts = [
-        state.encoder.encode_mixed(make_batch(store, rows, state.spec, state.device), 4).to(state.dtype)
-        for rows in np.array_split(chosen, max(1, len(chosen) // 512))
-    ]
-    state.generator.fit(torch.cat(parts))
-    state.modules.train()
-
-
-@torch.no_grad()
 def evaluate_reconstruction(state: TrainingState, store: Store, limit: int = 2000) -> dict[str, float]:
-    """How well examples, `limit` of them or all, evenly spaced, come back through their codes, without noise.
+    """Measure the reconstruction of `limit` evenly spaced examples, or of all, without noise.
 
-    validation_nll: nats a token (or pixel) under the decoder that sees the right words before it;
-    validation_accuracy: share of tokens (or pixels) whose most probable value is right.
+    validation_nll: nats a token (or pixel), teacher-forced; validation_accuracy: share of tokens (or pixels) whose most
+    probable value is right. Raise ValueError for an empty store.
     """
     if not len(store):
         raise ValueError("there are no examples to validate on")
@@ -158,7 +150,7 @@ def evaluate_reconstruction(state: TrainingState, store: Store, limit: int = 200
     rows = chosen[np.argsort(lengths, kind="stable")]
     for part in np.array_split(rows, max(1, len(rows) // 256)):
         batch = make_batch(store, part, state.spec, state.device)
-        part_nll, part_right, part_count = state.decoder.score(batch, state.encoder(batch))
+        part_nll, part_right, part_count = state.decoder.score(batch, state.encode(batch))
         nll, right, count = nll + part_nll, right + part_right, count + part_count
     state.modules.train()
     return {"validation_nll": float(nll) / count, "validation_accuracy": float(right) / count}

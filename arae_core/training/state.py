@@ -1,127 +1,159 @@
-"""TrainingState: everything that a run is at one moment. Saved and loaded, the run goes on bit for bit."""
+"""`TrainingState`: everything that a run is at one moment. Saved and loaded, it continues bit for bit."""
 
 import copy
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from arae_core.attributes.cross_alignment import SequenceDiscriminators
-from arae_core.code_space import Classifier, Critic, make_generator
-from arae_core.codecs.lstm import SeparateDecoders, TextDecoder, TextEncoder
-from arae_core.codecs.mlp import ImageDecoder, ImageEncoder
+from arae_core.codecs import CODECS, Decoder, Encoder
+from arae_core.codes import CODES, Code
 from arae_core.data.data_spec import DataSpec, TextSpec
-from arae_core.runtime.allocator import keep_freed_memory
+from arae_core.networks import Classifier, Critic
+from arae_core.objectives import OBJECTIVES, Objective
+from arae_core.priors import PRIORS, Prior
 from arae_core.runtime.parallel import Parallel
 from arae_core.runtime.precision import precision_on
-from arae_core.settings import Settings, TrainedSettings
+from arae_core.settings import Settings, TrainedSection
+from arae_core.training.initialization import initialize_as_released, open_forget_gates
+from arae_core.training.optimizers import make_optimizer, set_rate
 
-OPTIMIZER_OF = {"aligner": "classifier"}
-"""Parts that have another one's optimizer settings."""
-
-
-class Encoder(Protocol):
-    """What the algorithm asks of an encoder; batches are of the kind that the state's shape says."""
-
-    def __call__(self, batch: Any) -> Tensor: ...
-    def encode_mixed(self, batch: Any, parts: int) -> Tensor: ...
-
-
-class Decoder(Protocol):
-    """What the algorithm asks of a decoder."""
-
-    def nll(self, batch: Any, code: Tensor) -> Tensor: ...
-    def score(self, batch: Any, code: Tensor) -> tuple[Tensor, Tensor, int]: ...
+SECTION_OF = {"aligner": "classifier", "prior": "generator", "code": "encoder"}
+"""Parts that are trained with the settings of another name."""
+AUTOENCODER = ("encoder", "code", "decoder")
+"""Parts that step (1) updates."""
 
 
 class TrainingState:
     """Modules, optimizers, the step, and the generator of random numbers.
 
-    The data's position and the noise radius follow from `step`. Every rank draws for the whole batch and takes its own
-    rows, so that all ranks stay in the same state and any number of ranks computes the same.
+    The position in the data and the radius of the noise follow from `step`. Every rank draws random numbers for the
+    whole batch and takes its own rows, so that all ranks stay in the same state, and any number of ranks computes the
+    same.
 
-    Attributes: settings, spec, device, precision (what `auto` means there), dtype, step; encoder, decoder, generator,
-    critic, which a plain autoencoder has not (all also by name in `modules`, where "average" is the generator's moving
-    average, if there is one, "classifier" is that of labelled data, and "aligner" the discriminators of
-    cross-alignment); optimizers by the same names; draws; end, the step at which the run is to end, as `train` finds
-    it, else 0.
+    Attributes:
+        settings, spec: what the model is built from.
+        device, precision (with `auto` resolved), dtype.
+        modules: the parts by name: encoder, code, decoder, prior; critic, if the objective has one; average, the moving
+            average of the prior; classifier and aligner, of labelled data. The first five are attributes, too.
+        objective: how codes are compared.
+        optimizers: by the names of the parts that have parameters.
+        draws: the random generator.
+        step: iterations done. end: the step at which the run is to end, set by `train`; else 0.
     """
 
-    def __init__(self, settings: Settings, spec: DataSpec, device: torch.device | str = "cpu"):
+    def __init__(self, settings: Settings, spec: DataSpec, device: torch.device | str = "cpu") -> None:
         if isinstance(spec, TextSpec) != (settings.kind == "text"):
             raise ValueError(f"kind must match the data, got {settings.kind!r} for {spec}")
-        self.settings, self.spec, self.device, self.step = settings, spec, torch.device(device), 0
-        self.end = 0
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        self.settings, self.spec, self.device = settings, spec, torch.device(device)
+        self.step = self.end = 0
         self.precision = precision_on(self.device, settings)
         self.dtype = torch.float64 if self.precision == "float64" else torch.float32
+        self.objective: Objective = OBJECTIVES[settings.critic.objective].load()(settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            encoder: TextEncoder | ImageEncoder
-            decoder: TextDecoder | SeparateDecoders | ImageDecoder
-            if isinstance(spec, TextSpec):
-                separate = bool(spec.classes) and settings.decoder.conditioning == "separate"
-                encoder = TextEncoder(settings, spec)
-                decoder = SeparateDecoders(settings, spec) if separate else TextDecoder(settings, spec)
-            else:
-                encoder, decoder = ImageEncoder(settings, spec), ImageDecoder(settings, spec)
-            self.encoder: Encoder = encoder
-            self.decoder: Decoder = decoder
-            self.generator = make_generator(settings)
-            self.modules = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "generator": self.generator})
-            if settings.adversarial:
-                self.modules["critic"] = self.critic = Critic(settings)
-            if isinstance(spec, TextSpec) and spec.classes and settings.encoder.attribute_weight:
-                self.modules["classifier"] = Classifier(settings, len(spec.classes))
-            if isinstance(spec, TextSpec) and spec.classes and settings.decoder.alignment_weight:
-                self.modules["aligner"] = SequenceDiscriminators(settings.decoder.hidden[-1], len(spec.classes))
-            if settings.initialization == "released":
-                _initialize_as_released(self.modules)
-            elif settings.initialization == "remembering":
-                _open_forget_gates(self.modules)
-        if settings.adversarial and settings.generator.average:
-            self.modules["average"] = copy.deepcopy(self.generator).requires_grad_(False)
+            self.modules = self._build()
+        if settings.generator.average and list(self.modules["prior"].parameters()):
+            self.modules["average"] = copy.deepcopy(self.modules["prior"]).requires_grad_(False)
         self.modules.to(self.device, self.dtype)
         self.optimizers = {
-            part: make_optimizer(
-                _optimizer_of(settings, part), list(self.modules[part].parameters()), cools=settings.cooldown > 0
-            )
-            for part in ("encoder", "decoder", "generator", "critic", "classifier", "aligner")
-            if part in self.modules and list(self.modules[part].parameters())
+            part: make_optimizer(self._section_of(part), parameters, cools=settings.cooldown > 0)
+            for part in ("encoder", "code", "decoder", "prior", "critic", "classifier", "aligner")
+            if part in self.modules and (parameters := list(self.modules[part].parameters()))
         }
         self.draws = torch.Generator(self.device).manual_seed(settings.seed)
-        # A gradient that waits for a later step must lie where a captured step found it, and is zeroed, not freed.
+        # A gradient that waits for a later step must lie where a captured step found it: it is zeroed, not freed.
         self.keeps_gradients = self.device.type == "cuda" and settings.encoder.updates == "summed"
+
+    def _build(self) -> nn.ModuleDict:
+        """The parts, their weights drawn in a fixed order."""
+        settings, spec = self.settings, self.spec
+        classes = spec.classes if isinstance(spec, TextSpec) else ()
+        encoder = CODECS[settings.chosen("encoder.kind")[0]].load().encoder(settings, spec)
+        decoder = CODECS[settings.chosen("decoder.kind")[0]].load().decoder(settings, spec)
+        code = CODES[settings.code.kind].load()(settings)
+        prior = PRIORS[settings.chosen("prior.kind")[0]].load()(settings, code)
+        modules = nn.ModuleDict({"encoder": encoder, "code": code, "decoder": decoder, "prior": prior})
+        if settings.has_critic:
+            modules["critic"] = Critic(settings)
+        if classes and settings.encoder.attribute_weight:
+            modules["classifier"] = Classifier(settings, len(classes))
+        if classes and settings.decoder.alignment_weight:
+            modules["aligner"] = SequenceDiscriminators(settings.decoder.hidden[-1], len(classes))
+        if settings.initialization == "released":
+            initialize_as_released(modules)
+        elif settings.initialization == "remembering":
+            open_forget_gates(modules)
+        return modules
 
     @classmethod
     def new(cls, settings: Settings, spec: DataSpec, device: torch.device | str = "cpu") -> "TrainingState":
-        """A run at its beginning. Raises ValueError where settings and data are of different kinds."""
+        """Begin a run. Raise ValueError if settings and data are of different kinds."""
         return cls(settings, spec, device)
 
     @property
+    def encoder(self) -> Encoder:
+        """enc_phi, up to the map to the code space."""
+        return cast(Encoder, self.modules["encoder"])
+
+    @property
+    def code(self) -> Code:
+        """The code space."""
+        return cast(Code, self.modules["code"])
+
+    @property
+    def decoder(self) -> Decoder:
+        """p_psi."""
+        return cast(Decoder, self.modules["decoder"])
+
+    @property
+    def prior(self) -> Prior:
+        """The distribution that codes of samples come from."""
+        return cast(Prior, self.modules["prior"])
+
+    @property
+    def critic(self) -> nn.Module:
+        """f_w. Raise KeyError if the objective has none."""
+        return self.modules["critic"]
+
+    @property
+    def sampler(self) -> Prior:
+        """The prior that samples are drawn from: its moving average, if there is one."""
+        return cast(Prior, self.modules["average"]) if "average" in self.modules else self.prior
+
+    @property
     def hides_attribute(self) -> bool:
-        """Whether there are steps (2b) and (3b): labelled data, and encoder.attribute_weight is not 0."""
+        """True if there are steps (2b) and (3b): labelled data, and encoder.attribute_weight is not 0."""
         return "classifier" in self.modules
 
     @property
     def aligns_decoders(self) -> bool:
-        """Whether there is cross-alignment: labelled data, and decoder.alignment_weight is not 0."""
+        """True if there is cross-alignment: labelled data, and decoder.alignment_weight is not 0."""
         return "aligner" in self.modules
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the noise on each number of the code now."""
+        """Standard deviation of the noise on each number of the code at this step."""
         return self.settings.code.noise * float(self.settings.code.noise_decay ** (self.step // 100))
 
+    def encode(self, batch: Any) -> Tensor:
+        """The codes [B, D] of a batch, with gradients, in the precision of the autoencoder."""
+        return self.code(self.encoder(batch))
+
+    @torch.no_grad()
+    def encode_mixed(self, batch: Any, parts: int = 4) -> Tensor:
+        """The codes [B, D] of a batch of mixed lengths, without gradients, in `parts` runs of like length."""
+        return self.code(self.encoder.encode_mixed(batch, parts))
+
     def cool_down(self) -> None:
-        """Set the learning rates of this step: lower in the run's last iterations, see `cooldown`."""
+        """Set the learning rates of this step, see `cooldown`."""
         if self.settings.cooldown:
             for part, optimizer in self.optimizers.items():
-                set_rate(optimizer, self.rate_left * _optimizer_of(self.settings, part).learning_rate)
+                set_rate(optimizer, self.rate_left * self._section_of(part).learning_rate)
 
     @property
     def rate_left(self) -> float:
@@ -129,126 +161,100 @@ class TrainingState:
         last = self.settings.cooldown * self.end
         return min(1.0, max(0.0, (self.end - self.step) / last)) if last else 1.0
 
-    @property
-    def sampler(self) -> nn.Module:
-        """Where samples' codes come from: the generator or its moving average."""
-        return self.modules["average"] if "average" in self.modules else self.generator
-
     def normal(self, rows: int, columns: int, parallel: Parallel, batches: int = 1) -> Tensor:
-        """This rank's rows of N(0, 1) for `batches` batches, which have [rows, columns] each over all ranks."""
+        """This rank's rows of N(0, 1) for `batches` batches, each of [rows, columns] over all ranks."""
         drawn = torch.randn(rows * batches, columns, generator=self.draws, device=self.device, dtype=self.dtype)
         return parallel.local_rows(drawn, batches)
 
     def uniform(self, rows: int, columns: int, parallel: Parallel, batches: int = 1) -> Tensor:
-        """This rank's rows of U(0, 1) for `batches` batches, which have [rows, columns] each over all ranks."""
+        """This rank's rows of U(0, 1) for `batches` batches, each of [rows, columns] over all ranks."""
         drawn = torch.rand(rows * batches, columns, generator=self.draws, device=self.device, dtype=self.dtype)
         return parallel.local_rows(drawn, batches)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The autoencoder's arithmetic; generator, critic, its penalty and the unit sphere stay outside."""
+        """The precision of the autoencoder. Prior, critic, penalties and the code space stay outside."""
         if self.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def update(self, parts: Sequence[str], loss: Tensor, parallel: Parallel, words: Tensor | None = None) -> Tensor:
-        """One optimizer step of `parts` alone, whatever else `loss` depends on. The norm of their gradient before
-        clipping, where the encoder is among them; else 0.
+    def parameters(self, parts: Sequence[str]) -> list[nn.Parameter]:
+        """The parameters of the named parts."""
+        return [p for part in parts for p in self.modules[part].parameters()]
 
-        words: those that the batches of all ranks have, if `loss` depends on no other's vector.
+    def update(
+        self,
+        parts: Sequence[str],
+        loss: Tensor,
+        parallel: Parallel,
+        words: Tensor | None = None,
+        *,
+        whole_batch: bool = False,
+    ) -> Tensor:
+        """Take one optimizer step of `parts` alone, whatever else `loss` depends on.
+
+        loss: a mean over this rank's rows; with whole_batch, over the rows of all ranks.
+        words: ids of the words in the batches of all ranks, if `loss` depends on no other word vectors.
+
+        Return the norm of the gradient before clipping, if the encoder is among the parts; else 0.
         """
-        parameters = [p for part in parts for p in self.modules[part].parameters()]
-        parallel.weighted(loss, self.settings.batch_size).backward(inputs=parameters)
-        parallel.sum_gradients(parameters, {} if words is None else self._vectors_of(parts, words))
+        parameters = self.parameters(parts)
+        self._backward(parameters, loss, parallel, whole_batch)
+        parallel.sum_gradients(parameters, {} if words is None else self._word_vectors(parts, words))
         norm = torch.zeros((), device=loss.device)
         if "encoder" in parts:
             norm = nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip or math.inf)
         for part in parts:
-            self.optimizers[part].step()
-            # Sums over ranks lie where the next step's will; with several ranks nothing is captured.
-            self.optimizers[part].zero_grad(set_to_none=parallel.world > 1 or not self.keeps_gradients)
+            if part in self.optimizers:
+                self.optimizers[part].step()
+                # With several ranks nothing is captured, and the next sums need the memory.
+                self.optimizers[part].zero_grad(set_to_none=parallel.world > 1 or not self.keeps_gradients)
         return norm
 
-    def _vectors_of(self, parts: Sequence[str], words: Tensor) -> dict[nn.Parameter, Tensor]:
-        """Tables of word vectors, and the rows of them that words[U] have."""
+    def update_or_accumulate(
+        self,
+        parts: Sequence[str],
+        loss: Tensor,
+        parallel: Parallel,
+        words: Tensor | None = None,
+        *,
+        whole_batch: bool = False,
+    ) -> None:
+        """Apply an auxiliary gradient now, or accumulate it until step (1) if `encoder.updates` is summed.
+
+        Arguments as for `update`.
+        """
+        if self.settings.encoder.updates == "each":
+            self.update(parts, loss, parallel, words, whole_batch=whole_batch)
+        else:
+            self._backward(self.parameters(parts), loss, parallel, whole_batch)
+
+    def _backward(self, parameters: list[nn.Parameter], loss: Tensor, parallel: Parallel, whole_batch: bool) -> None:
+        weighted = loss if whole_batch else parallel.weighted(loss, self.settings.batch_size)
+        weighted.backward(inputs=parameters)
+
+    def _word_vectors(self, parts: Sequence[str], words: Tensor) -> dict[nn.Parameter, Tensor]:
+        """The tables of word vectors in `parts`, and the rows words[U] of each whose gradient is not zero."""
         assert isinstance(self.spec, TextSpec)
         if self.settings.encoder.updates == "summed":
-            return {}  # gradients of several batches wait in one
-        found, there = {}, words.to(self.device)
+            return {}  # gradients of several batches are accumulated
+        found, rows = {}, words.to(self.device)
         for table in (module for part in parts for module in self.modules[part].modules()):
             if isinstance(table, nn.Embedding) and table.num_embeddings == self.spec.vocabulary:
                 assert isinstance(table.weight, nn.Parameter)
-                found[table.weight] = there
+                found[table.weight] = rows
         return found
-
-    def add(self, parts: Sequence[str], loss: Tensor, parallel: Parallel, words: Tensor | None = None) -> None:
-        """What a step beside (1) asks of the autoencoder's parts: an update of its own or, where `encoder.updates` says
-        summed, a gradient that waits for step (1). words: see `update`."""
-        if self.settings.encoder.updates == "each":
-            self.update(parts, loss, parallel, words)
-        else:
-            parameters = [p for part in parts for p in self.modules[part].parameters()]
-            parallel.weighted(loss, self.settings.batch_size).backward(inputs=parameters)
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the generator's average towards its weights; buffers are copied."""
+        """Move the average of the prior towards its weights; buffers are copied."""
         if "average" not in self.modules:
             return
-        decay, average = self.settings.generator.average, self.modules["average"]
-        for weight, now in zip(average.parameters(), self.generator.parameters(), strict=True):
-            weight.lerp_(now, 1 - decay)
-        for buffer, current in zip(average.buffers(), self.generator.buffers(), strict=True):
-            buffer.copy_(current)
+        decay, average, now = self.settings.generator.average, self.modules["average"], self.modules["prior"]
+        for weight, current in zip(average.parameters(), now.parameters(), strict=True):
+            weight.lerp_(current, 1 - decay)
+        for buffer, present in zip(average.buffers(), now.buffers(), strict=True):
+            buffer.copy_(present)
 
-
-def make_optimizer(settings: TrainedSettings, parameters: list[nn.Parameter], *, cools: bool) -> torch.optim.Optimizer:
-    """The optimizer that a part's settings ask for. cools: its rate will change; on a GPU it then lies there, where a
-    captured step reads it."""
-    device, decay = parameters[0].device, settings.weight_decay
-    on_gpu = device.type == "cuda"
-    rate = torch.tensor(settings.learning_rate, device=device) if cools and on_gpu else settings.learning_rate
-    if settings.optimizer == "sgd":  # plain: what is decayed by way of the gradient is decayed the same
-        return torch.optim.SGD(parameters, rate, weight_decay=decay, fused=True)
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay, fused=True, capturable=on_gpu)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the optimizer's learning rate."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def _optimizer_of(settings: Settings, part: str) -> TrainedSettings:
-    found: TrainedSettings = getattr(settings, OPTIMIZER_OF.get(part, part))
-    return found
-
-
-@torch.no_grad()
-def _open_forget_gates(modules: nn.Module) -> None:
-    """A bias of 1 in the forget gates of LSTMs, so that they keep what they read from the start (Jozefowicz et al.
-    2015, section 5). A gate has two biases; the second becomes 0."""
-    for module in modules.modules():
-        if isinstance(module, nn.LSTM):
-            for name, bias in module.named_parameters():
-                if name.startswith("bias"):  # of the gates: input, forget, cell, output
-                    bias[module.hidden_size : 2 * module.hidden_size] = float(name.startswith("bias_ih"))
-
-
-@torch.no_grad()
-def _initialize_as_released(modules: nn.ModuleDict) -> None:
-    """U(-0.1, 0.1) for the text autoencoder, the output's bias 0; N(0, 0.02) with bias 0 for all other parts, gains of
-    normalization included, as released."""
-    for name, module in modules.items():
-        for path, parameter in module.named_parameters():
-            if isinstance(module, ImageEncoder | ImageDecoder):
-                continue  # the released image code leaves these as its library makes them
-            if name in ("encoder", "decoder"):
-                parameter.uniform_(-0.1, 0.1) if not path.endswith("output.bias") else parameter.zero_()
-            elif path.endswith("bias"):
-                parameter.zero_()
-            else:
-                parameter.normal_(0, 0.02)
+    def _section_of(self, part: str) -> TrainedSection:
+        section: TrainedSection = getattr(self.settings, SECTION_OF.get(part, part))
+        return section

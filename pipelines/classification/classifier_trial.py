@@ -1,14 +1,13 @@
 """A classifier with few labels, and the autoencoder that it starts from: what a task of Ray does."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arae_core.data.atomic import replace_folder_atomically
 from arae_core.settings import HeadSettings
-from pipelines.experiment.settings import Classification, Data, Experiment
+from pipelines.experiment.settings import Classification, DataSettings, Experiment
 from pipelines.runtime.run_record import write_record
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def classification_of(flat: Mapping[str, Any]) -> Classification:
     """The Classification with these settings (dotted name -> value). Raises ValueError where they are not valid."""
     from arae_core.settings.tree import with_settings
 
-    any_valid = Classification(name=flat["name"], data=Data(label="tense"))
+    any_valid = Classification(name=flat["name"], data=DataSettings(label="tense"))
     return with_settings(any_valid, flat)
 
 
@@ -199,11 +198,8 @@ def train_cell(cell: Cell, plan: Plan, autoencoder: str | None, cpus: float, dev
     tracker.finish()
     row = _row(cell, {**figures, "run_id": run_id})
     target = Path(plan.folder, "classifiers", cell.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as scratch:
-        classifier.save(Path(scratch, "whole"))
-        shutil.rmtree(target, ignore_errors=True)  # of a task that was lost after it had written this
-        Path(scratch, "whole").rename(target)
+    with replace_folder_atomically(target) as new:  # a lost task may have written this one before
+        classifier.save(new)
     write_record(result_file(plan.folder, cell), row)
     return row
 

@@ -1,30 +1,29 @@
-"""Flags: how words on a command line become values, and how `--help` shows them.
+"""Flags: from words on a command line to typed values, and the text of `--help`.
 
-argparse splits the words and lays out the help; types, choices and near names are checked here, because a mistake must
-cost one line that says what is allowed.
+argparse splits the words and lays out the help. Types, choices and near names are checked here, so that a mistake gets
+one line that says what is allowed.
 """
 
 import argparse
-import ast
 import difflib
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin
 
 from arae_core.settings.checks import require
+from arae_core.settings.declaration import declarations
+from arae_core.settings.tree import flatten
 
 
 @dataclass(frozen=True)
 class Option:
     """A flag: `Option("run_name", str, "", "Name to continue under.")` is --run-name, `options.run_name`.
 
-    `kind` is str, int, float, bool, Path or a tuple of one of them (`tuple[int, ...]`: values with commas between).
-    A bool is typed without a value, but with one where it is a part's setting (`--vocabulary.lowercase false`).
-    With `values` > 1 the flag takes that many, and gives a list.
+    kind: str, int, float, bool, Path, or a tuple of one of them (`tuple[int, ...]`: values separated by commas). A bool
+    takes no value, except in a dotted setting (`--vocabulary.lowercase false`).
+    values: number of values; with more than one, the result is a list.
     """
 
     name: str
@@ -37,44 +36,22 @@ class Option:
 
     @property
     def switch(self) -> bool:
-        """Whether the flag alone says it all."""
+        """True if the flag takes no value."""
         return self.kind is bool and "." not in self.name
 
     @property
     def flag(self) -> str:
-        """Dotted names as they are, run-wide ones with dashes; the other spelling is understood as well."""
+        """Dotted names as they are, run-wide ones with dashes. The parser accepts underscores, too."""
         return "--" + (self.name if "." in self.name else self.name.replace("_", "-"))
 
 
-def setting_options(tree: Any, prefix: str = "", group: str = "run") -> Iterator[tuple[str, Option]]:
-    """(title of its group, Option) for every leaf of a tree of dataclasses."""
-    types, helps = get_type_hints(type(tree)), _docstrings(type(tree))
-    for f in fields(tree):
-        value = getattr(tree, f.name)
-        if is_dataclass(value):
-            title = f"{f.name}: {(value.__doc__ or '').splitlines()[0].rstrip('.')}"
-            yield from setting_options(value, f"{prefix}{f.name}.", title)
-        else:
-            yield group, Option(prefix + f.name, types[f.name], value, helps[f.name])
-
-
-def _docstrings(cls: type) -> dict[str, str]:
-    """Field -> the string under it, which Python does not keep: read from the source of the class and its bases."""
-    found = {}
-    for base in reversed(cls.__mro__[:-1]):
-        for node in _parsed(sys.modules[base.__module__].__file__ or ""):
-            if isinstance(node, ast.ClassDef) and node.name == base.__name__:
-                for before, after in zip(node.body, node.body[1:], strict=False):
-                    if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
-                        match after:
-                            case ast.Expr(value=ast.Constant(value=str(text))):
-                                found[before.target.id] = " ".join(text.split())
-    return found
-
-
-@cache
-def _parsed(file: str) -> list[ast.stmt]:
-    return ast.parse(Path(file).read_text(encoding="utf-8")).body
+def setting_options(tree: Any) -> Iterator[tuple[str, Option]]:
+    """(title of its group, Option) for every setting of a tree, from its declaration."""
+    values, sections = flatten(tree), {f.name: getattr(tree, f.name) for f in fields(tree)}
+    for name, entry in declarations(type(tree)).items():
+        part, dot, _ = name.partition(".")
+        title = f"{part}: {(sections[part].__doc__ or '').splitlines()[0].rstrip('.')}" if dot else "run"
+        yield title, Option(name, entry.type, values[name], entry.help)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,7 +60,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def peek(option: Option, words: Sequence[str]) -> str:
-    """The value of one option, before the others can be read: their defaults depend on it."""
+    """Read the value of one option first, because the defaults of the others depend on it."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument(option.flag, default=option.default)
     return str(vars(parser.parse_known_args(words)[0])[option.flag.removeprefix("--")] or "")
@@ -92,7 +69,7 @@ def peek(option: Option, words: Sequence[str]) -> str:
 def read_flags(
     words: Sequence[str], description: str, groups: Mapping[str, Sequence[Option]]
 ) -> tuple[dict[str, Any], argparse.Namespace]:
-    """Every value typed, by name, and the options of the first group with their defaults."""
+    """Parse the words; return the typed values by name, and the options of the first group with their defaults."""
     known = {option.name: option for group in groups.values() for option in group}
     assert len(known) == sum(map(len, groups.values())), "an option has the name of a setting"
     width = min(140, shutil.get_terminal_size((120, 24)).columns)
@@ -119,12 +96,12 @@ def read_flags(
     first = next(iter(groups.values()))
     for option in first:
         if option.required and option.name not in values:
-            raise ValueError(f"{option.flag} is needed: {option.help}")
+            raise ValueError(f"{option.flag} is required: {option.help}")
     return values, argparse.Namespace(**{option.name: values.get(option.name, option.default) for option in first})
 
 
 def _canonical(word: str, known: Mapping[str, Option]) -> str:
-    """The word itself, or the flag as it is declared for one spelled with other dashes and underscores."""
+    """Normalize the dashes and underscores of a flag; return other words as they are."""
     flag, equals, value = word.partition("=")
     name = flag.removeprefix("--").replace("-", "_")
     return known[name].flag + equals + value if flag.startswith("--") and name in known else word
@@ -144,14 +121,14 @@ _NAMES = {int: "an integer", float: "a number", bool: "true or false"}
 
 
 def _converted(option: Option, text: str | list[str]) -> Any:
-    """The value of what was typed. Raises ValueError "NAME must be an integer, got 'x'"."""
+    """Convert typed text. Raise ValueError "NAME must be an integer, got 'x'"."""
     if isinstance(text, list):
         return [_converted(option, one) for one in text]
     kind = get_args(option.kind)[0] if get_origin(option.kind) is tuple else option.kind
     allowed = _NAMES.get(kind, "text")
     try:
         if kind is not option.kind:
-            allowed += ", or several with commas between"
+            allowed += ", or several separated by commas"
             return tuple(_one(kind, part.strip()) for part in text.split(",")) if text else ()
         value = _one(kind, text)
     except (ValueError, KeyError):
@@ -165,7 +142,7 @@ def _one(kind: Any, text: str) -> Any:
 
 
 def spelled(value: Any) -> str:
-    """A value as it is typed."""
+    """A value as a user types it."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(spelled, value))
     if value is None:

@@ -3,12 +3,12 @@
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from arae_core.data.atomic import replace_file_atomically
 from arae_core.settings import MOST_CONTRAST
 from arae_core.settings.checks import between
 from pipelines.cli.flags import Option
@@ -56,7 +56,7 @@ def check_draws(seed: int, temperature: float = 0.0) -> None:
 
 def check_memory(flag: str, count: int, model: "Model") -> None:
     """Raise ValueError where so many examples are sure not to fit: noise and codes of all are there at once."""
-    each = (model.state.generator.noise_size + model.settings.code.size) * model.state.dtype.itemsize
+    each = (model.state.prior.noise_size + model.settings.code.size) * model.state.dtype.itemsize
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // each
     if count > most:
         raise ValueError(f"{flag} must be <= {most}, got {count}: their codes would not fit into this machine's memory")
@@ -184,9 +184,7 @@ def _write(output: Path, write: Callable[[Path], Any]) -> None:
         if output.exists() and not output.is_file():
             write(output)
             return
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as scratch:
-            temporary = Path(scratch, output.name)
-            write(temporary)
-            os.replace(temporary, output)
+        with replace_file_atomically(output) as partial:
+            write(partial)
     except OSError as error:
         raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error

@@ -1,7 +1,5 @@
 """The language model of a corpus, trained once and kept beside it; how alike samples are."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from arae_core.data.atomic import replace_file_atomically
 from arae_core.evaluation.language_model import LanguageModel, train_language_model
 from pipelines.evaluation.evaluated_models import Subject
 from pipelines.evaluation.transfer import bleu
@@ -43,10 +42,8 @@ def language_model_of(subject: Subject, storage: Path, say: Say) -> LanguageMode
         train, subject.store("validation"), spec, real=train, device=device, progress=told(say)
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=storage / "data") as scratch:
-        partial = Path(scratch, file.name)
+    with replace_file_atomically(file) as partial:
         save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
-        os.replace(partial, file)
     return model
 
 

@@ -29,7 +29,7 @@ from arae_core.settings import (
 )
 from arae_core.settings.tree import with_settings
 from pipelines.experiment.published_presets import BINARIZED_MNIST, SNLI, YELP, paper_mnist, paper_snli, paper_yelp
-from pipelines.experiment.settings import Classification, Data, Experiment
+from pipelines.experiment.settings import Classification, DataSettings, Experiment
 
 
 def grammar() -> Experiment:
@@ -50,7 +50,7 @@ def grammar() -> Experiment:
         code=CodeSettings(size=128, noise=0.07),
         generator=GeneratorSettings(noise_size=32, hidden=(128, 128), average=0.99, learning_rate=2e-4),
         critic=CriticSettings(hidden=(128, 128), learning_rate=2e-4),
-        data=Data(source="grammar", size=46_000),
+        data=DataSettings(source="grammar", size=46_000),
         evaluate_every=400,
         log_every=50,
     )
@@ -67,7 +67,7 @@ def digits() -> Experiment:
         code=CodeSettings(size=32),
         generator=GeneratorSettings(noise_size=16, hidden=(64, 64), average=0.99, learning_rate=2e-4),
         critic=CriticSettings(hidden=(64, 64), learning_rate=2e-4),
-        data=Data(source="digits", columns=("image",)),
+        data=DataSettings(source="digits", columns=("image",)),
         evaluate_every=500,
         log_every=50,
         samples=1000,
@@ -176,7 +176,7 @@ def snli_ae() -> Experiment:
 
 def snli_aae() -> Experiment:
     """The adversarial autoencoder of `snli`: codes are pushed towards a fixed Gaussian instead of a learned prior."""
-    return with_settings(snli(), {"name": "snli-aae", "generator.kind": "gaussian"})
+    return with_settings(snli(), {"name": "snli-aae", "prior.kind": "gaussian"})
 
 
 def grammar_entailment() -> Classification:
@@ -192,7 +192,7 @@ def grammar_entailment() -> Classification:
             "cooldown": 0.0,
             "encoder": replace(base.encoder, learning_rate=2e-3),
             "decoder": replace(base.decoder, learning_rate=2e-3),
-            "data": Data(source="grammar", size=20_000, label="entailment"),
+            "data": DataSettings(source="grammar", size=20_000, label="entailment"),
             "head": HeadSettings(hidden=(128,), start=2 / 3, joint=False),
         }
     )

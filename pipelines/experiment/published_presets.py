@@ -12,11 +12,11 @@ from arae_core.settings import (
     GeneratorSettings,
     VocabularySettings,
 )
-from pipelines.experiment.settings import Data, Experiment
+from pipelines.experiment.settings import DataSettings, Experiment
 
-SNLI = Data(source="stanfordnlp/snli", columns=("premise", "hypothesis"), shortest=3)
-YELP = Data(source="./data/yelp", columns=("text",), label="label")
-BINARIZED_MNIST = Data(source="ylecun/mnist", columns=("image",))
+SNLI = DataSettings(source="stanfordnlp/snli", columns=("premise", "hypothesis"), shortest=3)
+YELP = DataSettings(source="./data/yelp", columns=("text",), label="label")
+BINARIZED_MNIST = DataSettings(source="ylecun/mnist", columns=("image",))
 
 
 def paper_snli() -> Experiment:

@@ -1,171 +1,185 @@
-"""Everything one run is made of: the core's settings, the data, and how it is run. Imports no Ray, no torch.
+"""The settings of a run: the core's, the data, and how it is executed. Imports neither Ray nor torch.
 
-An `Experiment` is a `Settings` of the core with a few more fields, so the core takes it as it is and a setting has
-one dotted name everywhere: `critic.steps`, `data.source`, `workers`.
+An `Experiment` is a `Settings` of the core with more fields, so that the core takes it as it is and a setting has one
+dotted name everywhere: `critic.steps`, `data.source`, `workers`.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatch
-from typing import Any
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, ClassVar
 
-from arae_core.settings import HeadSettings, Settings, relevance
-from arae_core.settings.checks import at_least, between, one_of, require
+from arae_core.settings import HeadSettings, Settings
+from arae_core.settings.bounds import Bound, at_least, between, one_of
+from arae_core.settings.checks import one_of as check_one_of
+from arae_core.settings.checks import require
+from arae_core.settings.conditions import differs, equals
+from arae_core.settings.declaration import Condition, Section, named, section, setting, without_effect
+from arae_core.settings.sections import DRAWS_SAMPLES, TEXT
 from arae_core.settings.tree import with_settings
+from arae_core.settings.upgrade import upgraded
 
-DEVICES = ("auto", "cpu", "cuda")
 BUILT_IN = {"grammar": "text", "digits": "image"}
-"""Sources that need no file and no network -> their kind."""
+"""Sources that need no file and no network -> their kind of data."""
 MOST = 10_000_000
-"""Sentences drawn, from the grammar or at an evaluation: they are held in memory, some hundred bytes each."""
+"""Most sentences that are drawn, from the grammar or in an evaluation: they are held in memory, 100 bytes each."""
 GRAMMAR_ATTRIBUTES = ("tense", "number", "sentiment")
 
 
+def _needs_columns(settings: Any, _: str) -> str:
+    return f"data.source is {settings.data.source}" if settings.data.source in BUILT_IN else ""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class DataSettings(Section):
     """Where the examples come from, and which of them are used."""
 
-    source: str = "grammar"
+    prefix: ClassVar[str] = "data."
+    source: str = setting("grammar", Bound(bool, "grammar, digits, a folder, a file or a name on the hub"))
     """grammar or digits (built in), a folder with train, validation and test files, one file, or a name on the hub."""
-    columns: tuple[str, ...] = ("text",)
-    """Columns that hold the examples; each value of several columns is an example of its own."""
-    label: str = ""
-    """Column that holds the attribute of each example, a class label or a word; of grammar: tense, number or sentiment.
-    Empty: no attribute, Algorithm 1; else Algorithm 2 (text)."""
-    classes: tuple[str, ...] = ()
-    """Values of the attribute that are used, two or more; empty: all. Examples of others are left out and counted."""
-    distinct: bool = True
-    """Count a text once, and keep from training what validation or test holds (text)."""
-    shortest: int = 1
-    """Tokens that a sentence must have. Shorter ones are left out and counted (text)."""
-    limit: int = 0
-    """Training examples used, drawn at random but always the same; 0: all."""
-    size: int = 20_000
-    """Sentences drawn from the built-in grammar, those for validation and test included."""
-
-    def __post_init__(self) -> None:
-        require(bool(self.source), "data.source", self.source, "grammar, digits, a folder, a file or a name on the hub")
-        require(bool(self.columns) and all(self.columns), "data.columns", self.columns, "one or more column names")
-        require(len(set(self.columns)) == len(self.columns), "data.columns", self.columns, "names without repetition")
-        require(len(set(self.classes)) == len(self.classes) != 1, "data.classes", self.classes, "two or more names")
-        at_least("data.shortest", self.shortest, 1)
-        at_least("data.limit", self.limit, 0)
-        between("data.size", self.size, 30, MOST)
+    columns: tuple[str, ...] = setting(
+        ("text",),
+        Bound(
+            lambda names: bool(names) and all(names) and len(set(names)) == len(names),
+            "one or more different column names",
+        ),
+        prepares=True,
+        when=Condition(_needs_columns, lambda _: "data.source is not built in"),
+    )
+    """Columns that hold the examples. Each value of several columns is an example of its own."""
+    label: str = setting("", prepares=True)
+    """Column with the attribute of each example, a class label or a word; of grammar: tense, number or sentiment.
+    Empty: no attribute, Algorithm 1; else Algorithm 2 (text only)."""
+    classes: tuple[str, ...] = setting(
+        (),
+        Bound(lambda names: len(set(names)) == len(names) != 1, "two or more different names, or empty"),
+        prepares=True,
+        when=differs("data.label", ""),
+    )
+    """Values of the attribute to use, two or more; empty: all. Examples with other values are left out and counted."""
+    distinct: bool = setting(True, prepares=True, when=TEXT)
+    """Use each text once, and keep texts of validation and test out of training."""
+    shortest: int = setting(1, at_least(1), prepares=True, when=TEXT)
+    """Smallest number of tokens in a sentence. Shorter ones are left out and counted."""
+    limit: int = setting(0, at_least(0), prepares=True)
+    """Training examples to use, always the same random choice. 0: all."""
+    size: int = setting(20_000, between(30, MOST), when=equals("data.source", "grammar"))
+    """Sentences to draw from the built-in grammar, those for validation and test included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Settings):
     """One run: what is trained (the core's settings), on which data, and how."""
 
-    name: str
+    name: str = setting(
+        MISSING,
+        Bound(
+            lambda name: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None,
+            "letters, digits, '.', '_' and '-'",
+        ),
+    )
     """Short name, part of the registered model's: arae-NAME."""
-    workers: int = 1
-    """Processes that train together; each takes its share of the examples of a batch."""
-    min_workers: int = 0
-    """Start with as few where there is no room for all, and use what comes, up to `workers`; 0: wait for all of them.
-    Not in sweeps."""
-    device: str = "auto"
-    """auto (cuda where there is one for every worker), cpu or cuda."""
-    evaluate_every: int = 500
+    workers: int = setting(1, at_least(1), operational=True)
+    """Processes that train together. Each takes its share of the examples of a batch."""
+    min_workers: int = setting(0, operational=True)
+    """Start with this many workers if there is no room for all, and use more as they come. 0: wait for all. Not in
+    sweeps."""
+    device: str = setting("auto", one_of("auto", "cpu", "cuda"))
+    """auto (cuda if there is a GPU for every worker), cpu or cuda."""
+    evaluate_every: int = setting(500, at_least(1))
     """Iterations between evaluations, each with a report and a checkpoint."""
-    log_every: int = 50
+    log_every: int = setting(50, at_least(1))
     """Iterations between the points of the loss curves."""
-    samples: int = 2000
-    """Samples drawn at an evaluation."""
-    max_failures: int = 3
+    samples: int = setting(2000, between(1, MOST), when=DRAWS_SAMPLES)
+    """Samples to draw in an evaluation."""
+    max_failures: int = setting(3, at_least(0), operational=True)
     """Restarts from the last checkpoint after a lost worker, before the run counts as failed."""
-    data: Data = field(default_factory=Data)
+    data: DataSettings = section(DataSettings, fixed="the data")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None,
-            "name",
-            self.name,
-            "letters, digits, '.', '_' and '-'",
-        )
-        at_least("workers", self.workers, 1)
         allowed = f"from 0 to workers ({self.workers})"
         require(0 <= self.min_workers <= self.workers, "min_workers", self.min_workers, allowed)
-        one_of("device", self.device, DEVICES)
-        at_least("evaluate_every", self.evaluate_every, 1)
-        at_least("log_every", self.log_every, 1)
-        between("samples", self.samples, 1, MOST)
-        at_least("max_failures", self.max_failures, 0)
         self._check_together()
 
     @property
     def core(self) -> Settings:
-        """The part of it that is the core's, as a checkpoint keeps it."""
+        """The settings of the core alone, as a checkpoint keeps them."""
         return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
 
     @property
     def grammar_labels(self) -> tuple[str, ...]:
-        """What data.label may be of the built-in grammar."""
+        """Allowed values of data.label with the built-in grammar."""
         return GRAMMAR_ATTRIBUTES
 
     @property
+    def without_classes(self) -> str:
+        """Why the model gets no classes; "" if the data has labels."""
+        return "" if self.data.label else "data.label is empty"
+
+    @property
     def selection(self) -> tuple[str, str]:
-        """The figure of an evaluation that chooses between models, and min or max."""
+        """The metric that chooses between models, and min or max."""
         from arae_core.evaluation.generation import SELECTION
 
         return SELECTION["labelled text" if self.data.label else self.kind]
 
     def _check_together(self) -> None:
-        """What no single setting can say."""
+        """Raise ValueError for settings that do not fit together."""
         if self.batch_size < self.workers:
             raise ValueError(f"batch_size must be >= workers ({self.workers}), got {self.batch_size}")
         self.check_shares(self.workers)
         kind = BUILT_IN.get(self.data.source, self.kind)
         require(self.kind == kind, "kind", self.kind, f"{kind} for data.source {self.data.source}")
         if self.data.source == "grammar" and self.data.label:
-            one_of("data.label", self.data.label, self.grammar_labels)
+            check_one_of("data.label", self.data.label, self.grammar_labels)
         if self.kind == "image":
             require(not self.data.label, "data.label", self.data.label, "empty with kind image")
             require(len(self.data.columns) == 1, "data.columns", self.data.columns, "one column for images")
         else:
-            require(
-                self.data.shortest <= self.longest,
-                "data.shortest",
-                self.data.shortest,
-                f"<= longest ({self.longest})",
-            )
-        if self.data.limit:
-            require(
-                self.data.limit >= self.batch_size,
-                "data.limit",
-                self.data.limit,
-                f"0 or >= batch_size ({self.batch_size})",
-            )
+            shortest, allowed = self.data.shortest, f"<= longest ({self.longest})"
+            require(shortest <= self.longest, "data.shortest", shortest, allowed)
+        limit, allowed = self.data.limit, f"0 or >= batch_size ({self.batch_size})"
+        require(limit == 0 or limit >= self.batch_size, "data.limit", limit, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Experiment):
-    """A classifier of few labelled examples, which has its encoder in common with an autoencoder of all sentences.
+    """A classifier of few labelled examples that shares its encoder with an autoencoder of all sentences.
 
     An example is a row of the data: the texts of `data.columns` together, one or two, and the class in `data.label`.
+    The autoencoder is trained without classes.
     """
 
-    head: HeadSettings = field(default_factory=HeadSettings)
+    head: HeadSettings = section(HeadSettings)
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Classification":
-        """The same experiment as one of classification, with the default head. Raises ValueError where it has no
-        labels."""
+        """Make an experiment one of classification, with the default head. Raise ValueError if it has no labels."""
         if isinstance(experiment, Classification):
             return experiment
         return cls(**{f.name: getattr(experiment, f.name) for f in fields(Experiment)})
 
     @property
     def without_labels(self) -> Experiment:
-        """What the autoencoder is trained on: every sentence, none with a class."""
+        """The experiment of the autoencoder: all sentences, without classes."""
         values = {f.name: getattr(self, f.name) for f in fields(Experiment)}
         return Experiment(**values | {"data": replace(self.data, label="", classes=())})
 
     @property
     def grammar_labels(self) -> tuple[str, ...]:
+        """Allowed values of data.label with the built-in grammar."""
         return (*GRAMMAR_ATTRIBUTES, "entailment")
+
+    @property
+    def without_classes(self) -> str:
+        """Why the model gets no classes, although the data has labels."""
+        return "classify.py trains the autoencoder without classes"
+
+    @property
+    def without_samples(self) -> str:
+        """Why no samples are drawn."""
+        return "classify.py draws no samples"
 
     def _check_together(self) -> None:
         require(self.kind == "text", "kind", self.kind, "text for classification")
@@ -177,42 +191,26 @@ class Classification(Experiment):
 
 
 def experiment_of(flat: Mapping[str, Any]) -> Experiment:
-    """The Experiment with these settings (dotted name -> value). Raises ValueError where they are not valid."""
-    return with_settings(Experiment(name=flat["name"]), flat)
-
-
-def ignored(experiment: Experiment) -> dict[str, str]:
-    """Dotted names (a trailing * stands for a whole part) that these settings make irrelevant -> why."""
-    classes = bool(experiment.data.label) and not isinstance(experiment, Classification)
-    why = relevance.ignored(experiment, classes=classes)
-    if experiment.kind == "image":
-        why["data.distinct"] = why["data.shortest"] = "kind is image"
-    if not experiment.data.label:
-        why |= dict.fromkeys((*relevance.OF_CLASSES, "data.classes"), "data.label is empty")
-    if isinstance(experiment, Classification):
-        why |= dict.fromkeys(relevance.OF_CLASSES, "classify.py trains the autoencoder without classes")
-        why |= dict.fromkeys(("samples", "temperature"), "classify.py draws no samples")
-        if experiment.head.optimizer != "adam":
-            why["head.beta1"] = why["head.beta2"] = f"head.optimizer is {experiment.head.optimizer}"
-    if experiment.data.source in BUILT_IN:
-        why["data.columns"] = f"data.source is {experiment.data.source}"
-    if experiment.data.source != "grammar":
-        why["data.size"] = f"data.source is {experiment.data.source}"
-    return why
+    """Build an Experiment from stored settings (dotted name -> value). Raise ValueError if they are not valid."""
+    return with_settings(Experiment(name=flat["name"]), upgraded(flat))
 
 
 def why_without_effect(name: str, experiment: Experiment) -> str:
-    """Why a setting does nothing in this experiment; empty where it does something."""
-    reasons = [why for pattern, why in ignored(experiment).items() if fnmatch(name, pattern)]
-    return next((why for why in reasons if not why.startswith(f"{name} ")), "")
+    """The reason why a setting has no effect in this experiment; "" if it has one."""
+    return without_effect(experiment).get(name, "")
 
 
 def warnings_for(experiment: Experiment) -> list[str]:
-    """What these settings do that may not be what is meant, though it is supported."""
+    """Warnings about settings that are supported but may not be what the user means."""
     batch = experiment.batch_normalized
     if experiment.workers > 1 and batch:
         return [
-            f"{' and '.join(batch)} batch: each of the {experiment.workers} workers normalises by its own share of the "
+            f"{' and '.join(batch)} batch: each of the {experiment.workers} workers normalizes by its own share of the "
             "batch, so the result depends on workers; layer or none does not"
         ]
     return []
+
+
+def changeable_on_resume(kind: type[Experiment] = Experiment) -> frozenset[str]:
+    """Settings that a run may be resumed with other values of: they decide how it is executed, not what comes out."""
+    return frozenset(named(kind, "operational"))

@@ -1,4 +1,4 @@
-"""A search space, from plain data to what Ray Tune draws from; everything in it is checked before Ray starts."""
+"""Search spaces: from plain data to the domains of Ray Tune. Everything is checked before Ray starts."""
 
 import importlib
 import math
@@ -7,28 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from arae_core.settings import Settings
+from arae_core.settings.declaration import declarations, named
+from arae_core.settings.declaration import without_effect as declared_without_effect
 from arae_core.settings.tree import flatten, with_settings
-from pipelines.experiment.settings import Experiment, why_without_effect
+from pipelines.experiment.settings import Experiment
 
 Space = dict[str, tuple[Any, ...]]
 """Dotted name -> ("loguniform" | "uniform" | "randint", low, high), both ends included, or ("choice", [values])."""
 
 FOLDER = Path(__file__).resolve().parents[2] / "tune_spaces"
-FIXED = ("kind", "longest", "epochs", "iterations", "vocabulary.")
-"""Settings of the core that a search cannot choose: the data is prepared once, and trials are compared by step."""
-PARTS = ("encoder", "decoder", "generator", "critic", "classifier")
-LIVE = (
-    *(f"{part}.learning_rate" for part in PARTS),
-    *(f"{part}.{beta}" for part in PARTS for beta in ("beta1", "beta2")),
-    *("encoder.adversarial_weight", "encoder.attribute_weight", "encoder.word_dropout", "decoder.word_dropout"),
-    *("gradient_clip", "code.noise", "code.noise_decay", "generator.average"),
-    *("critic.steps", "critic.penalty", "critic.clip"),
-)
-"""Settings that may change in mid-training: what population based training mutates. Others stay with the weights."""
 
 
 def load_space(name: str, experiment: Experiment) -> Space:
-    """The SPACE of tune_spaces/NAME.py, checked. Raises ValueError where there is none, or it does not fit."""
+    """Load SPACE of tune_spaces/NAME.py and check it. Raise ValueError if there is none or it does not fit."""
     names = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
     if name not in names:
         raise ValueError(f"--space must be one of {', '.join(names)}, got {name!r}")
@@ -38,13 +29,10 @@ def load_space(name: str, experiment: Experiment) -> Space:
 
 
 def check_space(space: Space, experiment: Experiment, title: str) -> None:
-    """Raise ValueError unless every key is a setting that can be searched and every bound a value it may have."""
-    searchable = flatten(Settings())
+    """Raise ValueError unless every key is a setting that can be searched and every bound is an allowed value."""
     for name, domain in space.items():
-        if name not in searchable or name.startswith(FIXED):
-            known = name in flatten(experiment)
-            what = "decides the data or the length of a run" if known else "is not a setting"
-            raise ValueError(f"{title}: {name} cannot be searched, it {what}")
+        if why := why_not_searched(name, experiment):
+            raise ValueError(f"{title}: {name} cannot be searched, it {why}")
         match domain:
             case ("loguniform" | "uniform", float() | int() as low, float() | int() as high):
                 ok = (low > 0 if domain[0] == "loguniform" else True) and low < high < math.inf
@@ -67,15 +55,25 @@ def check_space(space: Space, experiment: Experiment, title: str) -> None:
                 raise ValueError(f"{title}: {error}") from None
 
 
+def why_not_searched(name: str, experiment: Experiment) -> str:
+    """The reason why a search cannot choose a setting; "" if it can."""
+    known = declarations(type(experiment))
+    if name not in known:
+        return "is not a setting"
+    if fixed := known[name].has("fixed"):
+        return f"decides {fixed}"
+    return "" if name in declarations(Settings) else "decides how a run is executed"
+
+
 def with_tuples(value: Any) -> Any:
-    """A value that was kept as JSON, which has lists for the tuples that settings are."""
+    """Turn the lists of a value that was stored as JSON into the tuples of settings."""
     if isinstance(value, Mapping):
         return {name: with_tuples(inner) for name, inner in value.items()}
     return tuple(map(with_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def recorded_space(record: Mapping[str, Sequence[Any]]) -> Space:
-    """A space that was kept as JSON."""
+    """Read a space that was stored as JSON."""
     return {
         name: (kind, *([with_tuples(value) for value in bound] if kind == "choice" else bound for bound in bounds))
         for name, (kind, *bounds) in record.items()
@@ -83,19 +81,19 @@ def recorded_space(record: Mapping[str, Sequence[Any]]) -> Space:
 
 
 def own_values(space: Space, experiment: Experiment) -> dict[str, Any]:
-    """What the experiment itself has for the settings searched: the first trial, so a sweep never loses to it."""
+    """The experiment's own values of the searched settings: the first trial, so that a sweep never loses to it."""
     settings = flatten(experiment)
     return {name: settings[name] for name in space}
 
 
 def without_effect(values: Mapping[str, Any], experiment: Experiment) -> list[str]:
-    """Those of a trial's values (dotted name -> value) that its other values make irrelevant."""
-    trial = with_settings(experiment, values)
-    return [name for name in values if why_without_effect(name, trial)]
+    """The names of a trial's values (dotted name -> value) that its other values make irrelevant."""
+    irrelevant = declared_without_effect(with_settings(experiment, values))
+    return [name for name in values if name in irrelevant]
 
 
 def with_own(space: Space, own: Mapping[str, Any]) -> Space:
-    """The space with the experiment's own value among the choices: Optuna takes no other value for one."""
+    """Add the experiment's own value to each list of choices: Optuna accepts no other."""
     return {
         name: ("choice", [*domain[1], own[name]]) if domain[0] == "choice" and own[name] not in domain[1] else domain
         for name, domain in space.items()
@@ -103,7 +101,7 @@ def with_own(space: Space, own: Mapping[str, Any]) -> Space:
 
 
 def domains(space: Space) -> dict[str, Any]:
-    """The space in Ray Tune's terms."""
+    """Translate a space to Ray Tune's domains."""
     from ray import tune
 
     def domain(kind: str, *bounds: Any) -> Any:
@@ -121,13 +119,17 @@ def domains(space: Space) -> dict[str, Any]:
 
 
 def mutations(space: Space) -> dict[str, Any]:
-    """The part of the space that population based training may mutate; of choices it takes neighbours in the list."""
-    live = {name: data for name, data in space.items() if name in LIVE}
+    """The part of a space that population based training mutates: settings declared mutable.
+
+    Choices are mutated to their neighbours in the sorted list.
+    """
+    mutable = named(Settings, "mutable")
+    live = {name: data for name, data in space.items() if name in mutable}
     return domains(live) | {name: sorted(data[1]) for name, data in live.items() if data[0] == "choice"}
 
 
 def inside(space: Space) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that brings a mutated configuration back into the space: times 1.2 leads out of it."""
+    """Return a function that clamps a mutated configuration to the space: a factor of 1.2 may lead out of it."""
 
     def clamp(config: dict[str, Any]) -> dict[str, Any]:
         for name, (kind, *bounds) in space.items():

@@ -130,7 +130,7 @@ def open_sweep(asked: Arguments, storage: Path) -> Sweep:
     record = read_record(record_file(folder))
     if record is not None:  # the same command again, as a job that is submitted again
         check_unchanged(
-            record["settings"] | record["options"], settings | chosen, f"sweep {name}", free=CHANGEABLE_IN_SWEEP
+            record["settings"] | record["options"], settings | chosen, f"sweep {name}", changeable=CHANGEABLE_IN_SWEEP
         )
         return _reopened(asked, folder, record, storage, experiment.workers)
     check_source(experiment)

@@ -11,6 +11,8 @@ import pickletools
 import zipfile
 from pathlib import Path
 
+from arae_core.data.atomic import replace_file_atomically, write_bytes_atomically
+
 TRIALS = "experiment_state-{}.json"
 """Of each session (time of a start)."""
 SEARCHES = (("basic-variant-state-{}.json",), ("search_gen_state-{}.json", "searcher-state-{}.pkl"))
@@ -29,12 +31,13 @@ def back_up(staging: Path, folder: Path) -> None:
     sessions = _sessions(staging)
     if not sessions:
         return
-    partial = folder / f"{BACKUP}.partial"
-    with contextlib.suppress(OSError):
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in _files(staging, sessions[-1]):
-                archive.write(file, file.name)
-        os.replace(partial, folder / BACKUP)
+    with (
+        contextlib.suppress(OSError),
+        replace_file_atomically(folder / BACKUP) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for file in _files(staging, sessions[-1]):
+            archive.write(file, file.name)
 
 
 def clear_staging(staging: Path) -> None:
@@ -99,9 +102,7 @@ def _from_backup(folder: Path, session: str = "") -> bool:
             if session and TRIALS.format(session) not in archive.namelist():
                 return False
             for name in archive.namelist():
-                partial = folder / f"{name}.partial"
-                partial.write_bytes(archive.read(name))  # with its checksum
-                os.replace(partial, folder / name)
+                write_bytes_atomically(folder / name, archive.read(name))  # checked against its checksum
     except (OSError, zipfile.BadZipFile):
         return False
     return True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import Batch, ImageBatch
 from arae_core.data.data_spec import TextSpec
 from arae_core.settings import Settings
@@ -22,7 +22,7 @@ Row = list[int] | Tensor
 class Reference:
     """Weights p by the names of the core's state dict, and `scalars` of the last iteration."""
 
-    def __init__(self, settings: Settings, start: dict[str, Tensor], feed: Feed, end: int = 0):
+    def __init__(self, settings: Settings, start: dict[str, Tensor], feed: BatchSampler, end: int = 0):
         """end: the step at which the run is to end, which the cooldown needs."""
         self.settings, self.feed, self.end, self.rate = settings, feed, end, 1.0
         self.p = {name: value.clone() for name, value in start.items()}
@@ -150,7 +150,7 @@ class Reference:
             c = self.lstm("encoder", self.p["encoder.embedding.weight"][self.input_ids(row, dropped)])[-1]
             if "encoder.to_code.weight" in self.p:
                 c = self.p["encoder.to_code.weight"] @ c + self.p["encoder.to_code.bias"]
-        return c / (c * c).sum().sqrt() if self.settings.code.unit_sphere else c
+        return c / (c * c).sum().sqrt() if self.settings.code.kind == "sphere" else c
 
     def classifier(self, c: Tensor) -> Tensor:
         """log p_u(y | c) of every class."""
@@ -201,7 +201,7 @@ class Reference:
         g = self.settings.generator
         c = z if g.kind == "gaussian" else self.mlp("generator", z, torch.relu)
         if g.kind == "gaussian":
-            sphere = self.settings.code.unit_sphere
+            sphere = self.settings.code.kind == "sphere"
         else:
             sphere = g.output == "sphere"
             c = torch.tanh(c) if g.output == "tanh" else c

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from arae_core.algorithm import classify, criticise, iteration, reconstruct
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.runtime.parallel import Parallel
 from tests.arae_core.reference import Reference, rows_of
 from tests.arae_core.small import IMAGE, TEXT, assert_same, new_state, settings_of, spec_of, store_of, weights
@@ -34,7 +34,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "critic.objective": "wgan-clip",
             "critic.clip": 0.05,
-            "code.unit_sphere": False,
+            "code.kind": "euclidean",
             "generator.output": "linear",
             "encoder.optimizer": "sgd",
             "decoder.optimizer": "sgd",
@@ -57,8 +57,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "text plain": ("text", {"critic.objective": "none", "encoder.word_dropout": 0.2}),
-    "text AAE": ("text", {"generator.kind": "gaussian"}),
-    "text AAE, unbounded": ("text", {"generator.kind": "gaussian", "code.unit_sphere": False}),
+    "text AAE": ("text", {"prior.kind": "gaussian"}),
+    "text AAE, unbounded": ("text", {"prior.kind": "gaussian", "code.kind": "euclidean"}),
     "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
     "text, summed updates": ("text", {"encoder.updates": "summed", "encoder.word_dropout": 0.3}),
     "text, summed over critic steps": (
@@ -87,7 +87,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "image plain": ("image", {"critic.objective": "none"}),
-    "image AAE": ("image", {"generator.kind": "gaussian"}),
+    "image AAE": ("image", {"prior.kind": "gaussian"}),
 }
 
 
@@ -95,7 +95,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_iterations_equal_the_reference(variant: str) -> None:
     kind, changes = VARIANTS[variant]
     settings, store = settings_of(kind, {"batch_size": 5, "critic.steps": 2} | changes), store_of(kind)
-    feed = Feed(store, spec_of(kind), settings.batch_size, settings.seed)
+    feed = BatchSampler(store, spec_of(kind), settings.batch_size, settings.seed)
     state = new_state(settings, kind)
     before = weights(state)
     state.end = 4
@@ -114,7 +114,7 @@ def test_iterations_equal_the_reference(variant: str) -> None:
 
 def test_the_noise_shrinks_by_its_factor_every_100_iterations() -> None:
     settings = settings_of("text", {"code.noise": 0.5, "code.noise_decay": 0.9})
-    feed = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed)
+    feed = BatchSampler(store_of("text"), TEXT, settings.batch_size, settings.seed)
     losses = {}
     for step in (99, 100, 200):
         state = new_state(settings)
@@ -129,7 +129,7 @@ def test_the_noise_shrinks_by_its_factor_every_100_iterations() -> None:
 
 def test_clipped_critic_stays_in_its_box() -> None:
     settings = settings_of("text", {"critic.objective": "wgan-clip", "critic.clip": 0.013})
-    feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+    feed, state = BatchSampler(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
     iteration(state, feed, Parallel())
     largest = max(float(p.detach().abs().max()) for p in state.critic.parameters())
     assert largest == 0.013
@@ -142,7 +142,7 @@ def test_lambda_1_of_zero_leaves_the_autoencoder_to_reconstruction(changes: dict
     ends = []
     for objective in ("wgan-gp", "none"):
         settings = settings_of("text", plain | {"critic.objective": objective})
-        feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+        feed, state = BatchSampler(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
         scalars = [iteration(state, feed, Parallel()) for _ in range(3)][-1]
         assert ("distance" in scalars) == (objective == "wgan-gp") and "encoder_loss" not in scalars
         ends.append({name: value for name, value in weights(state).items() if name.split(".")[0] in state.optimizers})
@@ -154,14 +154,14 @@ def test_the_gradients_norm_is_told_where_it_is_not_clipped() -> None:
     norms = []
     for clip in (0.0, 1e9):
         settings = settings_of("text", {"gradient_clip": clip})
-        feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+        feed, state = BatchSampler(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
         norms.append(float(reconstruct(state, Parallel(), *feed.reconstruct(0), state.noise)["gradient_norm"]))
     assert norms[0] == norms[1] > 0.01
 
 
 def test_each_step_moves_its_own_parts_only() -> None:
     settings = settings_of("text")
-    feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+    feed, state = BatchSampler(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
     before = weights(state)
     reconstruct(state, Parallel(), *feed.reconstruct(0), state.noise)
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
@@ -171,12 +171,12 @@ def test_each_step_moves_its_own_parts_only() -> None:
 
 def test_norms_and_variances_are_of_the_codes_encoded_and_of_those_generated() -> None:
     """Where codes are not on the unit sphere, and the two differ."""
-    settings = settings_of("text", {"code.unit_sphere": False, "generator.output": "linear", "critic.steps": 1})
-    feed, state = Feed(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
+    settings = settings_of("text", {"code.kind": "euclidean", "generator.output": "linear", "critic.steps": 1})
+    feed, state = BatchSampler(store_of("text"), TEXT, settings.batch_size, settings.seed), new_state(settings)
     batch, before = feed.criticise(0, 1), state.draws.get_state()
     with torch.no_grad():
         codes = {"real": state.encoder.encode_mixed(batch, 1)}
-        codes["fake"] = state.generator(state.normal(settings.batch_size, settings.generator.noise_size, Parallel()))
+        codes["fake"] = state.prior(state.normal(settings.batch_size, settings.generator.noise_size, Parallel()))
     state.draws.set_state(before)
     scalars = criticise(state, Parallel(), batch, 1)
     for whose, found in codes.items():
@@ -186,10 +186,10 @@ def test_norms_and_variances_are_of_the_codes_encoded_and_of_those_generated() -
 
 def test_the_average_has_the_generators_buffers_as_they_are() -> None:
     settings = settings_of("image", {"generator.average": 0.9, "generator.normalization": "batch"})
-    feed, state = Feed(store_of("image"), IMAGE, settings.batch_size, settings.seed), new_state(settings)
-    before = dict(state.generator.named_buffers())["layers.1.running_mean"].clone()
+    feed, state = BatchSampler(store_of("image"), IMAGE, settings.batch_size, settings.seed), new_state(settings)
+    before = dict(state.prior.named_buffers())["layers.1.running_mean"].clone()
     iteration(state, feed, Parallel())
-    own = dict(state.generator.named_buffers())
+    own = dict(state.prior.named_buffers())
     assert not torch.equal(own["layers.1.running_mean"], before)
     assert_same(dict(state.modules["average"].named_buffers()), own)
 
@@ -199,7 +199,7 @@ def test_critic_and_classifier_keep_nothing_of_how_their_codes_came_about() -> N
     changes = {"encoder.attribute_weight": 0.7, "critic.steps": 2}
     settings = settings_of("labelled", changes)
     feed, state = (
-        Feed(store_of("labelled"), spec_of("labelled"), settings.batch_size, 0),
+        BatchSampler(store_of("labelled"), spec_of("labelled"), settings.batch_size, 0),
         new_state(settings, "labelled"),
     )
     kept = list[bool]()

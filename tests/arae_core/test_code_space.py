@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
-
 from arae_core.code_space import (
     Classifier,
     Critic,
@@ -14,6 +12,8 @@ from arae_core.code_space import (
     mlp,
     to_sphere,
 )
+from torch import nn
+
 from tests.arae_core.small import text_settings
 
 
@@ -32,8 +32,8 @@ def test_generated_codes_lie_where_the_output_says(output: str) -> None:
 
 def test_the_fixed_prior_is_the_noise_itself() -> None:
     noise = normal(17, 7)
-    bounded = GaussianPrior(text_settings({"generator.kind": "gaussian"}))
-    free = GaussianPrior(text_settings({"generator.kind": "gaussian", "code.unit_sphere": False}))
+    bounded = GaussianPrior(text_settings({"prior.kind": "gaussian"}))
+    free = GaussianPrior(text_settings({"prior.kind": "gaussian", "code.kind": "euclidean"}))
     assert bounded.noise_size == free.noise_size == 7
     torch.testing.assert_close(bounded(noise), noise / noise.norm(dim=1, keepdim=True))
     assert torch.equal(free(noise), noise)
@@ -100,9 +100,9 @@ def test_no_hidden_layer_is_one_linear_map() -> None:
     ("changes", "kind"),
     [
         ({}, Generator),
-        ({"generator.kind": "gaussian"}, GaussianPrior),
+        ({"prior.kind": "gaussian"}, GaussianPrior),
         ({"critic.objective": "none"}, FittedGaussian),
-        ({"critic.objective": "none", "generator.kind": "gaussian"}, FittedGaussian),
+        ({"critic.objective": "none", "prior.kind": "gaussian"}, FittedGaussian),
     ],
 )
 def test_the_source_of_codes_follows_from_the_settings(changes: dict[str, str], kind: type[nn.Module]) -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from arae_core.code_space import to_sphere
 from arae_core.interpolation import path as way
 

@@ -249,7 +249,7 @@ def test_drawn_pixels_have_the_probabilities_of_the_model(image_model: Model) ->
 
 def test_samples_come_from_the_moving_average(image_model: Model) -> None:
     state = image_model.state
-    assert state.sampler is state.modules["average"] and state.sampler is not state.generator
+    assert state.sampler is state.modules["average"] and state.sampler is not state.prior
     moved = new_state(state.settings)
     moved.modules.load_state_dict(state.modules.state_dict())
     with torch.no_grad():
@@ -478,7 +478,7 @@ def test_an_offset_leads_from_the_first_sentences_to_the_others(untrained: Model
         untrained.shift([SENTENCES[0]], untrained.offset([SENTENCES[0]], [SENTENCES[4]]))
         untrained.shift([SENTENCES[0]], 3 * offset)
     target, far = codes([SENTENCES[4]])[0], codes([SENTENCES[0]])[0] + 3 * offset
-    far = far / np.linalg.norm(far) if untrained.settings.code.unit_sphere else far
+    far = far / np.linalg.norm(far) if untrained.settings.code.kind == "sphere" else far
     np.testing.assert_allclose(torch.cat(decoded).numpy(), [target, far], atol=1e-5)
 
 

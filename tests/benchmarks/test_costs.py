@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from arae_core.algorithm import iteration
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import ImageStore, Store, TokenStore
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 from arae_core.runtime.parallel import Parallel
@@ -30,7 +30,7 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "text": ("paper-snli", SMALL | {"critic.normalization": "layer"}),
     "layers": ("paper-snli", SMALL | {"encoder.hidden": (37, 37), "decoder.hidden": (31, 31), "critic.hidden": (41,)}),
     "clipped": ("paper-snli", SMALL | {"critic.objective": "wgan-clip", "generator.average": 0.9}),
-    "fixed prior": ("paper-snli", SMALL | {"generator.kind": "gaussian", "critic.normalization": "layer"}),
+    "fixed prior": ("paper-snli", SMALL | {"prior.kind": "gaussian", "critic.normalization": "layer"}),
     "autoencoder": ("paper-snli", SMALL | {"critic.objective": "none"}),
     "images": (
         "paper-mnist",
@@ -67,7 +67,7 @@ class Products(TorchDispatchMode):
 def multiplied(settings: Settings, spec: DataSpec, store: Store) -> Counter[str]:
     """The operations of one iteration, by part."""
     state = TrainingState(settings, spec)
-    feed = Feed(store, spec, settings.batch_size, settings.seed)
+    feed = BatchSampler(store, spec, settings.batch_size, settings.seed)
     # without its own library for LSTMs, which counts as one call, torch takes them apart into products
     with torch.backends.mkldnn.flags(enabled=False), watched(torch.device("cpu")) as watch:
         seen = Products(watch)

@@ -23,7 +23,7 @@ def size(*modules: nn.Module) -> int:
 
 
 def test_each_step_sends_the_gradients_of_what_it_updates() -> None:
-    from arae_core.data.batch_sampler import Feed
+    from arae_core.data.batch_sampler import BatchSampler
     from arae_core.data.batches import TextBatch
     from arae_core.training.state import TrainingState
 
@@ -31,7 +31,7 @@ def test_each_step_sends_the_gradients_of_what_it_updates() -> None:
     store, shape, vocabulary = examples(settings, None)
     assert vocabulary is not None
     state = TrainingState.new(settings, shape)
-    part, feed = state.modules, Feed(store, shape, 6, settings.seed, world=2)
+    part, feed = state.modules, BatchSampler(store, shape, 6, settings.seed, world=2)
     unread = {}  # bytes of a table's rows whose gradient is zero: nobody sends them
     for step, batch in (("(1)", feed.reconstruct(0)[0]), ("(3)", feed.confuse(0))):
         assert isinstance(batch, TextBatch) and batch.words is not None

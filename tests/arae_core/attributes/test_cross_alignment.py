@@ -20,7 +20,7 @@ from arae_core.attributes.cross_alignment import (
     self_fed,
 )
 from arae_core.codecs.lstm import TextDecoder
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import TextBatch
 from arae_core.runtime.parallel import Parallel
 from arae_core.settings import DecoderSettings
@@ -40,7 +40,7 @@ CHANGES: dict[str, Any] = {
 def made() -> tuple[TrainingState, TextBatch]:
     settings = settings_of("three", CHANGES)
     state = new_state(settings, "three")
-    batch = Feed(store_of("three"), THREE, settings.batch_size, settings.seed).confuse(0)
+    batch = BatchSampler(store_of("three"), THREE, settings.batch_size, settings.seed).confuse(0)
     assert isinstance(batch, TextBatch)
     return state, batch
 
@@ -191,7 +191,7 @@ def test_it_is_a_step_of_the_iteration_where_it_is_asked_for() -> None:
     for weight in (0.0, 0.7):
         settings = settings_of("three", CHANGES | {"decoder.alignment_weight": weight})
         state = new_state(settings, "three")
-        feed = Feed(store_of("three"), THREE, settings.batch_size, settings.seed)
+        feed = BatchSampler(store_of("three"), THREE, settings.batch_size, settings.seed)
         scalars = iteration(state, feed, Parallel())
         assert ("alignment_loss" in scalars) == ("aligner" in state.modules) == (weight > 0)
 

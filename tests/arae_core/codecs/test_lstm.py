@@ -34,7 +34,7 @@ def test_codes_lie_on_the_unit_sphere() -> None:
 
 
 def test_the_code_is_the_last_state_where_the_sizes_agree() -> None:
-    encoder = TextEncoder(text_settings({"code.size": 11, "code.unit_sphere": False}), TEXT).double()
+    encoder = TextEncoder(text_settings({"code.size": 11, "code.kind": "euclidean"}), TEXT).double()
     source = torch.tensor([[TEXT.start, *ROWS[3]]])
     _, (last, _) = encoder.lstm(encoder.embedding(source))
     torch.testing.assert_close(encoder(batch([ROWS[3]])), last[-1])
@@ -42,7 +42,7 @@ def test_the_code_is_the_last_state_where_the_sizes_agree() -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_the_code_is_the_mean_or_the_greatest_of_the_states(pooling: str) -> None:
-    changes = {"code.size": 11, "code.unit_sphere": False, "encoder.pooling": pooling}
+    changes = {"code.size": 11, "code.kind": "euclidean", "encoder.pooling": pooling}
     encoder = TextEncoder(text_settings(changes), TEXT).double()
     states, _ = encoder.lstm(encoder.embedding(torch.tensor([[TEXT.start, *ROWS[3]]])))
     expected = states[0].mean(0) if pooling == "mean" else states[0].max(0).values

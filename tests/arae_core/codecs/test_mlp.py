@@ -23,7 +23,7 @@ def test_codes_lie_on_the_unit_sphere_and_come_one_by_one() -> None:
 
 
 def test_codes_are_not_scaled_where_the_space_is_unbounded() -> None:
-    encoder = ImageEncoder(image_settings({"code.unit_sphere": False}), IMAGE).double()
+    encoder = ImageEncoder(image_settings({"code.kind": "euclidean"}), IMAGE).double()
     assert torch.equal(encoder(ImageBatch(PIXELS)), encoder.layers(PIXELS * 2 - 1))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from arae_core.algorithm import split
 from arae_core.data import batches
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import (
     Batch,
     ImageBatch,
@@ -34,8 +34,8 @@ ROWS = sentences(113, longest=13)
 STORE = TokenStore.from_rows(ROWS)
 
 
-def feed(seed: int = 7, rank: int = 0, world: int = 1, batch_size: int = 6) -> Feed:
-    return Feed(STORE, TEXT, batch_size, seed, rank=rank, world=world)
+def feed(seed: int = 7, rank: int = 0, world: int = 1, batch_size: int = 6) -> BatchSampler:
+    return BatchSampler(STORE, TEXT, batch_size, seed, rank=rank, world=world)
 
 
 def rows(batch: object) -> list[tuple[int, ...]]:
@@ -193,7 +193,7 @@ def test_batches_follow_from_seed_and_step_alone() -> None:
 
 
 def test_image_batches_count_pixels() -> None:
-    images_feed = Feed(images(), IMAGE, 6, 7, rank=1, world=2)
+    images_feed = BatchSampler(images(), IMAGE, 6, 7, rank=1, world=2)
     batch, targets = images_feed.reconstruct(0)
     assert isinstance(batch, ImageBatch) and batch.pixels.dtype == torch.float32
     assert (len(batch), targets) == (3, 6 * 15)
@@ -210,7 +210,7 @@ def test_image_batches_count_pixels() -> None:
 )
 def test_a_feed_that_cannot_be_is_refused(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Feed(*arguments)  # type: ignore[arg-type]
+        BatchSampler(*arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be >= the 7 workers, got 6"):
         feed(world=7)
 
@@ -224,7 +224,7 @@ def test_classes_come_in_equal_measure_but_to_reconstruction(batch_size: int, tm
     store = load_store(tmp_path)
     assert isinstance(store, TokenStore) and store.labels is not None and store.labels.tolist() == LABELS
     three = replace(TEXT, classes=("a", "b", "c"))
-    every = [Feed(store, three, batch_size, 7, rank=rank, world=2) for rank in (0, 1)]
+    every = [BatchSampler(store, three, batch_size, 7, rank=rank, world=2) for rank in (0, 1)]
     known = {tuple(row): label for row, label in zip(ROWS, LABELS, strict=True)}
     most, seen = -(-batch_size // 3), Counter[tuple[int, ...]]()
 
@@ -252,7 +252,7 @@ def test_classes_come_in_equal_measure_but_to_reconstruction(batch_size: int, tm
 
 def test_a_batch_has_room_for_every_class() -> None:
     with pytest.raises(ValueError, match="batch_size must be >= the 3 classes there are, got 2"):
-        Feed(TokenStore.from_rows(ROWS, LABELS), replace(TEXT, classes=("a", "b", "c")), 2, 7)
+        BatchSampler(TokenStore.from_rows(ROWS, LABELS), replace(TEXT, classes=("a", "b", "c")), 2, 7)
 
 
 def test_lengths_are_compared_within_a_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:

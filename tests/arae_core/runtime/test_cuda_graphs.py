@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.algorithm import at_once, iteration
-from arae_core.data.batch_sampler import Feed
+from arae_core.algorithm import iteration, run_eagerly
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import PaddedBatch, TextBatch, TokenStore
 from arae_core.data.device_dataset import WIDTHS, PaddedSentences
-from arae_core.runtime.cuda_graphs import Captured, performer, working
+from arae_core.runtime.cuda_graphs import GraphRunner, graph_stream, make_step_runner
 from arae_core.runtime.parallel import Parallel
 from arae_core.training.loop import train
 from arae_core.training.state import TrainingState
@@ -21,7 +21,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "text wgan-gp": ("text", {"encoder.word_dropout": 0.3, "generator.average": 0.9, "code.noise_decay": 0.5}),
     "text wgan-clip": ("text", {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
     "text, states pooled": ("text", {"encoder.pooling": "max", "critic.objective": "none"}),
-    "text, mean of states": ("text", {"encoder.pooling": "mean", "generator.kind": "gaussian"}),
+    "text, mean of states": ("text", {"encoder.pooling": "mean", "prior.kind": "gaussian"}),
     "text, weights decay": ("text", {"encoder.weight_decay": 0.1, "critic.weight_decay": 0.3, "cooldown": 0.1}),
     "text, gradient descent": ("text", {"encoder.optimizer": "sgd", "decoder.optimizer": "sgd", "cooldown": 1.0}),
     "text, encoder each critic step": ("text", {"encoder.adversarial_each_critic_step": True}),
@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 def run(kind: str, changes: dict[str, Any], padded_to: int, device: str = "cpu") -> TrainingState:
     """A state after some iterations, each step called."""
     settings = settings_of(kind, changes)
-    feed = Feed(store_of(kind), spec_of(kind), 8, settings.seed, device=device, padded_to=padded_to)
+    feed = BatchSampler(store_of(kind), spec_of(kind), 8, settings.seed, device=device, padded_to=padded_to)
     state = TrainingState.new(settings, spec_of(kind), device)
     for _ in range(ITERATIONS):
         iteration(state, feed, Parallel())
@@ -89,8 +89,8 @@ def test_sentences_that_do_not_fit_on_the_device_come_from_main_memory(monkeypat
 
 
 def test_steps_are_called_on_a_cpu() -> None:
-    assert performer(new_state(settings_of("text")), Parallel()) is None
-    with working(at_once):
+    assert make_step_runner(new_state(settings_of("text")), Parallel()) is None
+    with graph_stream(run_eagerly):
         pass
 
 
@@ -124,10 +124,10 @@ def test_captured_steps_train_as_called_ones(name: str) -> None:
 def test_every_step_of_a_run_is_captured() -> None:
     settings = settings_of("labelled", {"precision": "float32"})
     state = TrainingState.new(settings, spec_of("labelled"), "cuda")
-    perform = performer(state, Parallel())
-    assert isinstance(perform, Captured)
-    feed = Feed(store_of("labelled"), spec_of("labelled"), 8, 5, device="cuda", padded_to=7)
-    with working(perform):
+    perform = make_step_runner(state, Parallel())
+    assert isinstance(perform, GraphRunner)
+    feed = BatchSampler(store_of("labelled"), spec_of("labelled"), 8, 5, device="cuda", padded_to=7)
+    with graph_stream(perform):
         for _ in range(ITERATIONS):
             iteration(state, feed, Parallel(), perform)
     assert not perform.failed

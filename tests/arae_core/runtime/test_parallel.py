@@ -30,7 +30,7 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
         "three classes, aligned": ("three", 5, {"decoder.alignment_weight": 0.5, "critic.objective": "none"}),
         "text plain": ("text", 5, {"critic.objective": "none"}),
         "text, weights decay": ("text", 5, {"encoder.weight_decay": 0.1, "cooldown": 1.0, "iterations": 7}),
-        "text AAE": ("text", 3, {"generator.kind": "gaussian"}),
+        "text AAE": ("text", 3, {"prior.kind": "gaussian"}),
         "image, encoder each critic step": ("image", 3, {"encoder.adversarial_each_critic_step": True}),
     },
     3: {

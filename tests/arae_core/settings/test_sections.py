@@ -5,11 +5,11 @@ from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
+from arae_core.settings.relevance import ignored
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arae_core.settings import NORMALIZED, CriticSettings, EncoderSettings, GeneratorSettings, Settings
-from arae_core.settings.relevance import ignored
 from arae_core.settings.tree import flatten, with_settings
 from tests.arae_core.small import text_settings
 

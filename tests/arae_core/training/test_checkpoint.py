@@ -140,7 +140,7 @@ def test_an_average_that_was_not_kept_starts_at_the_weights(tmp_path: Path) -> N
     state = trained(image_settings(), 3)
     save_checkpoint(tmp_path / "c", state)
     loaded, _, _ = load_checkpoint(tmp_path / "c", settings=with_settings(state.settings, {"generator.average": 0.9}))
-    assert_same(dict(loaded.modules["average"].state_dict()), dict(state.generator.state_dict()))
+    assert_same(dict(loaded.modules["average"].state_dict()), dict(state.prior.state_dict()))
 
 
 def test_an_exported_model_works_without_the_training_state(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from arae_core.data.batch_sampler import Feed
+from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import TokenStore
 from arae_core.model import Model
 from arae_core.runtime.parallel import Parallel
@@ -82,7 +82,7 @@ def test_reports_are_means_and_their_spacing_changes_nothing(kind: str) -> None:
     [
         ({}, {"distance", "gradient_penalty", "encoder_loss", "generator_loss", "code_variance_fake"}, set()),
         ({"critic.objective": "wgan-clip"}, {"distance", "generator_loss"}, {"gradient_penalty"}),
-        ({"generator.kind": "gaussian"}, {"distance", "encoder_loss"}, {"generator_loss"}),
+        ({"prior.kind": "gaussian"}, {"distance", "encoder_loss"}, {"generator_loss"}),
         ({"critic.objective": "none"}, {"reconstruction_loss"}, {"distance", "encoder_loss", "generator_loss"}),
     ],
 )
@@ -157,8 +157,8 @@ def test_who_looks_at_the_model_between_reports_changes_nothing() -> None:
 def test_a_plain_autoencoder_samples_from_a_gaussian_fitted_to_its_codes(kind: str) -> None:
     state, store = trained(settings_of(kind, {"critic.objective": "none"}), 5), store_of(kind)
     codes = _codes(state)
-    torch.testing.assert_close(state.generator.mean, codes.mean(0))
-    factor = state.generator.factor
+    torch.testing.assert_close(state.prior.mean, codes.mean(0))
+    factor = state.prior.factor
     assert isinstance(factor, torch.Tensor)
     torch.testing.assert_close(factor @ factor.T, torch.cov(codes.T))
     before = weights(state)
@@ -210,8 +210,8 @@ def test_batch_normalization_of_one_example_on_a_rank_is_refused_on_every_rank()
 def test_one_sentence_is_enough_for_a_fitted_prior() -> None:
     state = new_state(text_settings({"critic.objective": "none", "batch_size": 1}))
     list(train(state, TokenStore.from_rows([[5, 6]]), until=1, every=1))
-    codes = state.generator(
-        torch.randn(5, state.generator.noise_size, generator=torch.Generator().manual_seed(0), dtype=state.dtype)
+    codes = state.prior(
+        torch.randn(5, state.prior.noise_size, generator=torch.Generator().manual_seed(0), dtype=state.dtype)
     )
     assert torch.isfinite(codes).all() and codes.std(0).max() < 1e-6
 
@@ -253,7 +253,7 @@ def test_a_prior_is_fitted_to_examples_from_everywhere(monkeypatch: pytest.Monke
     with torch.no_grad():
         first = state.encoder(store.batch(np.arange(7))).mean(0)
     fit_prior(state, store)
-    assert not torch.allclose(state.generator.mean, first)  # type: ignore[arg-type]
+    assert not torch.allclose(state.prior.mean, first)  # type: ignore[arg-type]
     before = weights(state)
     fit_prior(state, store)
     assert_same(before, weights(state))
@@ -284,7 +284,7 @@ def test_released_initialization_is_that_of_the_published_code() -> None:
 def test_labels_below_the_first_class_are_refused() -> None:
     rows = sentences(13)
     with pytest.raises(ValueError, match=r"^labels must be from 0 to 1, got -1"):
-        Feed(TokenStore.from_rows(rows, [0, 1] * 6 + [-1]), LABELLED, 6, 7)
+        BatchSampler(TokenStore.from_rows(rows, [0, 1] * 6 + [-1]), LABELLED, 6, 7)
 
 
 PARTS = ("encoder", "decoder", "generator", "critic", "classifier")

@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "two classes, markers hidden": ("labelled", 0, {"encoder.marker_ratio": 1.3}),
     "three classes, separate decoders": ("three", 0, {"decoder.conditioning": "separate"}),
     "image, Adam": ("image", 0, {"generator.normalization": "batch", "generator.average": 0.9}),
-    "image, SGD, AAE": ("image", 0, {"generator.kind": "gaussian"} | SGD),
+    "image, SGD, AAE": ("image", 0, {"prior.kind": "gaussian"} | SGD),
     "image, bfloat16": ("image", 0, {"precision": "bfloat16"}),
 }
 """Kind, first step, settings."""

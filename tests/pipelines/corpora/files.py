@@ -13,7 +13,7 @@ import pytest
 from arae_core.data.batches import ImageStore, TokenStore
 from arae_core.settings.tree import with_settings
 from pipelines.corpora.corpus import Corpus, prepare
-from pipelines.experiment.settings import Data, Experiment
+from pipelines.experiment.settings import DataSettings, Experiment
 
 TRAIN = [
     f"The {noun} {verb} {place} ."
@@ -26,12 +26,12 @@ TEST = ["The cat sings .", "A man eats ."]
 
 
 def text(source: Path | str, **values: Any) -> Experiment:
-    whole = Experiment(name="x", batch_size=2, longest=6, data=Data(source=str(source), columns=("text",)))
+    whole = Experiment(name="x", batch_size=2, longest=6, data=DataSettings(source=str(source), columns=("text",)))
     return with_settings(whole, {key.replace("__", "."): value for key, value in values.items()})
 
 
 def image(source: Path | str, **values: Any) -> Experiment:
-    whole = Experiment(name="x", kind="image", batch_size=2, data=Data(source=str(source), columns=("image",)))
+    whole = Experiment(name="x", kind="image", batch_size=2, data=DataSettings(source=str(source), columns=("image",)))
     return with_settings(whole, {key.replace("__", "."): value for key, value in values.items()})
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from arae_core.settings.tree import flatten, with_settings
 from pipelines.experiment.presets import preset
-from pipelines.experiment.settings import Data, Experiment, ignored, warnings_for
+from pipelines.experiment.settings import DataSettings, Experiment, ignored, warnings_for
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_images_have_one_column() -> None:
 
 
 def test_an_experiment_is_the_cores_settings_with_more() -> None:
-    flat = flatten(Experiment(name="x", data=Data(limit=64)))
+    flat = flatten(Experiment(name="x", data=DataSettings(limit=64)))
     assert {"critic.steps", "batch_size", "name", "workers", "data.limit"} <= set(flat)
 
 

@@ -103,9 +103,9 @@ def test_values_without_effect_are_named() -> None:
     assert without_effect(clipped, experiment) == ["critic.penalty"]
     assert without_effect({"code.noise_decay": 0.99, "code.noise": 0.0}, experiment) == ["code.noise_decay"]
     assert without_effect({"critic.penalty": 3.0}, experiment) == []
-    plain = {"critic.objective": "none", "critic.steps": 3, "generator.kind": "gaussian"}
+    plain = {"critic.objective": "none", "critic.steps": 3, "prior.kind": "gaussian"}
     assert without_effect(plain, experiment) == ["critic.steps", "generator.kind"]
-    assert without_effect({"generator.kind": "gaussian", "generator.average": 0.5}, experiment) == ["generator.average"]
+    assert without_effect({"prior.kind": "gaussian", "generator.average": 0.5}, experiment) == ["generator.average"]
 
 
 def test_a_mutation_is_brought_back_into_the_space() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_where_nothing_can_be_read_the_user_is_told(sweep: Path) -> None:
             can_go_on(sweep)
 
 
-def test_a_copy_that_fails_leaves_the_one_before(sweep: Path, tmp_path: Path) -> None:
+def test_a_copy_that_fails_leaves_the_one_before(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staging = tmp_path / "staging"
     back_up(staging, sweep)  # where Ray has written nothing yet
     assert not (sweep / BACKUP).exists()
@@ -102,7 +103,11 @@ def test_a_copy_that_fails_leaves_the_one_before(sweep: Path, tmp_path: Path) ->
     back_up(staging, sweep)
     before = (sweep / BACKUP).read_bytes()
     write(staging, "2026-01-01", search="newer")
-    (sweep / f"{BACKUP}.partial").mkdir()  # cannot be written, as on a full disk
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", full)
     back_up(staging, sweep)
     assert (sweep / BACKUP).read_bytes() == before
 

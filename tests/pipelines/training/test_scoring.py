@@ -57,7 +57,7 @@ def test_a_copy_takes_no_class_and_keeps_all(small: Experiment, tmp_path: Path) 
 
 
 def test_codes_looked_at_are_those_encoded_and_those_generated(small: Experiment, corpus: Corpus) -> None:
-    settings = {"code.unit_sphere": False, "generator.output": "linear"}
+    settings = {"code.kind": "euclidean", "generator.output": "linear"}
     experiment = with_settings(small, settings)
     state = TrainingState.new(experiment.core, corpus.spec)
     found, model = Scorer(experiment, corpus).score(state)[0], Model(state, corpus.vocabulary)
