@@ -1,8 +1,8 @@
-"""Algorithms 1 and 2 once more, from the paper's formulas and one sentence at a time: what the core must agree with.
+"""An independent implementation of Algorithms 1 and 2: the paper's formulas, one sentence at a time, in float64.
 
-It shares no code with the core but the batches (`Feed`, tested by itself). Weights come as a state dict; random numbers
-from a generator of the same seed, in the order: words dropped (encoder, decoder), noise on the code; noise z and mixes
-of all k critic steps; noise z of the generator's step.
+It shares only the batches with the core (`BatchSampler`, which has tests of its own). Weights come as a state dict.
+Random numbers come from a generator with the same seed, in this order: dropped words (encoder, decoder), noise on the
+code; noise z and mixes of all k critic steps; noise z of the generator's step.
 """
 
 from collections.abc import Sequence
@@ -16,46 +16,47 @@ from arae_core.data.data_spec import TextSpec
 from arae_core.settings import Settings
 
 Row = list[int] | Tensor
-"""A sentence without marks, or the pixels of an image."""
+"""A sentence without start and end tokens, or the pixels of an image."""
 
 
 class Reference:
-    """Weights p by the names of the core's state dict, and `scalars` of the last iteration."""
+    """Weights p, named as in the core's state dict, and the scalars of the last iteration."""
 
-    def __init__(self, settings: Settings, start: dict[str, Tensor], feed: BatchSampler, end: int = 0):
-        """end: the step at which the run is to end, which the cooldown needs."""
-        self.settings, self.feed, self.end, self.rate = settings, feed, end, 1.0
+    def __init__(self, settings: Settings, start: dict[str, Tensor], data: BatchSampler, end: int = 0):
+        """end: the last step of the run, for the cooldown."""
+        self.settings, self.data, self.end, self.rate = settings, data, end, 1.0
         self.p = {name: value.clone() for name, value in start.items()}
         self.moments = {name: (torch.zeros_like(v), torch.zeros_like(v)) for name, v in self.p.items()}
-        self.updates = dict.fromkeys(("encoder", "decoder", "generator", "critic", "classifier"), 0)
+        self.updates = dict.fromkeys(("encoder", "decoder", "prior", "critic", "classifier"), 0)
         self.draws = torch.Generator().manual_seed(settings.seed)
         self.scalars: dict[str, float] = {}
+        self.learned = any(name.startswith("prior.layers.") for name in start)
 
     def iteration(self, step: int) -> None:
         s = self.settings
         sigma = s.code.noise * s.code.noise_decay ** (step // 100)
         cooling = s.cooldown * self.end
         self.rate = 1.0 if step < self.end - cooling or not cooling else (self.end - step) / cooling
-        batch = self.feed.reconstruct(step)[0]
+        batch = self.data.reconstruct(step)[0]
         self.held: dict[str, Tensor] = {}
         if s.encoder.updates == "each":
             self.reconstruct(rows_of(batch), sigma, labels_of(batch))
         hides = bool(labels_of(batch)) and s.encoder.attribute_weight > 0
         if hides:
-            batch = self.feed.classify(step)
+            batch = self.data.classify(step)
             self.classify(rows_of(batch), labels_of(batch))
         if s.critic.objective != "none":
             self.adversarial(step)
         if hides:
-            batch = self.feed.confuse(step)
+            batch = self.data.confuse(step)
             self.hide(rows_of(batch), labels_of(batch))
         if s.encoder.updates == "summed":
-            batch = self.feed.reconstruct(step)[0]
+            batch = self.data.reconstruct(step)[0]
             self.reconstruct(rows_of(batch), sigma, labels_of(batch))
 
     def adversarial(self, step: int) -> None:
         s, k = self.settings, self.settings.critic.steps
-        pool = rows_of(self.feed.criticise(step, k))
+        pool = rows_of(self.data.criticise(step, k))
         parts = [pool[i * s.batch_size : (i + 1) * s.batch_size] for i in range(k)]
         if s.encoder.adversarial_each_critic_step:
             for part in parts:
@@ -63,19 +64,19 @@ class Reference:
                 self.confuse_encoder(part)
         else:
             self.criticise(parts)
-            self.confuse_encoder(rows_of(self.feed.confuse(step)))
-        if s.generator.kind == "mlp":
+            self.confuse_encoder(rows_of(self.data.confuse(step)))
+        if self.learned:
             self.require_grad()
             fake = self.generate(self.normal(s.batch_size, s.generator.noise_size))
-            self.update(("generator",), -sum_of(self.critic(c) for c in fake) / s.batch_size)
+            self.update(("prior",), -sum_of(self.critic(c) for c in fake) / s.batch_size)
             for name in self.p:
                 if name.startswith("average."):
-                    now = self.p[name.replace("average.", "generator.")]
+                    now = self.p[name.replace("average.", "prior.")]
                     self.p[name] = s.generator.average * self.p[name] + (1 - s.generator.average) * now
 
     def reconstruct(self, rows: Sequence[Row], sigma: float, labels: Sequence[int] = ()) -> None:
         s = self.settings
-        # the uniform numbers that decide which words are dropped: one for each place of the longest sentence
+        # Words are dropped by uniform numbers, one for each place of the longest sentence.
         hidden = [
             torch.rand(len(rows), s.longest + 1, generator=self.draws, dtype=torch.float64) < share
             if share and s.kind == "text"
@@ -95,7 +96,7 @@ class Reference:
     def criticise(self, parts: Sequence[Sequence[Row]]) -> None:
         s, m = self.settings, self.settings.batch_size
         real = [[self.encode(row).detach() for row in part] for part in parts]
-        width = s.generator.noise_size if s.generator.kind == "mlp" else s.code.size
+        width = s.generator.noise_size if self.learned else s.code.size
         fake = [c.detach() for c in self.generate(self.normal(m * len(parts), width))]
         mixes = torch.rand(m * len(parts), 1, generator=self.draws, dtype=torch.float64)
         for i, c in enumerate(real):
@@ -143,7 +144,7 @@ class Reference:
     # -- the parts
 
     def encode(self, row: Row, dropped: Tensor | None = None) -> Tensor:
-        """c of one example; the words of its input that `dropped` says are hidden."""
+        """The code of one example, with the words at `dropped` hidden."""
         if isinstance(row, Tensor):
             c = self.mlp("encoder", (2 * row - 1)[None], torch.relu)[0]
         else:
@@ -153,7 +154,7 @@ class Reference:
         return c / (c * c).sum().sqrt() if self.settings.code.kind == "sphere" else c
 
     def classifier(self, c: Tensor) -> Tensor:
-        """log p_u(y | c) of every class."""
+        """log p_u(y | c) for every class y."""
         return self.mlp("classifier", c[None], torch.relu)[0].log_softmax(0)
 
     def log_p(self, row: Row, c: Tensor, dropped: Tensor, y: int | None) -> Tensor:
@@ -171,11 +172,11 @@ class Reference:
         words = self.p[f"{part}.embedding.weight"][self.input_ids(row, dropped)]
         states = self.lstm(part, torch.cat([words, c.expand(len(words), -1)], 1))
         logits = states @ self.p["decoder.output.weight"] + self.p["decoder.output.bias"]
-        assert isinstance(self.feed.spec, TextSpec)
-        return sum_of(z[i] - z.exp().sum().log() for z, i in zip(logits, [*row, self.feed.spec.end], strict=True))
+        assert isinstance(self.data.spec, TextSpec)
+        return sum_of(z[i] - z.exp().sum().log() for z, i in zip(logits, [*row, self.data.spec.end], strict=True))
 
     def input_ids(self, row: list[int], dropped: Tensor | None) -> list[int]:
-        spec = self.feed.spec
+        spec = self.data.spec
         assert isinstance(spec, TextSpec)
         hidden = [False] * (len(row) + 1) if dropped is None else dropped.tolist()
         return [spec.start, *(spec.unknown if hidden[1 + i] else word for i, word in enumerate(row))]
@@ -198,13 +199,11 @@ class Reference:
         return x
 
     def generate(self, z: Tensor) -> list[Tensor]:
-        g = self.settings.generator
-        c = z if g.kind == "gaussian" else self.mlp("generator", z, torch.relu)
-        if g.kind == "gaussian":
-            sphere = self.settings.code.kind == "sphere"
-        else:
-            sphere = g.output == "sphere"
-            c = torch.tanh(c) if g.output == "tanh" else c
+        c, output = z, self.settings.generator.output
+        sphere = output == "sphere" if self.learned else self.settings.code.kind == "sphere"
+        if self.learned:
+            c = self.mlp("prior", z, torch.relu)
+            c = torch.tanh(c) if output == "tanh" else c
         return list(c / (c * c).sum(1, keepdim=True).sqrt() if sphere else c)
 
     def critic(self, c: Tensor) -> Tensor:
@@ -240,12 +239,12 @@ class Reference:
         """Adam (Kingma & Ba 2015, Algorithm 1) or plain gradient descent on `parts` alone."""
         names = [name for name in self.p if name.split(".")[0] in parts]
         found = torch.autograd.grad(loss, [self.p[n] for n in names], allow_unused=True)
-        # unused: the decoder of a class that the batch has none of
+        # The decoder of a class that is not in the batch gets no gradient.
         gradients = {n: torch.zeros_like(self.p[n]) if g is None else g for n, g in zip(names, found, strict=True)}
         self.p = {name: value.detach() for name, value in self.p.items()}
         if "encoder" in parts and self.settings.encoder.updates == "summed":
             gradients = {n: g + self.held.get(n, 0) for n, g in gradients.items()}
-            if "decoder" not in parts:  # not step (1), which takes them all
+            if "decoder" not in parts:  # step (1) applies what the others accumulated
                 self.held = gradients
                 return
         clip = self.settings.gradient_clip
@@ -255,7 +254,8 @@ class Reference:
             self.updates[part] += 1
         for name in names:
             part = name.split(".")[0]
-            rates, t, gradient = getattr(self.settings, part), self.updates[part], scale * gradients[name]
+            rates = getattr(self.settings, "generator" if part == "prior" else part)
+            t, gradient = self.updates[part], scale * gradients[name]
             if rates.optimizer == "adam":
                 first, second = self.moments[name]
                 first = rates.beta1 * first + (1 - rates.beta1) * gradient
@@ -273,12 +273,12 @@ def sum_of(values: object) -> Tensor:
 
 
 def rows_of(batch: Batch) -> list[Row]:
-    """The examples in a batch, without padding or marks."""
+    """The examples in a batch, without padding, start and end tokens."""
     if isinstance(batch, ImageBatch):
         return list(batch.pixels.double())
     return [source[1:n].tolist() for source, n in zip(batch.source, batch.lengths.tolist(), strict=True)]
 
 
 def labels_of(batch: Batch) -> list[int]:
-    """The classes of the examples; none where they have none."""
+    """The classes of the examples; empty for unlabelled data."""
     return [] if isinstance(batch, ImageBatch) or batch.labels is None else batch.labels.tolist()

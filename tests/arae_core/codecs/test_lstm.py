@@ -1,4 +1,4 @@
-"""The encoder and decoder of sentences: what padding, order and the code do, and do not."""
+"""LSTM encoder and decoder of sentences."""
 
 from dataclasses import replace
 
@@ -7,16 +7,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from arae_core.codecs.lstm import IGNORED, ROUND, SeparateDecoders, TextDecoder, TextEncoder, corrupted
-from arae_core.data.batches import TextBatch, TokenStore
+from arae_core.codecs.lstm import LSTMDecoder, LSTMEncoder
+from arae_core.codecs.lstm_per_class import SeparateDecoders
+from arae_core.codecs.text import IGNORED, ROUND
+from arae_core.data.batches import TextBatch, TokenStore, drop_words
 from arae_core.training.state import TrainingState
 from tests.arae_core.small import TEXT, WORDS, sentences, text_settings
 
 SETTINGS = text_settings({"encoder.hidden": (11, 11), "decoder.hidden": (13, 13)})
 ROWS = sentences(13)
-ENCODER, DECODER = TextEncoder(SETTINGS, TEXT).double(), TextDecoder(SETTINGS, TEXT).double()
+ENCODER, DECODER = LSTMEncoder(SETTINGS, TEXT).double(), LSTMDecoder(SETTINGS, TEXT).double()
 
 
 def batch(rows: list[list[int]]) -> TextBatch:
@@ -27,23 +29,17 @@ def code(count: int = 13, seed: int = 1) -> Tensor:
     return torch.randn(count, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_codes_lie_on_the_unit_sphere() -> None:
-    codes = ENCODER(batch(ROWS))
-    assert codes.shape == (13, 7)
-    torch.testing.assert_close(codes.norm(dim=1), torch.ones(13, dtype=torch.float64))
-
-
-def test_the_code_is_the_last_state_where_the_sizes_agree() -> None:
-    encoder = TextEncoder(text_settings({"code.size": 11, "code.kind": "euclidean"}), TEXT).double()
-    source = torch.tensor([[TEXT.start, *ROWS[3]]])
-    _, (last, _) = encoder.lstm(encoder.embedding(source))
-    torch.testing.assert_close(encoder(batch([ROWS[3]])), last[-1])
+def test_the_output_is_the_last_state_or_a_linear_map_of_it() -> None:
+    for size in (11, 7):
+        encoder = LSTMEncoder(text_settings({"code.size": size}), TEXT).double()
+        _, (last, _) = encoder.lstm(encoder.embedding(torch.tensor([[TEXT.start, *ROWS[3]]])))
+        assert isinstance(encoder.to_code, nn.Identity if size == 11 else nn.Linear)
+        torch.testing.assert_close(encoder(batch([ROWS[3]])), encoder.to_code(last[-1]))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_the_code_is_the_mean_or_the_greatest_of_the_states(pooling: str) -> None:
-    changes = {"code.size": 11, "code.kind": "euclidean", "encoder.pooling": pooling}
-    encoder = TextEncoder(text_settings(changes), TEXT).double()
+def test_pooling_takes_the_mean_or_maximum_of_the_states(pooling: str) -> None:
+    encoder = LSTMEncoder(text_settings({"code.size": 11, "encoder.pooling": pooling}), TEXT).double()
     states, _ = encoder.lstm(encoder.embedding(torch.tensor([[TEXT.start, *ROWS[3]]])))
     expected = states[0].mean(0) if pooling == "mean" else states[0].max(0).values
     torch.testing.assert_close(encoder(batch([ROWS[3]]))[0], expected)
@@ -51,13 +47,13 @@ def test_the_code_is_the_mean_or_the_greatest_of_the_states(pooling: str) -> Non
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 def test_padding_changes_nothing(pooling: str) -> None:
-    encoder = TextEncoder(text_settings({"encoder.pooling": pooling}), TEXT).double()
+    encoder = LSTMEncoder(text_settings({"encoder.pooling": pooling}), TEXT).double()
     padded = encoder(batch(ROWS))
     for row, together in zip(ROWS, padded, strict=True):
         torch.testing.assert_close(encoder(batch([row]))[0], together)
 
 
-def test_what_stands_in_the_padding_changes_nothing() -> None:
+def test_padding_is_never_read() -> None:
     plain = batch(ROWS)
     inside = torch.arange(plain.source.shape[1]) < plain.lengths[:, None]
     scribbled = TextBatch(plain.source.where(inside, 7), plain.target.where(inside, 11), plain.lengths)
@@ -73,7 +69,7 @@ def test_encode_mixed_equals_encoding_one_by_one(rows: list[list[int]], parts: i
     assert not mixed.requires_grad
 
 
-def test_nll_is_the_sum_over_words_and_end_marks() -> None:
+def test_nll_is_the_sum_over_words_and_end_tokens() -> None:
     codes, expected = code(), torch.zeros((), dtype=torch.float64)
     for row, c in zip(ROWS, codes, strict=True):
         hidden, _ = DECODER(torch.tensor([[TEXT.start, *row]]), c[None])
@@ -82,8 +78,8 @@ def test_nll_is_the_sum_over_words_and_end_marks() -> None:
     torch.testing.assert_close(DECODER.nll(batch(ROWS), codes), expected)
 
 
-def test_numbers_of_logits_are_few() -> None:
-    """A multiple of ROUND, the rest of which counts nowhere; as many as there are where no sentence is shorter."""
+def test_the_number_of_logits_is_rounded_up() -> None:
+    """A batch of sentences of one length is not rounded."""
     for rows in (ROWS, ROWS[:1], sentences(67, longest=5)):
         mixed = batch(rows)
         logits, target = DECODER.logits(mixed, code(len(rows)))
@@ -94,7 +90,7 @@ def test_numbers_of_logits_are_few() -> None:
         torch.testing.assert_close(each.sum().double(), DECODER.nll(mixed, code(len(rows))), rtol=1e-6, atol=0)
 
 
-def test_score_counts_words_and_the_right_ones() -> None:
+def test_score_counts_the_words_predicted_right() -> None:
     nll, right, count = DECODER.score(batch(ROWS), code())
     expected = 0
     for row, c in zip(ROWS, code(), strict=True):
@@ -104,8 +100,7 @@ def test_score_counts_words_and_the_right_ones() -> None:
     torch.testing.assert_close(nll, DECODER.nll(batch(ROWS), code()))
 
 
-def test_the_decoder_sees_the_code_at_every_step() -> None:
-    """Another code at the last step only, with the state carried over, still changes that step's output."""
+def test_the_decoder_reads_the_code_at_every_step() -> None:
     words = torch.tensor([[TEXT.start, *ROWS[6]]])
     whole, _ = DECODER(words, code(1))
     before, state = DECODER(words[:, :-1], code(1))
@@ -115,26 +110,26 @@ def test_the_decoder_sees_the_code_at_every_step() -> None:
     assert not torch.allclose(other, last)
 
 
-def test_every_place_learns_from_every_code_number() -> None:
+def test_every_number_of_the_code_gets_a_gradient() -> None:
     codes = code().requires_grad_()
     DECODER.nll(batch(ROWS), codes).backward()
     assert codes.grad is not None and bool((codes.grad != 0).all())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_dropped_words_are_unknown_and_the_start_and_the_targets_stay(share: float) -> None:
+def test_dropping_words_keeps_the_start_token_and_the_targets(share: float) -> None:
     plain = batch(ROWS)
     uniform = torch.rand(13, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    dropped = corrupted(plain, share, TEXT.unknown, uniform)
+    dropped = drop_words(plain, share, TEXT.unknown, uniform)
     assert torch.equal(dropped.target, plain.target) and torch.equal(dropped.lengths, plain.lengths)
     assert bool((dropped.source[:, 0] == TEXT.start).all())
     hidden = dropped.source[:, 1:] == TEXT.unknown
     assert torch.equal(hidden, uniform[:, 1 : plain.source.shape[1]] < share)
     assert torch.equal(dropped.source[:, 1:][~hidden], plain.source[:, 1:][~hidden])
-    assert bool((plain.source != TEXT.unknown).all()), "the batch itself is left as it was"
+    assert bool((plain.source != TEXT.unknown).all()), "the batch itself is unchanged"
 
 
-def test_forget_gates_start_open() -> None:
+def test_remembering_opens_the_forget_gates() -> None:
     settings = text_settings({"initialization": "remembering"})
     plain = TrainingState.new(text_settings(), TEXT).modules.state_dict()
     hidden = {"encoder": settings.encoder.hidden[0], "decoder": settings.decoder.hidden[0]}
@@ -149,16 +144,16 @@ def test_forget_gates_start_open() -> None:
             assert torch.equal(value, plain[name]), name
 
 
-def test_empty_rows_change_nothing_and_make_numbers_of_sentences_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoders of their own read what they get of a batch, which is another number every time."""
-    shape = replace(TEXT, classes=("low", "middle", "high"))
+def test_separate_decoders_round_their_rows_up_without_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast, each decoder reads a multiple of ROWS sentences."""
+    spec = replace(TEXT, classes=("low", "middle", "high"))
     torch.manual_seed(7)
-    decoders = SeparateDecoders(text_settings({"decoder.conditioning": "separate"}), shape).double()
+    decoders = SeparateDecoders(text_settings({"decoder.conditioning": "separate"}), spec).double()
     labels = torch.arange(len(ROWS)) % 3
     mixed = replace(batch(ROWS), labels=labels)
     read: list[int] = []
     for decoder in decoders.decoders:
-        assert isinstance(decoder, TextDecoder)
+        assert isinstance(decoder, LSTMDecoder)
         decoder.lstm.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
     found = []
     for autocast in (False, True):
