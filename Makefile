@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup tune test test-all test-cluster check audit format lock clean
+.PHONY: setup tune test test-slow test-cluster check audit format lock clean
 
 setup: $(STAMP)
 
@@ -20,10 +22,11 @@ tune: setup
 	$(BIN)/python pipelines/tune.py
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not cluster"
+	$(PYTEST) -m "not slow and not cluster"
 
-test-all: setup
-	$(BIN)/python -m pytest -m "not cluster"
+# The tests that take more than ten seconds: whole commands, kills, restarts. .ci/run runs these too.
+test-slow: setup
+	$(PYTEST) -m "slow and not cluster"
 
 # Failure tests on a head, nodes and MLflow with PostgreSQL; takes half an hour.
 test-cluster: setup

@@ -1,4 +1,4 @@
-"""The manifests as data, and the schemas that they are held against."""
+"""The manifests as data, and everything that they are checked against."""
 
 import gzip
 import json
@@ -17,64 +17,21 @@ import yaml  # type: ignore[import-untyped]
 ROOT = Path(__file__).resolve().parents[3]
 CLUSTER = ROOT / "cluster"
 KUBERNETES = sorted((CLUSTER / "kubernetes").glob("*.yaml"))
-SCHEMAS = Path(__file__).parent / "schemas"
-Data = dict[str, Any]
-
-COMPOSE = CLUSTER / "compose.yaml"
-COMPOSE_GPU = CLUSTER / "compose.gpu.yaml"
+COMPOSE, COMPOSE_GPU = CLUSTER / "compose.yaml", CLUSTER / "compose.gpu.yaml"
 LAUNCHER = CLUSTER / "ray-cluster.yaml"
-OF_KUSTOMIZE = {"kustomization.yaml", "fields.yaml"}
-"""Which kustomize itself reads, and checks, and Kubernetes never sees."""
+YAML = [COMPOSE, COMPOSE_GPU, LAUNCHER, *KUBERNETES]
+KUSTOMIZE = {"kustomization.yaml", "fields.yaml"}
+"""Files that kustomize itself reads and checks; Kubernetes never sees them."""
+POLICY = yaml.safe_load((Path(__file__).parent / "policy.yaml").read_text())
+SECRET = re.compile(r"(password|passwd|token|secret|secret_?key|access_?key|api_?key)$", re.IGNORECASE)
+LONG = re.compile(r"\b[0-9a-f]{32,}\b|\b(?=\w*\d)(?=\w*[A-Z])[\w+/]{40,}\b|://[^/\s:@]+:[^/\s@]+@")
+"""Values that look like a token, and addresses with a password."""
+Data = dict[str, Any]
 
 
 def load(path: Path) -> list[Data]:
-    """The documents of a YAML file."""
+    """Return the documents of a YAML file."""
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-
-
-@cache
-def schema(name: str) -> Data:
-    with gzip.open(SCHEMAS / f"{name}.json.gz") as file:
-        found: Data = json.load(file)
-    return found
-
-
-@cache
-def launcher_schema() -> Data:
-    import ray.autoscaler
-
-    found: Data = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
-    return found
-
-
-def closed(node: Any) -> Any:
-    """A schema of Kubernetes' API where no field but the known ones may be: the API server would drop them silently."""
-    if isinstance(node, list):
-        return [closed(inner) for inner in node]
-    if not isinstance(node, dict):
-        return node
-    made = {name: closed(inner) for name, inner in node.items()}
-    known = isinstance(node.get("properties"), dict) and node.get("type") == "object"
-    if known and not node.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    return made
-
-
-@cache
-def validator(kind: str) -> Any:
-    if kind == "compose":
-        return jsonschema.Draft7Validator(schema("compose"))
-    if kind == "launcher":
-        return jsonschema.Draft7Validator(launcher_schema())
-    if kind in ("RayCluster", "RayJob"):
-        return jsonschema.Draft202012Validator(closed(schema(f"kuberay-{kind.lower()}s")))
-    kubernetes = schema("kubernetes")
-    return jsonschema.Draft202012Validator({**kubernetes["kinds"][kind], "$defs": kubernetes["$defs"]})
-
-
-def complaints(kind: str, document: Data) -> list[str]:
-    """What the schema of that kind has against a document."""
-    return [f"{error.json_path}: {error.message}" for error in validator(kind).iter_errors(document)]
 
 
 def kind_of(path: Path, document: Data) -> str:
@@ -83,16 +40,47 @@ def kind_of(path: Path, document: Data) -> str:
     return "launcher" if path == LAUNCHER else str(document["kind"])
 
 
+@cache
+def schema(kind: str) -> Data:
+    """Return the JSON Schema of a kind of manifest; see schemas/README.md."""
+    if kind == "launcher":
+        import ray.autoscaler
+
+        found: Data = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+        return found
+    kuberay = f"kuberay-{kind.lower()}s" if kind in ("RayCluster", "RayJob") else ""
+    file = kuberay or ("compose" if kind == "compose" else "kubernetes")
+    found = json.loads(gzip.decompress((Path(__file__).parent / "schemas" / f"{file}.json.gz").read_bytes()))
+    return {**found["kinds"][kind], "$defs": found["$defs"]} if file == "kubernetes" else found
+
+
+def errors(rules: Data, document: Any) -> list[str]:
+    validator = jsonschema.validators.validator_for(rules, jsonschema.Draft202012Validator)(rules)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+def schema_errors(path: Path, document: Data) -> list[str]:
+    """Return what the schema of its program has against a document."""
+    return errors(schema(kind_of(path, document)), document)
+
+
+def policy_errors(kind: str, document: Data) -> list[str]:
+    """Return what policy.yaml has against a document of this kind and against its pods."""
+    found = errors(POLICY.get(kind, {}), document)
+    for name, pod in pods([document]) if kind not in ("compose", "launcher") else ():
+        rules = {"allOf": [POLICY["pod"], POLICY["probes"] if kind != "RayCluster" else {}]}
+        found += [f"{name}: {error}" for error in errors(rules, pod)]
+    return found
+
+
 def changed(document: Data, place: str, value: object) -> Data:
-    """A copy with another value at a place such as `spec.containers.0.image`; None takes it away."""
+    """Return a copy with another value at a place such as `spec.containers.0.image`, or without it if value is None."""
     made = deepcopy(document)
-    *way, last = place.split(".")
+    *way, last = (int(step) if step.isdecimal() else step for step in place.split("."))
     node: Any = made
     for step in way:
-        node = node[int(step)] if isinstance(node, list) else node[step]
-    if isinstance(node, list):
-        node[int(last)] = value
-    elif value is None:
+        node = node[step]
+    if value is None:
         del node[last]
     else:
         node[last] = value
@@ -101,26 +89,45 @@ def changed(document: Data, place: str, value: object) -> Data:
 
 @cache
 def rendered(folder: Path = CLUSTER / "kubernetes") -> list[Data]:
-    """What kustomize makes of the folder; where kubectl is not installed, the files as they are."""
+    """Return what kustomize makes of a folder or, without kubectl, its files as they are."""
     if shutil.which("kubectl"):
         run = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=300)
         assert run.returncode == 0, run.stderr
         return list(yaml.safe_load_all(run.stdout))
-    listed = load(folder / "kustomization.yaml")[0]["resources"]
-    return [document for name in listed for document in load(folder / name)]
+    return [each for name in load(folder / "kustomization.yaml")[0]["resources"] for each in load(folder / name)]
 
 
 def pods(documents: list[Data]) -> Iterator[tuple[str, Data]]:
-    """Name -> specification of every pod that these objects ask for."""
+    """Yield the name and specification of every pod that these objects ask for."""
     for document in documents:
         name, spec = f"{document['kind']} {document['metadata']['name']}", document.get("spec", {})
         groups = {"": spec, " head": spec.get("headGroupSpec", {})}
         groups |= {f" {group['groupName']}": group for group in spec.get("workerGroupSpecs", ())}
-        for label, group in groups.items():
-            if "template" in group:
-                yield name + label, group["template"]["spec"]
+        yield from ((name + label, g["template"]["spec"]) for label, g in groups.items() if "template" in g)
+
+
+def pairs(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every NAME: VALUE, NAME=VALUE and {name: NAME, value: VALUE} of a document."""
+    if isinstance(node, dict):
+        if isinstance(node.get("name"), str) and "value" in node:
+            yield node["name"], node["value"]
+        yield from ((str(name), inner) for name, inner in node.items())
+    if isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from pairs(inner)
+    elif isinstance(node, str):
+        yield from re.findall(r"(\w+)=(\S*)", node)
+        yield "", node
+
+
+def literal_secrets(document: Any) -> list[str]:
+    """Return variables that are named like a secret and have a value, and values that look like one."""
+    found = [
+        name for name, value in pairs(document) if SECRET.search(name) and type(value) in (str, int) and value != ""
+    ]
+    return found + [str(value) for _, value in pairs(document) if isinstance(value, str) and LONG.search(value)]
 
 
 def snippets(document: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a text, each with its language."""
+    """Return the fenced blocks of a text, each with its language."""
     return re.findall(r"^```(\w+)\n(.*?)^```", document, re.MULTILINE | re.DOTALL)

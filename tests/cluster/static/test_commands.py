@@ -1,4 +1,7 @@
-"""Commands in the manifests, the scripts and cluster/README.md are understood by the programs that they name."""
+"""The commands of the manifests and scripts are understood, and cluster/README.md names what they need.
+
+tests/test_repository.py checks the commands of the README.
+"""
 
 import importlib
 import re
@@ -6,212 +9,148 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from tests.cluster.static.manifests import CLUSTER, COMPOSE, KUBERNETES, LAUNCHER, ROOT, Data, load, rendered, snippets
+from tests.cluster.static.manifests import CLUSTER, COMPOSE, KUBERNETES, LAUNCHER, ROOT, load, pairs, rendered, snippets
 from tests.cluster.static.test_image import stages
 
 README = (CLUSTER / "README.md").read_text()
-MADE = ("cluster/.env", "cluster/overlay.local", "cluster/ray-cluster.local.yaml")
-"""What the README's commands make."""
+TYPED = [line for language, block in snippets(README) if language == "sh" for line in block.splitlines()]
+"""The lines that cluster/README.md tells the reader to type."""
+SERVICES = load(COMPOSE)[0]["services"].values()
+CREATED = ("cluster/.env", "cluster/overlay.local", "cluster/ray-cluster.local.yaml")
+"""Files that the commands of the README create."""
+END = r"[;&|()<>]+"
 
 
-def typed() -> list[str]:
-    """The lines that cluster/README.md tells to type."""
-    return [line for language, block in snippets(README) if language == "sh" for line in block.splitlines()]
-
-
-def of_the_launcher(what: str) -> list[str]:
-    """Its command lines, of the keys with that in their names."""
-    return [line for key, lines in load(LAUNCHER)[0].items() if what in key for line in lines]
+def of_the_launcher(key: str) -> list[str]:
+    """Return the launcher's command lines under all keys that contain this one."""
+    return [line for name, lines in load(LAUNCHER)[0].items() if key in name for line in lines]
 
 
 def started() -> Iterator[str]:
-    """Command lines in manifests and scripts."""
-    for path in KUBERNETES:
-        for document in load(path):
-            if "entrypoint" in document.get("spec", {}):
-                yield document["spec"]["entrypoint"]
-            for parameters in re.findall(r"'rayStartParams': (\{.*?\})", str(document)):
-                yield "ray start " + " ".join(f"--{name}" for name in re.findall(r"'([\w-]+)':", parameters))
-    for service in load(COMPOSE)[0]["services"].values():
-        if "command" in service:
-            script, *arguments = service["command"]
-            yield shlex.join(["ray", "start", *arguments] if script.endswith("/node.sh") else [script, *arguments])
+    """Yield the command lines of manifests and scripts."""
+    for document in (document for path in KUBERNETES for document in load(path)):
+        yield document.get("spec", {}).get("entrypoint", "")
+        for name, parameters in pairs(document):
+            if name == "rayStartParams":
+                yield shlex.join(["ray", "start", *(f"--{flag}" for flag in parameters)])
+    for script, *arguments in (service["command"] for service in SERVICES if "command" in service):
+        yield shlex.join(["ray", "start", *arguments] if script.endswith("/node.sh") else [script, *arguments])
     yield from of_the_launcher("start")
-    for script in CLUSTER.glob("*.sh"):
-        yield from script.read_text().replace("\\\n", " ").splitlines()
+    for file in CLUSTER.glob("*.sh"):
+        yield from file.read_text().replace("\\\n", " ").splitlines()
 
 
 def commands(program: str) -> list[list[str]]:
-    """The arguments of that program wherever it is run: at the start, behind variables, another command or `--`."""
+    """Return every command line of a program: at the start, behind variables, another command or `--`."""
     found = []
-    for line in [*typed(), *started()]:
-        words = _words(line)
-        for i, word in enumerate(words):
-            before = words[i - 1] if i else ";"
-            if word == program and (before in ("exec", "head", "--") or re.search(r"^[;&|()]+$|=|\.sh$", before)):
-                rest = words[i + 1 :]
-                end = next((j for j, other in enumerate(rest) if re.fullmatch(r"[;&|()<>]+", other)), len(rest))
-                found.append(rest[:end])
+    for line in started():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()<>")
+        lexer.whitespace_split = True
+        try:
+            words = [";", *lexer]
+        except ValueError:  # a line of a script with an open quotation
+            continue
+        for i, (before, word) in enumerate(pairwise(words), start=1):
+            if word == program and (before in ("exec", "head", "--") or re.search(rf"^{END}$|=|\.sh$", before)):
+                end = next((j for j in range(i, len(words)) if re.fullmatch(END, words[j])), len(words))
+                found.append(words[i:end])
     return found
 
 
-def _words(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()<>")
-    lexer.whitespace_split = True
-    try:
-        return list(lexer)
-    except ValueError:  # a line of a script whose quotation goes on
-        return []
-
-
-@cache
-def group(program: str) -> Any:
-    if program == "ray":
-        return importlib.import_module("ray.scripts.scripts").cli
-    return importlib.import_module("mlflow.cli").cli
-
-
-def flags(program: str, words: list[str]) -> tuple[set[str], set[str]]:
-    """The flags of a command line, and those that the command knows."""
-    command = group(program)
+def unknown_flags(program: str, *words: str) -> set[str]:
+    """Return the flags of a command line that the program does not know."""
+    module, name = {"ray": ("ray.scripts.scripts", "cli"), "mlflow": ("mlflow.cli", "cli")}[program]
+    command: Any = getattr(importlib.import_module(module), name)
+    rest = list(words)
     while hasattr(command, "commands"):
-        command, words = command.commands[words[0]], words[1:]
-    ours = words[: words.index("--")] if "--" in words else words
+        command = command.commands[rest.pop(0)]
+    ours = rest[: rest.index("--")] if "--" in rest else rest
     known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
-    return {word.split("=")[0] for word in ours if re.match(r"--?[a-z]", word)}, known
+    return {word.split("=")[0] for word in ours if re.match(r"--?[a-z]", word)} - known
 
 
-@pytest.mark.parametrize("words", commands("ray"), ids=shlex.join)
-def test_ray_knows_the_flags(words: list[str]) -> None:
-    used, known = flags("ray", words)
-    assert used <= known
+@pytest.mark.parametrize("words", [*commands("ray"), *commands("mlflow")], ids=shlex.join)
+def test_ray_and_mlflow_know_the_flags(words: list[str]) -> None:
+    assert unknown_flags(*words) == set()
 
 
-@pytest.mark.parametrize("words", commands("mlflow"), ids=shlex.join)
-def test_mlflow_knows_the_flags(words: list[str]) -> None:
-    used, known = flags("mlflow", words)
-    assert used <= known
+def test_an_unknown_flag_is_found() -> None:
+    assert unknown_flags("ray", "start", "--heads", "--num-cpus=0") == {"--heads"}
+    assert {words[1] for words in commands("ray")} >= {"start", "stop", "drain-node"}
+    assert [words[1] for words in commands("mlflow")] == ["server"]
 
 
-def test_an_unknown_flag_would_be_seen() -> None:
-    used, known = flags("ray", ["start", "--heads", "--num-cpus=0"])
-    assert used - known == {"--heads"}
-    assert {"start", "stop", "job", "up", "down", "dashboard", "attach", "drain-node"} <= {
-        x[0] for x in commands("ray")
-    }
-    assert commands("mlflow")[0][0] == "server"
-
-
-@pytest.mark.parametrize("words", commands("python"), ids=shlex.join)
+@pytest.mark.parametrize("words", [words for words in commands("python") if words[1] != "-c"], ids=shlex.join)
 def test_our_commands_are_understood(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    script, *arguments = words
-    if script == "-c":
-        return
-    assert (ROOT / script).is_file()
+    _, script, *arguments = words
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     assert (module.main([*arguments, "--print-config"]), capsys.readouterr().err) == (0, "")
 
 
-def test_our_commands_are_there_to_be_understood() -> None:
-    scripts = [words[0] for words in commands("python")]
-    assert scripts.count("pipelines/tune.py") >= 4
-    assert "pipelines/train.py" in scripts
-
-
-@pytest.mark.parametrize("line", [*typed(), *of_the_launcher("initialization_commands"), *of_the_launcher("start")])
+@pytest.mark.parametrize("line", [*TYPED, *of_the_launcher("initialization_commands"), *of_the_launcher("start")])
 def test_a_line_is_shell(line: str) -> None:
     run = subprocess.run(["bash", "-n"], input=line, text=True, capture_output=True)
     assert run.returncode == 0, run.stderr
 
 
-def test_files_named_in_the_readme_exist() -> None:
-    named = set(re.findall(r"(?<![\w/.])cluster/[\w./-]*\w", "\n".join(typed())))
+def test_files_and_sections_named_in_the_readme_exist() -> None:
+    named = set(re.findall(r"(?<![\w/.])cluster/[\w./-]*\w", "\n".join(TYPED)))
     assert {"cluster/compose.yaml", "cluster/Dockerfile", "cluster/ray-cluster.yaml"} <= named
-    for name in named:
-        assert name.startswith(MADE) or (ROOT / name).exists(), name
-    for name in re.findall(r"`([\w.-]+\.(?:sh|yaml)|kubernetes/)`", README):
-        assert list(CLUSTER.rglob(name.rstrip("/"))), name
-    for anchor in re.findall(r"\]\(#([\w-]+)\)", README):
-        titles = [
-            re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", README, re.M)
-        ]
-        assert anchor in titles
+    assert [name for name in named if not name.startswith(CREATED) and not (ROOT / name).exists()] == []
+    files = re.findall(r"`([\w.-]+\.(?:sh|yaml)|kubernetes/)`", README)
+    assert [name for name in files if not list(CLUSTER.rglob(name.rstrip("/")))] == []
+    titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= anchors
 
 
 def test_images_are_built_under_the_names_that_are_run() -> None:
-    run = {service["image"] for service in load(COMPOSE)[0]["services"].values() if "build" in service}
+    run = {service["image"] for service in SERVICES if "build" in service}
     run |= {load(LAUNCHER)[0]["docker"][name].rpartition("/")[2] for name in ("head_image", "worker_image")}
-    built = set()
-    for line in typed():
-        if line.startswith("docker build"):
-            words = shlex.split(line)
-            assert words[words.index("--target") + 1] in stages()
-            built.add(words[words.index("--tag") + 1].rpartition("/")[2])
-    pushed = {line.rpartition("/")[2] for line in typed() if line.startswith("docker push")}
-    assert built == pushed
-    assert run <= built
     if shutil.which("kubectl"):
-        documents = str(rendered())
-        assert set(re.findall(r"'image': '(arae[^']*)'", documents)) <= built
+        run |= set(re.findall(r"'image': '(arae[^']*)'", str(rendered())))
+    builds = [shlex.split(line) for line in TYPED if line.startswith("docker build")]
+    assert {words[words.index("--target") + 1] for words in builds} <= stages().keys()
+    built = {words[words.index("--tag") + 1].rpartition("/")[2] for words in builds}
+    assert built == {line.rpartition("/")[2] for line in TYPED if line.startswith("docker push")}
+    assert run <= built
 
 
 def test_every_placeholder_of_the_launcher_is_filled_in_and_explained() -> None:
-    line = next(line for line in typed() if line.startswith("envsubst"))
-    listed = set(re.findall(r"\$(ARAE_\w+)", line.split("<")[0]))
-    assert listed == set(re.findall(r"\$\{(\w+)\}", LAUNCHER.read_text()))
-    assert listed == set(re.findall(r"^\| `(ARAE_\w+)`", README, re.M))
+    line = next(line for line in TYPED if line.startswith("envsubst"))
+    filled = set(re.findall(r"\$(ARAE_\w+)", line.split("<")[0]))
+    assert filled == set(re.findall(r"\$\{(\w+)\}", LAUNCHER.read_text()))
+    assert filled == set(re.findall(r"^\| `(ARAE_\w+)`", README, re.MULTILINE))
 
 
-def test_secrets_that_are_made_are_those_that_are_read() -> None:
-    environment = {secret["environment"] for secret in load(COMPOSE)[0]["secrets"].values()}
-    loops = [set(re.findall(r"\w+", names)) for names in re.findall(r"for name in ([\w ]+);", "\n".join(typed()))]
-    assert environment in loops
-    launcher = set(re.findall(r"/opt/home/secrets/(\w+)", LAUNCHER.read_text()))
-    assert launcher in loops
-    made = {
-        (shlex.split(line)[4], key)
-        for line in typed()
-        if line.startswith("kubectl create secret")
-        for key in re.findall(r"--from-literal=([\w-]+)=", line)
-    }
-    assert made == set(_read_from_secrets(rendered())) | {("arae-ray", "auth_token")}
-    assert {
-        document["spec"]["authOptions"]["secretName"] for document in rendered() if document["kind"] == "RayCluster"
-    } == {"arae-ray"}
+def test_secrets_that_are_created_are_those_that_are_read() -> None:
+    loops = [set(re.findall(r"\w+", names)) for names in re.findall(r"for name in ([\w ]+);", "\n".join(TYPED))]
+    assert {secret["environment"] for secret in load(COMPOSE)[0]["secrets"].values()} in loops
+    assert set(re.findall(r"/opt/home/secrets/(\w+)", LAUNCHER.read_text())) in loops
+    lines = [line for line in TYPED if line.startswith("kubectl create secret")]
+    created = {(shlex.split(line)[4], key) for line in lines for key in re.findall(r"--from-literal=([\w-]+)=", line)}
+    named = list(pairs(rendered()))
+    read = {(value["name"], value["key"]) for name, value in named if name == "secretKeyRef"}
+    tokens = {(value["secretName"], "auth_token") for name, value in named if name == "authOptions"}
+    assert created == read | tokens and len(tokens) == 1
 
 
-def _read_from_secrets(node: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict):
-        if "secretKeyRef" in node:
-            yield node["secretKeyRef"]["name"], node["secretKeyRef"]["key"]
-        for inner in node.values():
-            yield from _read_from_secrets(inner)
-    elif isinstance(node, list):
-        for inner in node:
-            yield from _read_from_secrets(inner)
-
-
-def test_the_overlay_of_the_readme_names_every_image(tmp_path: Path) -> None:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not installed")
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_the_overlay_of_the_readme_names_every_image_and_the_storage_class(tmp_path: Any) -> None:
     shutil.copytree(CLUSTER / "kubernetes", tmp_path / "kubernetes")
-    (tmp_path / "overlay.local").mkdir()
-    shutil.copy(CLUSTER / "kubernetes" / "fields.yaml", tmp_path / "overlay.local")
-    overlay = next(block for language, block in snippets(README) if language == "yaml")
-    (tmp_path / "overlay.local" / "kustomization.yaml").write_text(overlay)
-    documents: list[Data] = rendered(tmp_path / "overlay.local")
-    images = set(re.findall(r"'image': '([^']*)'", str(documents)))
-    assert {"REGISTRY/arae:0.1.0-cpu", "REGISTRY/arae:0.1.0-cuda", "REGISTRY/arae-mlflow:0.1.0"} == {
-        image for image in images if "arae" in image
-    }
-    assert [
-        document["spec"].get("storageClassName")
-        for document in documents
-        if document["metadata"]["name"] == "arae-storage"
-    ] == ["CLASS"]
+    overlay = tmp_path / "overlay.local"
+    overlay.mkdir()
+    shutil.copy(CLUSTER / "kubernetes" / "fields.yaml", overlay)
+    (overlay / "kustomization.yaml").write_text(
+        next(block for language, block in snippets(README) if language == "yaml")
+    )
+    documents = rendered(overlay)
+    images = {f"REGISTRY/{image}" for image in ("arae:0.1.0-cpu", "arae:0.1.0-cuda", "arae-mlflow:0.1.0")}
+    assert {image for image in re.findall(r"'image': '([^']*)'", str(documents)) if "arae" in image} == images
+    (storage,) = [document for document in documents if document["metadata"]["name"] == "arae-storage"]
+    assert storage["spec"]["storageClassName"] == "CLASS"
