@@ -24,7 +24,8 @@ from tests.cluster.static.test_commands import unknown_flags
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, MAP = ROOT / "docs", ROOT / "docs" / "architecture.md"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "cluster").glob("*.md"))]
-GUIDES = [page for page in PAGES if page.parent.name != "results"]
+EXTENDING = DOCS / "extending.md"
+"""Its files and commands exist only in the copy that tests/docs makes."""
 PACKAGES = ("arae_core", "pipelines", "tune_spaces", "benchmarks")
 PLACEHOLDERS = {"SEED": "0", "T": "0.5", "NOISE": "0.1", "RATE": "0.001", "COOLDOWN": "0"}
 """Words of the results pages -> a value to check the command with. Paths may stay as they are."""
@@ -55,10 +56,9 @@ def typed(page: Path) -> Iterator[str]:
 def commands(program: str) -> list[list[str]]:
     """Return the arguments of every documented command of a program, also behind variables, pipes and `--`."""
     found = []
-    for line in (line for page in PAGES for line in typed(page)):
-        words = [
-            PLACEHOLDERS.get(word, word) for word in shlex.split(re.sub(r"[\[\]]|\.\.\.", "", line), comments=True)
-        ]
+    for line in (line for page in PAGES if page != EXTENDING for line in typed(page)):
+        line = re.sub(r"\[(--.*?|\.\.\.)\]", r" \1", line).replace("...", "")  # optional flags
+        words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)]
         for i, word in enumerate(words):
             before = words[i - 1] if i else "|"
             if Path(word).name == program and (before in ("|", "--", "&&") or "=" in before):
@@ -76,7 +76,11 @@ def test_the_guides_show_every_command() -> None:
     assert all(map(commands, ("mlflow", "ray", "curl")))
 
 
-@pytest.mark.parametrize("words", commands("python"), ids=shlex.join)
+ARAE = [[f"pipelines/{command}.py", *words] for command, *words in commands("arae")]
+"""`arae tune` is `python pipelines/tune.py`."""
+
+
+@pytest.mark.parametrize("words", commands("python") + ARAE, ids=shlex.join)
 def test_a_documented_command_is_understood(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     script, *arguments = words
     if script == "-c":
@@ -145,8 +149,8 @@ def test_links_files_and_settings_of_a_page_exist(page: Path) -> None:
             linked = (page.parent / target).resolve() if target else page
             assert linked.exists(), target
             assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
-    for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|tests|docs|cluster)/[\w/.]+)`", text):
-        assert (ROOT / path).exists() or page.name == "extending.md", path
+    for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|tests|docs|cluster)/\w[\w/.]+)`", text):
+        assert (ROOT / path).exists() or page == EXTENDING, path
     settings = {name for each in PRESETS for name in flatten(preset(each))}
     sections = {name.partition(".")[0] for name in settings if "." in name}
     named = set(re.findall(rf"(?:`|--)((?:{'|'.join(sections)})\.\w+)(?![\w.(])", text))
