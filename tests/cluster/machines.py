@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
 
 
-def wait_until(goal: str, ready: Callable[[], Any], seconds: float = 120, program: "Program | None" = None) -> Any:
+def wait_until(goal: str, ready: Callable[[], Any], seconds: float = 300, program: "Program | None" = None) -> Any:
     """Poll ready() until it is true and return its value. Fail after `seconds`, or if the program ends."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and (program is None or program.process.poll() is None):
@@ -194,13 +194,13 @@ class Job:
         """Submit the same command as another job."""
         return self.cluster.submit(*self.words)
 
-    def wait(self, seconds: float = 240) -> dict[str, Any]:
+    def wait(self, seconds: float = 900) -> dict[str, Any]:
         """Wait until the job has succeeded, and return the results on its last line."""
         wait_until("the job has ended", lambda: self.status in ("SUCCEEDED", "FAILED", "STOPPED"), seconds)
         assert self.status == "SUCCEEDED", self.logs[-5000:]
         return dict(json.loads(self.logs.strip().splitlines()[-1]))
 
-    def wait_for(self, text: str, seconds: float = 180) -> None:
+    def wait_for(self, text: str, seconds: float = 600) -> None:
         """Wait until the job has printed `text`."""
 
         def printed() -> bool:

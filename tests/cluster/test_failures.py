@@ -15,7 +15,7 @@ from tests.cluster.conftest import SMALL
 from tests.cluster.machines import Cluster, Job, Tracking, wait_until
 from tests.pipelines.small import last_checkpoint, step_of, weights
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 TRAINING = ["pipelines/train.py", *SMALL, "--batch-size", "16", "--iterations", "240", "--workers", "3"]
 TRAINING += ["--evaluate-every", "40", "--log-every", "10", "--run-name"]
 SWEEP = ["pipelines/tune.py", *SMALL, "--batch-size", "16", "--iterations", "200", "--trials", "6"]
@@ -109,7 +109,7 @@ def test_a_training_recovers(
     time.sleep(1)
     started, before = time.monotonic(), last_step(job)
     job = disturb(cluster, job, tracking)
-    wait_until(f"a step after {before}", lambda: last_step(job) > before or job.status == "FAILED", 240)
+    wait_until(f"a step after {before}", lambda: last_step(job) > before or job.status == "FAILED", 600)
     note(f"train.py: {disturb.__name__.replace('_', ' ')}", time.monotonic() - started)
     check_training(job, tracking, shared / "trainings" / name, undisturbed)
 
@@ -128,25 +128,25 @@ def test_a_leaving_node_lets_the_training_save_first(
     between = wait_until(
         "a checkpoint between evaluations",
         lambda: [step for step in map(step_of, (m.parent for m in folder.glob("*/manifest.json"))) if step % 40],
-        60,
+        120,
     )
     note("train.py: SIGTERM to a node, until its checkpoint is in storage", time.monotonic() - started)
     assert all(step % 10 == 0 for step in between)
     assert node.process.wait(120) is not None
-    wait_until(f"a step after {before}", lambda: last_step(job) > before, 240)
+    wait_until(f"a step after {before}", lambda: last_step(job) > before, 600)
     check_training(job, tracking, folder, undisturbed)
 
 
 @pytest.mark.parametrize("disturb", [lose_a_trial, lose_a_node, lose_the_driver, lose_mlflow, stop_the_job])
 def test_a_sweep_recovers(disturb: Disturb, cluster: Cluster, tracking: Tracking) -> None:
     first = cluster.submit(*SWEEP, f"sweep-{disturb.__name__.replace('_', '-')}")
-    wait_until("a trial has ended", lambda: "step 200/200" in first.logs, 240)
+    wait_until("a trial has ended", lambda: "step 200/200" in first.logs, 600)
     started, before = time.monotonic(), first.logs.count("\ntrial ")
     job = disturb(cluster, first, tracking)
     before = before if job is first else 0
-    wait_until("a trial reports", lambda: job.logs.count("\ntrial ") > before or job.status == "FAILED", 240)
+    wait_until("a trial reports", lambda: job.logs.count("\ntrial ") > before or job.status == "FAILED", 600)
     note(f"tune.py: {disturb.__name__.replace('_', ' ')}", time.monotonic() - started)
-    trials = job.wait(400)["trials"]
+    trials = job.wait()["trials"]
     assert [trial["state"] for trial in trials] == ["done"] * 6
     assert len({trial["trial"] for trial in trials}) == len({trial["run_id"] for trial in trials}) == 6
     assert sum(each.logs.count("step 200/200") for each in {first, job}) <= 7

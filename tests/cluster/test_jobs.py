@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.conftest import SMALL
 from tests.cluster.machines import ROOT, Cluster, Tracking
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 
 def test_a_training_over_both_nodes(cluster: Cluster, tracking: Tracking, shared: Path) -> None:

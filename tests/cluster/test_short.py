@@ -23,7 +23,7 @@ def two_nodes(short_folder: Path) -> Iterator[Cluster]:
     cluster.end()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_a_job_loses_a_worker(two_nodes: Cluster, short_folder: Path) -> None:
     from pipelines.tracking.store import connect
 
