@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,18 @@ class Cluster:
 
     def add(self, cpus: int = 2, hidden: Path | None = None) -> Program:
         """Add a node and wait until it has joined. hidden: a folder that is empty and private on this node."""
-        self.started += 1
         before = self.alive()
-        node = self._start(f"node{self.started}", ["--address", f"127.0.0.1:{self.port}"], cpus, hidden)
-        self.nodes.append(node)
-        wait_until("the node has joined", lambda: self.alive() > before, program=node)
-        return node
+        for _ in range(3):  # on a busy machine, `ray start` may give up
+            self.started += 1
+            node = self._start(f"node{self.started}", ["--address", f"127.0.0.1:{self.port}"], cpus, hidden)
+            wait_until("the node has joined", partial(self._joined_or_ended, node, before))
+            if node.process.poll() is None:
+                self.nodes.append(node)
+                return node
+        raise AssertionError(node.log.read_text(errors="replace")[-3000:])
+
+    def _joined_or_ended(self, node: Program, before: int) -> bool:
+        return self.alive() > before or node.process.poll() is not None
 
     def lose(self, node: Program) -> None:
         """Kill a node with everything on it, and wait until the head has noticed."""
