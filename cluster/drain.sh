@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Drain the Ray node of this machine: announce that it goes in $ARAE_DRAIN_SECONDS (30), and wait until nothing runs on
-# it any more, at most so long. With a number: the node that this process of `ray start --block` has started.
+# Drain the Ray node of this machine: announce that it will stop in $ARAE_DRAIN_SECONDS (30), and wait at most that long
+# for its tasks to finish. With a PID as argument: drain the node started by that `ray start --block` process.
 #
-# Trainings with a worker on the node write a checkpoint at once and go on elsewhere from there.
+# Trainings with a worker on the node write a checkpoint immediately and resume from it on other nodes.
 set -uo pipefail
 seconds=${ARAE_DRAIN_SECONDS:-30}
 
-children() { # of the process $1, by /proc: slim images have no pgrep
+children() { # print the child processes of $1, read from /proc because slim images have no pgrep
     local stat line
     for stat in /proc/[0-9]*/stat; do
         line=$(cat "$stat" 2>/dev/null) || continue
-        set -- "$1" ${line##*) } # after the name in parentheses: the state, then the parent
+        set -- "$1" ${line##*) } # the fields after the name in parentheses: state, parent
         if [ "$3" = "$1" ]; then basename "$(dirname "$stat")"; fi
     done
 }
@@ -21,13 +21,13 @@ for process in $processes; do
     [ "$(cat "/proc/$process/comm" 2>/dev/null)" = raylet ] && raylet=$process
 done
 if [ -z "$raylet" ]; then
-    echo "drain: no Ray node runs here" >&2
+    echo "drain.sh: no Ray node is running on this machine" >&2
     exit 1
 fi
 flag() { tr '\0' '\n' < "/proc/$raylet/cmdline" | sed -n "s/^--$1=//p"; }
 
 ray drain-node --address "$(flag gcs-address)" --node-id "$(flag node_id)" \
-    --reason DRAIN_NODE_REASON_PREEMPTION --reason-message "the machine goes" \
+    --reason DRAIN_NODE_REASON_PREEMPTION --reason-message "the machine is shutting down" \
     --deadline-remaining-seconds "$seconds" || exit 1
 
 for ((waited = 0; waited < seconds; waited++)); do

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# MLflow's server, in the foreground: who may do what is asked by name and password, artifacts go through it.
+# Run the MLflow server in the foreground, with password authentication and proxied artifacts.
 #
-# MLFLOW_BACKEND_STORE_URI        the database; by default the Postgres of PGHOST, PGDATABASE, PGUSER and PGPASSWORD
-# MLFLOW_ARTIFACTS_DESTINATION    a folder or s3://BUCKET/FOLDER
-# MLFLOW_AUTH_ADMIN_PASSWORD      of the user admin, taken when the database is new
-# MLFLOW_FLASK_SERVER_SECRET_KEY  signs the forms of the page for new users
+# MLFLOW_BACKEND_STORE_URI        database; default: the Postgres of PGHOST, PGDATABASE, PGUSER and PGPASSWORD
+# MLFLOW_ARTIFACTS_DESTINATION    folder or s3://BUCKET/FOLDER
+# MLFLOW_AUTH_ADMIN_PASSWORD      password of the user admin, used only when the database is new
+# MLFLOW_FLASK_SERVER_SECRET_KEY  key that signs the sign-up forms
 set -euo pipefail
 
 for name in MLFLOW_ARTIFACTS_DESTINATION MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY; do
     if [ -z "${!name:-}" ]; then
-        echo "mlflow.sh: $name is not set" >&2
+        echo "mlflow.sh: $name must be set" >&2
         exit 2
     fi
 done
-# Without a host in it, the address leaves everything to libpq's variables: no password is on a command line.
+# A URI without a host makes libpq read its PG* variables, so no password appears on a command line.
 export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-postgresql+psycopg2://}
 
-# Users and permissions are in the same database, in tables of their own. A user whom admin makes sees nothing at first.
+# Users and permissions are in separate tables of the same database. New users have no permissions until granted.
 MLFLOW_AUTH_CONFIG_PATH=$(mktemp)
 export MLFLOW_AUTH_CONFIG_PATH
 cat > "$MLFLOW_AUTH_CONFIG_PATH" <<EOF

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# One node of a Ray cluster, in the foreground; the arguments are those of `ray start`:
+# Run a Ray node in the foreground; takes the arguments of `ray start`:
 #
 #   cluster/node.sh --head --dashboard-host 127.0.0.1
 #   cluster/node.sh --address HEAD:6379
 #
-# SIGTERM is how a spot machine, `docker stop` and Kubernetes announce the end. The node is then drained first
-# (cluster/drain.sh): trainings on it write a checkpoint before it goes.
+# Spot machines, `docker stop` and Kubernetes announce the end with SIGTERM. The node is then drained (cluster/drain.sh),
+# so that trainings on it write a checkpoint before it stops.
 set -uo pipefail
 
 ray start "$@" --block &
@@ -13,7 +13,7 @@ node=$!
 
 leave() {
     case " $* " in
-        *" --head "*) ;; # nothing outlives the head, so there is nowhere to go
+        *" --head "*) ;; # do not drain the head: the cluster ends with it
         *) "$(dirname "$0")/drain.sh" "$node" ;;
     esac
     kill -TERM "$node" 2>/dev/null
@@ -21,7 +21,7 @@ leave() {
 trap 'leave "$@"' TERM INT
 
 status=0
-while kill -0 "$node" 2>/dev/null; do # a trap ends `wait` before the node has ended
+while kill -0 "$node" 2>/dev/null; do # a trap interrupts `wait` while the node is still running
     wait "$node"
     status=$?
 done

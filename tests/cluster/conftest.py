@@ -1,6 +1,5 @@
-"""The servers that the tests of a cluster share, and small jobs for them."""
+"""Servers that the cluster tests share, and flags of small jobs."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ SMALL = [
     *("--encoder.hidden", "32", "--decoder.hidden", "32", "--code.size", "32", "--generator.hidden", "32"),
     *("--critic.hidden", "32", "--critic.steps", "1", "--json"),
 ]
-"""Of the built-in grammar, with parts so small that an iteration takes a few milliseconds."""
+"""Flags of a model of the built-in grammar that takes a few milliseconds an iteration."""
 
 
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """A folder that every user may enter, with a path short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="arae-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    folder = Path(tempfile.mkdtemp(prefix="arae-", dir="/tmp" if Path("/tmp").is_dir() else None))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -29,14 +28,14 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared(short_folder: Path) -> Path:
-    """The storage that all nodes see."""
+    """The storage folder that all nodes share."""
     (short_folder / "shared").mkdir()
     return short_folder / "shared"
 
 
 @pytest.fixture(scope="session")
 def tracking(short_folder: Path) -> Iterator[Tracking]:
-    """MLflow on PostgreSQL."""
+    """An MLflow server with PostgreSQL."""
     (short_folder / "postgres").mkdir()
     (short_folder / "mlflow").mkdir()
     database = Postgres(short_folder / "postgres")
@@ -48,7 +47,7 @@ def tracking(short_folder: Path) -> Iterator[Tracking]:
 
 @pytest.fixture(scope="module")
 def cluster(short_folder: Path, shared: Path, tracking: Tracking) -> Iterator[Cluster]:
-    """A head and two nodes of two CPUs."""
+    """A head with one CPU and two nodes with two."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir=short_folder))
     environment = {"ARAE_STORAGE": str(shared), "MLFLOW_TRACKING_URI": tracking.uri, "ARAE_DRAIN_SECONDS": "20"}
     made = Cluster(folder, environment)

@@ -1,4 +1,4 @@
-"""PostgreSQL as --tracking-uri itself, without an MLflow server before it."""
+"""PostgreSQL itself as --tracking-uri, without an MLflow server."""
 
 from pathlib import Path
 
@@ -9,10 +9,12 @@ from tests.cluster.machines import Tracking
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def test_files_of_runs_lie_in_the_storage(
+def test_artifacts_of_runs_are_in_the_storage_folder(
     tracking: Tracking, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.tracking.runs import Tracker, open_tracking, start_parent
+    from pipelines.tracking.runs import start_parent
+    from pipelines.tracking.store import open_tracking
+    from pipelines.tracking.tracker import Tracker
 
     monkeypatch.chdir(tmp_path)
     uri = open_tracking(tracking.store)

@@ -1,5 +1,5 @@
-"""What is killed in the middle, and what it costs: trainings end with the weights of one left alone, bit for bit,
-sweeps with every trial once, and curves without gaps or doubles."""
+"""Failures in the middle of a job. Trainings end with the weights of an undisturbed one, bit for bit; sweeps run every
+trial once; curves have neither gaps nor duplicates."""
 
 import json
 import os
@@ -15,36 +15,46 @@ from tests.cluster.conftest import SMALL
 from tests.cluster.machines import Cluster, Job, Tracking, wait_until
 from tests.pipelines.small import last_checkpoint, step_of, weights
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-LENGTH = ["--batch-size", "16", "--iterations", "240", "--evaluate-every", "40", "--log-every", "10", "--workers", "3"]
-STEPS = [40, 80, 120, 160, 200, 240]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+TRAINING = ["pipelines/train.py", *SMALL, "--batch-size", "16", "--iterations", "240", "--workers", "3"]
+TRAINING += ["--evaluate-every", "40", "--log-every", "10", "--run-name"]
+SWEEP = ["pipelines/tune.py", *SMALL, "--batch-size", "16", "--iterations", "200", "--trials", "6"]
+SWEEP += ["--scheduler", "none", "--evaluate-every", "50", "--log-every", "10", "--run-name"]
 RECOVERY = os.environ.get("ARAE_TEST_RECOVERY", "")
-"""File that takes the times, a JSON object."""
+"""JSON file for the recovery times, if any."""
+WORKER, TRIAL = "RayTrainWorker", "ImplicitFunc"
+"""Parts of Ray's names for the processes of trainings and of trials."""
 
-
-def submitted(cluster: Cluster, name: str) -> Job:
-    return cluster.submit("pipelines/train.py", *SMALL, *LENGTH, "--run-name", name)
+Disturb = Callable[[Cluster, Job, Tracking], Job]
 
 
 def last_step(job: Job) -> int:
-    """The last evaluation that a training has printed."""
+    """Return the step of the last evaluation that a training has printed."""
     return max((int(step) for step in re.findall(r"^step (\d+)/", job.logs, re.MULTILINE)), default=0)
 
 
 def note(row: str, seconds: float) -> None:
-    """Keep a time to recover."""
+    """Add a time to the file of recovery times."""
     if RECOVERY:
         file = Path(RECOVERY)
         rows = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps(rows | {row: round(seconds, 1)}, indent=1) + "\n")
 
 
+def check_training(job: Job, tracking: Tracking, folder: Path, undisturbed: dict[str, str]) -> None:
+    """Wait for a training, and compare its weights and curves with those of an undisturbed one."""
+    result = job.wait()
+    assert weights(last_checkpoint(folder)) == undisturbed
+    assert tracking.steps(result["run_id"], "generation_perplexity") == list(range(40, 241, 40))
+    assert tracking.steps(result["run_id"], "distance") == list(range(10, 241, 10))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster, shared: Path) -> dict[str, str]:
-    """The weights that a training ends with that nothing happens to."""
+    """The final weights of a training without a failure."""
     started = time.monotonic()
-    submitted(cluster, "undisturbed").wait()
-    note("a training left alone, from submission to the end", time.monotonic() - started)
+    cluster.submit(*TRAINING, "undisturbed").wait()
+    note("an undisturbed training, from submission to the end", time.monotonic() - started)
     return weights(last_checkpoint(shared / "trainings" / "undisturbed"))
 
 
@@ -53,22 +63,26 @@ def lose_a_worker(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
     return job
 
 
+def lose_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
+    os.kill(cluster.node_running(TRIAL).running(TRIAL)[-1], signal.SIGKILL)
+    return job
+
+
 def lose_a_node(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    cluster.lose(next(node for node in cluster.nodes if any("RayTrainWorker" in line for _, line in node.below())))
+    cluster.lose(cluster.node_running(WORKER if job.words[0] == TRAINING[0] else TRIAL))
     cluster.add()
     return job
 
 
 def lose_the_controller(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    (controller,) = [pid for pid, line in cluster.head.below() if "TrainController" in line]
+    (controller,) = cluster.head.running("TrainController")
     os.kill(controller, signal.SIGKILL)
     return job
 
 
 def lose_the_driver(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    os.kill(job.driver, signal.SIGKILL)
-    wait_until("the job has failed", lambda: job.status == "FAILED")
-    return submitted(cluster, job.run)
+    job.kill_driver()
+    return job.submit_again()
 
 
 def lose_mlflow(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
@@ -80,40 +94,32 @@ def lose_mlflow(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
 
 def stop_the_job(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
     job.stop()
-    wait_until("the job has stopped", lambda: job.status == "STOPPED")
-    return submitted(cluster, job.run)
+    return job.submit_again()
 
 
 @pytest.mark.parametrize(
     "disturb", [lose_a_worker, lose_a_node, lose_the_controller, lose_the_driver, lose_mlflow, stop_the_job]
 )
-def test_a_training_goes_on(
-    disturb: Callable[[Cluster, Job, Tracking], Job],
-    cluster: Cluster,
-    tracking: Tracking,
-    shared: Path,
-    undisturbed: dict[str, str],
+def test_a_training_recovers(
+    disturb: Disturb, cluster: Cluster, tracking: Tracking, shared: Path, undisturbed: dict[str, str]
 ) -> None:
     name = disturb.__name__.replace("_", "-")
-    job = submitted(cluster, name)
+    job = cluster.submit(*TRAINING, name)
     job.wait_for("step 80/240")
     time.sleep(1)
     started, before = time.monotonic(), last_step(job)
     job = disturb(cluster, job, tracking)
-    wait_until(f"a step after {before}", lambda: last_step(job) > before or job.status == "FAILED", 240)
+    wait_until(f"a step after {before}", lambda: last_step(job) > before or job.status == "FAILED", 600)
     note(f"train.py: {disturb.__name__.replace('_', ' ')}", time.monotonic() - started)
-    result = job.wait()
-    assert weights(last_checkpoint(shared / "trainings" / name)) == undisturbed
-    assert [step for step, _ in tracking.history(result["run_id"], "generation_perplexity")] == STEPS
-    assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 241, 10))
+    check_training(job, tracking, shared / "trainings" / name, undisturbed)
 
 
-def test_a_node_that_goes_lets_the_training_save_first(
+def test_a_leaving_node_lets_the_training_save_first(
     cluster: Cluster, tracking: Tracking, shared: Path, undisturbed: dict[str, str]
 ) -> None:
-    job = submitted(cluster, "leaving")
+    job = cluster.submit(*TRAINING, "leaving")
     job.wait_for("step 80/240")
-    node = next(node for node in cluster.nodes if any("RayTrainWorker" in line for _, line in node.below()))
+    node = cluster.node_running(WORKER)
     cluster.nodes.remove(node)
     started, before = time.monotonic(), last_step(job)
     folder = shared / "trainings" / "leaving"
@@ -122,72 +128,28 @@ def test_a_node_that_goes_lets_the_training_save_first(
     between = wait_until(
         "a checkpoint between evaluations",
         lambda: [step for step in map(step_of, (m.parent for m in folder.glob("*/manifest.json"))) if step % 40],
-        60,
+        120,
     )
-    note("train.py: SIGTERM to a node, until the checkpoint is there", time.monotonic() - started)
-    assert node.process.wait(120) is not None
-    wait_until(f"a step after {before}", lambda: last_step(job) > before, 240)
-    result = job.wait()
+    note("train.py: SIGTERM to a node, until its checkpoint is in storage", time.monotonic() - started)
     assert all(step % 10 == 0 for step in between)
-    assert weights(last_checkpoint(folder)) == undisturbed
-    assert [step for step, _ in tracking.history(result["run_id"], "generation_perplexity")] == STEPS
-    assert [step for step, _ in tracking.history(result["run_id"], "distance")] == list(range(10, 241, 10))
+    assert node.process.wait(120) is not None
+    wait_until(f"a step after {before}", lambda: last_step(job) > before, 600)
+    check_training(job, tracking, folder, undisturbed)
 
 
-SWEEP = [
-    *("--trials", "6", "--scheduler", "none", "--batch-size", "16", "--iterations", "200"),
-    *("--evaluate-every", "50", "--log-every", "10"),
-]
-
-
-def swept(cluster: Cluster, name: str) -> Job:
-    return cluster.submit("pipelines/tune.py", *SMALL, *SWEEP, "--run-name", name)
-
-
-def lose_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    trials = [pid for node in cluster.nodes for pid, line in node.below() if "ImplicitFunc" in line]
-    os.kill(trials[-1], signal.SIGKILL)
-    return job
-
-
-def lose_the_node_of_a_trial(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    cluster.lose(next(node for node in cluster.nodes if any("ImplicitFunc" in line for _, line in node.below())))
-    cluster.add()
-    return job
-
-
-def lose_the_driver_of_the_sweep(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    os.kill(job.driver, signal.SIGKILL)
-    wait_until("the job has failed", lambda: job.status == "FAILED")
-    return swept(cluster, job.run)
-
-
-def stop_the_sweep(cluster: Cluster, job: Job, tracking: Tracking) -> Job:
-    job.stop()
-    wait_until("the job has stopped", lambda: job.status == "STOPPED")
-    return swept(cluster, job.run)
-
-
-@pytest.mark.parametrize(
-    "disturb",
-    [lose_a_trial, lose_the_node_of_a_trial, lose_the_driver_of_the_sweep, lose_mlflow, stop_the_sweep],
-)
-def test_a_sweep_goes_on(
-    disturb: Callable[[Cluster, Job, Tracking], Job], cluster: Cluster, tracking: Tracking
-) -> None:
-    name = f"sweep-{disturb.__name__.replace('_', '-')}"
-    job = swept(cluster, name)
-    wait_until("a trial is done and another under way", lambda: "step 200/200" in job.logs, 240)
-    started, before = time.monotonic(), job.logs.count("\ntrial ")
-    again = disturb(cluster, job, tracking)
-    before = before if again is job else 0
-    wait_until("the sweep goes on", lambda: again.logs.count("\ntrial ") > before or again.status == "FAILED", 240)
+@pytest.mark.parametrize("disturb", [lose_a_trial, lose_a_node, lose_the_driver, lose_mlflow, stop_the_job])
+def test_a_sweep_recovers(disturb: Disturb, cluster: Cluster, tracking: Tracking) -> None:
+    first = cluster.submit(*SWEEP, f"sweep-{disturb.__name__.replace('_', '-')}")
+    wait_until("a trial has ended", lambda: "step 200/200" in first.logs, 600)
+    started, before = time.monotonic(), first.logs.count("\ntrial ")
+    job = disturb(cluster, first, tracking)
+    before = before if job is first else 0
+    wait_until("a trial reports", lambda: job.logs.count("\ntrial ") > before or job.status == "FAILED", 600)
     note(f"tune.py: {disturb.__name__.replace('_', ' ')}", time.monotonic() - started)
-    trials = again.wait(400)["trials"]
+    trials = job.wait()["trials"]
     assert [trial["state"] for trial in trials] == ["done"] * 6
     assert len({trial["trial"] for trial in trials}) == len({trial["run_id"] for trial in trials}) == 6
-    assert again.logs.count("step 200/200") + (job.logs.count("step 200/200") if again is not job else 0) <= 7
+    assert sum(each.logs.count("step 200/200") for each in {first, job}) <= 7
     for trial in trials:
-        curve = [step for step, _ in tracking.history(trial["run_id"], "generation_perplexity")]
-        assert curve == [50, 100, 150, 200], trial["trial"]
-        assert [step for step, _ in tracking.history(trial["run_id"], "distance")] == list(range(10, 201, 10))
+        assert tracking.steps(trial["run_id"], "generation_perplexity") == [50, 100, 150, 200], trial["trial"]
+        assert tracking.steps(trial["run_id"], "distance") == list(range(10, 201, 10))

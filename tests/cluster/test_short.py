@@ -1,4 +1,4 @@
-"""The short form of what `make test-cluster` does at length: a job on two nodes, one of its workers killed."""
+"""A job on two nodes that loses a worker: the short version of `make test-cluster`, for `make test`."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.cluster.machines import Cluster
 
 @pytest.fixture(scope="module")
 def two_nodes(short_folder: Path) -> Iterator[Cluster]:
-    """A head and a node, of a CPU each; MLflow is a database in the storage, for both are on one machine."""
+    """A head and a node with one CPU each. MLflow is an SQLite file, because both are on one machine."""
     (short_folder / "ray").mkdir()
     (short_folder / "storage").mkdir()
     storage = {"ARAE_STORAGE": f"{short_folder}/storage"}
@@ -23,7 +23,7 @@ def two_nodes(short_folder: Path) -> Iterator[Cluster]:
     cluster.end()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_a_job_loses_a_worker(two_nodes: Cluster, short_folder: Path) -> None:
     from pipelines.tracking.store import connect
 
