@@ -80,33 +80,38 @@ class Cluster:
         head = ["--head", "--port", str(self.port), "--dashboard-host", "127.0.0.1", *ports]
         self.head = self._start("head", head, cpus=1)
         self.nodes: list[Program] = []
-        wait_until("the head answers", lambda: self.alive() == 1, program=self.head)
 
     def _start(self, name: str, words: list[str], cpus: int, hidden: Path | None = None) -> Program:
+        """Start a node and wait until it has joined. On a busy machine `ray start` may give up, after 30 s: try again."""
+        before = self.alive()
         mount = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
         command = ["unshare", "--mount", "sh", "-c", mount, "sh"] if hidden else []
-        temporary = self.folder / name  # in one folder, nodes would delete each other's unpacked jobs
-        temporary.mkdir()
-        command += [str(ROOT / "cluster" / "node.sh"), *words, "--node-name", name, "--temp-dir", str(temporary)]
+        command += [str(ROOT / "cluster" / "node.sh"), *words, "--node-name", name]
         command += ["--num-cpus", str(cpus), "--object-store-memory", "100000000"]
-        # All nodes are on one machine, so the default ports would collide.
-        command += ["--dashboard-agent-listen-port", str(free_port()), "--metrics-export-port", str(free_port())]
-        return Program(name, command, self.environment, self.folder)
+        for attempt in range(3):
+            temporary = (
+                self.folder / f"{name}-{attempt}"
+            )  # in one folder, nodes would delete each other's unpacked jobs
+            temporary.mkdir()
+            # All nodes are on one machine, so the default ports would collide.
+            ports = ["--dashboard-agent-listen-port", str(free_port()), "--metrics-export-port", str(free_port())]
+            program = Program(name, [*command, "--temp-dir", str(temporary), *ports], self.environment, self.folder)
+            wait_until(f"{name} has joined", partial(self._joined_or_ended, program, before))
+            if program.process.poll() is None:
+                return program
+            with suppress(ProcessLookupError):
+                os.killpg(program.process.pid, signal.SIGKILL)  # whatever it has left behind
+        raise AssertionError(program.log.read_text(errors="replace")[-3000:])
+
+    def _joined_or_ended(self, program: Program, before: int) -> bool:
+        return self.alive() > before or program.process.poll() is not None
 
     def add(self, cpus: int = 2, hidden: Path | None = None) -> Program:
         """Add a node and wait until it has joined. hidden: a folder that is empty and private on this node."""
-        before = self.alive()
-        for _ in range(3):  # on a busy machine, `ray start` may give up
-            self.started += 1
-            node = self._start(f"node{self.started}", ["--address", f"127.0.0.1:{self.port}"], cpus, hidden)
-            wait_until("the node has joined", partial(self._joined_or_ended, node, before))
-            if node.process.poll() is None:
-                self.nodes.append(node)
-                return node
-        raise AssertionError(node.log.read_text(errors="replace")[-3000:])
-
-    def _joined_or_ended(self, node: Program, before: int) -> bool:
-        return self.alive() > before or node.process.poll() is not None
+        self.started += 1
+        node = self._start(f"node{self.started}", ["--address", f"127.0.0.1:{self.port}"], cpus, hidden)
+        self.nodes.append(node)
+        return node
 
     def lose(self, node: Program) -> None:
         """Kill a node with everything on it, and wait until the head has noticed."""
