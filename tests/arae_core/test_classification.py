@@ -15,7 +15,8 @@ from arae_core.data.labelled import LabelledStore
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings import HeadSettings, VocabularySettings
 from arae_core.training.checksums import sealed
-from arae_core.training.state import TrainingState, make_optimizer
+from arae_core.training.optimizers import make_optimizer
+from arae_core.training.state import TrainingState
 from tests.arae_core.small import IMAGE, TEXT, WORDS, image_settings, sentences, store_of, text_settings
 
 HEAD = HeadSettings(hidden=(13,), dropout=0.0, batch_size=11, learning_rate=0.01)
@@ -78,7 +79,7 @@ def test_a_step_is_that_of_the_cross_entropy() -> None:
     parts = {"encoder": made.state.modules["encoder"], "head": made.head}
     parameters = [p for part in parts.values() for p in part.parameters()]
     batch, labels = data.batch(rows, TEXT, torch.device("cpu"))
-    u, v = (F.layer_norm(c, (7,)) for c in made.state.encoder(batch).reshape(4, 2, 7).unbind(1))
+    u, v = (F.layer_norm(c, (7,)) for c in made.state.encode(batch).reshape(4, 2, 7).unbind(1))
     logits = made.head(torch.cat([u, v, (u - v).abs(), u * v], 1))
     loss = -logits.log_softmax(1)[torch.arange(4), labels].mean()
     gradients = torch.autograd.grad(loss, parameters)

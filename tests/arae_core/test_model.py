@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from arae_core.codecs.lstm import ROWS, SeparateDecoders, TextDecoder
+from arae_core.codecs.lstm import LSTMDecoder
+from arae_core.codecs.lstm_per_class import SeparateDecoders
+from arae_core.codecs.text import ROWS
 from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import TextSpec
 from arae_core.data.vocabulary import Vocabulary
-from arae_core.decoding import decode_sentences, decode_text
+from arae_core.decoding import decode_sentences
 from arae_core.model import Model
 from arae_core.settings import VocabularySettings
 from arae_core.training.loop import train
@@ -31,9 +33,9 @@ from tests.arae_core.small import (
 )
 
 
-def sharp_decoder() -> TextDecoder:
+def sharp_decoder() -> LSTMDecoder:
     """A decoder that is sure of what it says and ends most sentences early."""
-    decoder = TextDecoder(text_settings(), TEXT).double()
+    decoder = LSTMDecoder(text_settings(), TEXT).double()
     draws = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in decoder.parameters():
@@ -51,7 +53,7 @@ def codes(count: int) -> Tensor:
 
 
 def decode(code: Tensor, longest: int = 7, temperature: float = 0.0, seed: int = 1) -> list[list[int]]:
-    return decode_text([(DECODER, code, 1.0)], TEXT, longest, temperature, torch.Generator().manual_seed(seed))
+    return decode_sentences(DECODER, code, None, TEXT, longest, temperature, torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
@@ -122,7 +124,7 @@ def test_marks_ends_and_length(temperature: float) -> None:
         with torch.no_grad():
             for mark, bias in (biases | {TEXT.end: end}).items():
                 decoder.output.bias[mark] = bias
-        rows = decode_text([(decoder, codes(13), 1.0)], TEXT, 5, temperature, torch.Generator().manual_seed(1))
+        rows = decode_sentences(decoder, codes(13), None, TEXT, 5, temperature, torch.Generator().manual_seed(1))
         assert {len(row) for row in rows} == lengths
         assert not {TEXT.pad, TEXT.start, TEXT.end} & {word for row in rows for word in row}
 
@@ -140,7 +142,7 @@ def test_a_mark_of_no_chance_is_drawn_at_neither_end_of_the_vocabulary(
     spec = TextSpec(vocabulary=17, pad=pad, start=start, end=5)
     for point in (0.0, 1 - 2**-24):
         monkeypatch.setattr(torch, "rand", lambda *size, point=point, **_: torch.full(size, point))
-        rows = decode_text([(DECODER, codes(997), 1.0)], spec, 7, 9.0, torch.Generator())
+        rows = decode_sentences(DECODER, codes(997), None, spec, 7, 9.0, torch.Generator())
         assert not {pad, start} & {word for row in rows for word in row}, point
 
 
@@ -253,7 +255,7 @@ def test_samples_come_from_the_moving_average(image_model: Model) -> None:
     moved = new_state(state.settings)
     moved.modules.load_state_dict(state.modules.state_dict())
     with torch.no_grad():
-        for weight in moved.generator.parameters():
+        for weight in moved.modules["prior"].parameters():
             weight.zero_()
     assert np.array_equal(Model(moved, None).generate(11), image_model.generate(11))
 
@@ -361,7 +363,7 @@ def test_contrast_weighs_the_class_asked_for_against_the_others(conditioning: st
     """Against the words chosen one by one, every class's decoder run over the whole prefix again."""
     state = new_state(text_settings({"decoder.conditioning": conditioning}), "three")
     decoder, code, labels = state.decoder, codes(23), torch.arange(23) % 3
-    assert isinstance(decoder, TextDecoder | SeparateDecoders)
+    assert isinstance(decoder, LSTMDecoder | SeparateDecoders)
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.mul_(4)

@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from arae_core.algorithm import iteration
 from arae_core.attributes import cross_alignment
 from arae_core.attributes.cross_alignment import (
-    STEEPEST,
+    MAX_GRADIENT_NORM,
     SequenceDiscriminators,
-    align,
-    cut,
-    gumbel,
-    moved_on,
-    self_fed,
+    cross_alignment_step,
+    clip_rows,
+    gumbel_noise,
+    shifted,
+    free_running_states,
 )
-from arae_core.codecs.lstm import TextDecoder
+from arae_core.codecs.lstm import LSTMDecoder
 from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import TextBatch
 from arae_core.runtime.parallel import Parallel
@@ -55,12 +55,12 @@ def silence(sentences: int, steps: int) -> list[Tensor]:
 
 
 def test_sharp_words_are_the_most_probable_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_alignment, "SHARPNESS", 1e-7)
+    monkeypatch.setattr(cross_alignment, "SOFT_WORD_TEMPERATURE", 1e-7)
     state, _ = made()
     decoder = state.decoder
-    assert isinstance(decoder, TextDecoder)
+    assert isinstance(decoder, LSTMDecoder)
     code, labels = code_of(5), torch.tensor([0, 1, 2, 0, 1])
-    found = self_fed(decoder, code, labels, THREE.start, silence(5, 6), 1.0)
+    found = free_running_states(decoder, code, labels, THREE.start, silence(5, 6), 1.0)
     words, fed = torch.full((5, 1), THREE.start), decoder.conditioned(code, labels)
     for _ in range(5):
         hidden, _ = decoder(words, fed)
@@ -71,10 +71,10 @@ def test_sharp_words_are_the_most_probable_ones(monkeypatch: pytest.MonkeyPatch)
 def test_soft_words_are_means_of_word_vectors() -> None:
     state, _ = made()
     decoder = state.decoder
-    assert isinstance(decoder, TextDecoder)
+    assert isinstance(decoder, LSTMDecoder)
     code, labels = code_of(3), torch.tensor([2, 0, 1])
     noise = [torch.randn(3, THREE.vocabulary, generator=torch.Generator().manual_seed(1), dtype=torch.float64)]
-    found = self_fed(decoder, code, labels, THREE.start, [*noise, *noise], 1.0)
+    found = free_running_states(decoder, code, labels, THREE.start, [*noise, *noise], 1.0)
     first, _ = decoder(torch.full((3, 1), THREE.start), decoder.conditioned(code, labels))
     torch.testing.assert_close(found[:, :1], first)
     chances = ((decoder.output(first[:, 0]) + noise[0]) / 0.1).softmax(1)
@@ -102,7 +102,7 @@ def test_a_discriminator_a_class_that_padding_does_not_move() -> None:
 def test_gumbel_noise_makes_the_greatest_logit_a_draw() -> None:
     logits = torch.tensor([0.0, 1.0, -0.7, 0.3], dtype=torch.float64)
     uniform = torch.rand(40_000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = (logits + gumbel(uniform)).argmax(1).bincount(minlength=4) / 40_000
+    drawn = (logits + gumbel_noise(uniform)).argmax(1).bincount(minlength=4) / 40_000
     torch.testing.assert_close(drawn.double(), logits.softmax(0), rtol=0, atol=4 * 0.5 / 200)
 
 
@@ -110,21 +110,21 @@ def test_gradients_through_soft_words_are_cut(monkeypatch: pytest.MonkeyPatch) -
     """Far steeper ones change nothing but their length; and what is no steeper is left as it is."""
     gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
     expected = torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]])
-    torch.testing.assert_close(cut(gradient, 1.0), expected)
+    torch.testing.assert_close(clip_rows(gradient, 1.0), expected)
 
     state, _ = made()
     decoder = state.decoder
-    assert isinstance(decoder, TextDecoder)
+    assert isinstance(decoder, LSTMDecoder)
     norms: dict[float, list[float]] = {}
     for steepest in (1e9, 1e-3):
         found = norms.setdefault(steepest, [])
 
         def noted(values: Tensor, most: float, found: list[float] = found) -> Tensor:
-            found.append(float(cut(values, most).norm(dim=1).max()))
-            return cut(values, most)
+            found.append(float(clip_rows(values, most).norm(dim=1).max()))
+            return clip_rows(values, most)
 
-        monkeypatch.setattr(cross_alignment, "cut", noted)
-        states = self_fed(decoder, code_of(5), torch.tensor([0, 1, 2, 0, 1]), THREE.start, silence(5, 7), steepest)
+        monkeypatch.setattr(cross_alignment, "clip_rows", noted)
+        states = free_running_states(decoder, code_of(5), torch.tensor([0, 1, 2, 0, 1]), THREE.start, silence(5, 7), steepest)
         states.square().sum().backward()
     assert len(norms[1e9]) == len(norms[1e-3]) == 6, "all words but the last, which is never read"
     assert max(norms[1e9]) > 1e-2 and max(norms[1e-3]) == pytest.approx(1e-3)
@@ -145,11 +145,11 @@ class Drawn:
 @pytest.mark.parametrize("too_poor", [0.1, 10.0])
 def test_both_updates_are_gradient_descent_on_what_is_written(too_poor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """An autoencoder does not follow discriminators with a loss from there on."""
-    monkeypatch.setattr(cross_alignment, "STEEPEST", 1e9)
-    monkeypatch.setattr(cross_alignment, "TOO_POOR", too_poor)
+    monkeypatch.setattr(cross_alignment, "MAX_GRADIENT_NORM", 1e9)
+    monkeypatch.setattr(cross_alignment, "UNINFORMATIVE", too_poor)
     state, batch = made()
     decoder, judges, drawn = state.decoder, state.modules["aligner"], Drawn(state)
-    assert isinstance(decoder, TextDecoder) and batch.labels is not None
+    assert isinstance(decoder, LSTMDecoder) and batch.labels is not None
     there = (torch.arange(batch.source.shape[1]) < batch.lengths[:, None])[:, :, None]
     other = (batch.labels + 1) % 3
     first = -(-drawn.uniform(THREE.vocabulary).log()).log()
@@ -157,9 +157,9 @@ def test_both_updates_are_gradient_descent_on_what_is_written(too_poor: float, m
     kept = [2.0 * (drawn.uniform(5 * 64) < 0.5) for _ in range(3)]
 
     def states() -> tuple[Tensor, Tensor]:
-        code = state.encoder(batch)
+        code = state.encode(batch)
         real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))
-        return real * there, self_fed(decoder, code, other, THREE.start, noise, 1e9) * there
+        return real * there, free_running_states(decoder, code, other, THREE.start, noise, 1e9) * there
 
     real, own = (each.detach() for each in states())
     right = judges(real, batch.labels, kept[0]).sigmoid().log().mean()
@@ -169,7 +169,7 @@ def test_both_updates_are_gradient_descent_on_what_is_written(too_poor: float, m
     expected = {f"aligner.{n}": p.detach() - 0.1 * g for n, p, g in zip(names, judges.parameters(), steps, strict=True)}
     before = weights(state)
 
-    scalars = align(state, Parallel(), batch)
+    scalars = cross_alignment_step(state, Parallel(), batch)
     after = weights(state)
     assert 0.1 < float(scalars["discriminator_loss"]) < 10
     assert float(scalars["discriminator_loss"]) == pytest.approx(-float(right.detach()), abs=1e-12)
@@ -204,7 +204,7 @@ def test_decoders_of_their_own_cannot_be_aligned() -> None:
 @pytest.mark.parametrize("vocabulary", [17, 1008, 1009, 2018, 5045])
 def test_every_word_has_noise_of_its_own(vocabulary: int) -> None:
     drawn = torch.rand(2, vocabulary, generator=torch.Generator().manual_seed(0))
-    noise = list(moved_on(drawn, 15))
+    noise = list(shifted(drawn, 15))
     assert torch.equal(noise[0], drawn)
     assert all(torch.equal(each.sort(1).values, drawn.sort(1).values) for each in noise)
     assert len({tuple(each[1].tolist()) for each in noise}) == 15
@@ -218,11 +218,11 @@ def test_discriminators_learn_as_the_classifier_is_set_to() -> None:
 @pytest.mark.parametrize("follows", [True, False])
 def test_all_ranks_follow_the_discriminators_or_none_does(follows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the mean of their losses, whatever a rank's own says."""
-    monkeypatch.setattr(cross_alignment, "TOO_POOR", 0.1 if follows else 10.0)
+    monkeypatch.setattr(cross_alignment, "UNINFORMATIVE", 0.1 if follows else 10.0)
     monkeypatch.setattr(Parallel, "mean", lambda *_: torch.tensor(0.0 if follows else 11.0))
     state, batch = made()
     before = weights(state)
-    align(state, Parallel(), batch)
+    cross_alignment_step(state, Parallel(), batch)
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == ({"aligner", "encoder", "decoder"} if follows else {"aligner"})
 
@@ -232,12 +232,12 @@ def test_gradients_are_cut_to_a_sentences_share_of_the_alignment(monkeypatch: py
     asked = list[float]()
 
     def noted(
-        decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, noise: Iterable[Tensor], steepest: float
+        decoder: LSTMDecoder, code: Tensor, labels: Tensor, start: int, noise: Iterable[Tensor], steepest: float
     ) -> Tensor:
         asked.append(steepest)
-        return self_fed(decoder, code, labels, start, noise, steepest)
+        return free_running_states(decoder, code, labels, start, noise, steepest)
 
-    monkeypatch.setattr(cross_alignment, "self_fed", noted)
+    monkeypatch.setattr(cross_alignment, "free_running_states", noted)
     state, batch = made()
-    align(state, Parallel(), batch)
-    assert asked == [pytest.approx(STEEPEST * 0.7 / 8)]
+    cross_alignment_step(state, Parallel(), batch)
+    assert asked == [pytest.approx(MAX_GRADIENT_NORM * 0.7 / 8)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arae_core.attributes.markers import attribute_markers
-from arae_core.codecs.lstm import TextEncoder
+from arae_core.codecs.lstm import LSTMEncoder
 from arae_core.data.batches import TokenStore
 from arae_core.training.loop import train
 from arae_core.training.state import TrainingState
@@ -45,11 +45,11 @@ def test_a_code_cannot_tell_markers_apart() -> None:
     state = TrainingState.new(text_settings({"encoder.marker_ratio": 5.0}), LABELLED)
     *_, report = train(state, TokenStore.from_rows(rows, [0] * 20 + [1] * 20), until=3, every=3)
     encoder = state.encoder
-    assert isinstance(encoder, TextEncoder) and encoder.markers is not None and report.step == 3
+    assert isinstance(encoder, LSTMEncoder) and encoder.markers is not None and report.step == 3
     assert encoder.markers.nonzero().flatten().tolist() == [4, 6]
     shown = TokenStore.from_rows([[1, 4, 8], [1, 6, 8], [1, TEXT.unknown, 8], [1, 9, 8]], [0, 1, 0, 0])
     with torch.no_grad():
-        codes = state.encoder(shown.batch(np.arange(4), LABELLED))
+        codes = state.encode(shown.batch(np.arange(4), LABELLED))
     torch.testing.assert_close(codes[0], codes[1], rtol=0, atol=1e-12)
     torch.testing.assert_close(codes[0], codes[2], rtol=0, atol=1e-12)
     assert not torch.allclose(codes[0], codes[3])
@@ -61,7 +61,7 @@ def test_markers_are_of_the_beginning() -> None:
     store = store_of("labelled")
     assert isinstance(store, TokenStore) and store.labels is not None
     list(train(state, store, until=2, every=2))
-    assert isinstance(state.encoder, TextEncoder) and state.encoder.markers is not None
+    assert isinstance(state.encoder, LSTMEncoder) and state.encoder.markers is not None
     before = state.encoder.markers.clone()
     assert before.any()
     list(train(state, TokenStore(store.ids, store.offsets, 1 - store.labels), until=3, every=3))
@@ -72,7 +72,7 @@ def test_markers_are_of_the_beginning() -> None:
 def test_nothing_is_hidden_unless_asked_for_and_labelled(settings: dict[str, float]) -> None:
     shape = TEXT if settings else replace(LABELLED)
     encoder = TrainingState.new(text_settings(settings), shape).encoder
-    assert isinstance(encoder, TextEncoder) and encoder.markers is None
+    assert isinstance(encoder, LSTMEncoder) and encoder.markers is None
     assert not any("markers" in name for name in encoder.state_dict())
 
 

@@ -90,11 +90,11 @@ def test_a_folder_without_a_whole_store_is_refused_by_name(tmp_path: Path) -> No
         load_store(tmp_path / "absent")
     for name in ("ids.npy", "offsets.npy"):
         for keep in (0, 20, 150):
-            STORE.save(tmp_path / "cut")
-            data = (tmp_path / "cut" / name).read_bytes()
-            (tmp_path / "cut" / name).write_bytes(data[:keep])
+            STORE.save(tmp_path / "clip_rows")
+            data = (tmp_path / "clip_rows" / name).read_bytes()
+            (tmp_path / "clip_rows" / name).write_bytes(data[:keep])
             with pytest.raises(ValueError, match=r"cut does not hold prepared examples"):
-                load_store(tmp_path / "cut")
+                load_store(tmp_path / "clip_rows")
     STORE.save(tmp_path / "pickled")
     np.save(tmp_path / "pickled" / "ids.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"pickled does not hold prepared examples"):

@@ -95,10 +95,10 @@ def test_steps_are_called_on_a_cpu() -> None:
 
 
 def test_a_padded_batch_keeps_its_kind_when_words_are_dropped() -> None:
-    from arae_core.codecs.lstm import corrupted
+    from arae_core.data.batches import drop_words
 
     batch = PaddedSentences(TokenStore.from_rows(sentences()), TEXT, 7, torch.device("cpu")).batch(np.arange(5))
-    dropped = corrupted(batch, 0.5, TEXT.unknown, torch.zeros(5, 8))
+    dropped = drop_words(batch, 0.5, TEXT.unknown, torch.zeros(5, 8))
     assert isinstance(dropped, PaddedBatch) and isinstance(batch, TextBatch)
     assert set(dropped.source[:, 1:].flatten().tolist()) == {TEXT.unknown}
 
@@ -132,4 +132,11 @@ def test_every_step_of_a_run_is_captured() -> None:
             iteration(state, feed, Parallel(), perform)
     assert not perform.failed
     steps = {key[0] for key, graph in perform.graphs.items() if graph.graph is not None}
-    assert steps == {"reconstruct", "classify", "criticise", "confuse_encoder", "confuse_generator", "hide"}
+    assert steps == {
+        "reconstruction_step",
+        "classifier_step",
+        "critic_step",
+        "encoder_adversarial_step",
+        "generator_step",
+        "attribute_adversarial_step",
+    }

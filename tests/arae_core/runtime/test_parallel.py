@@ -149,7 +149,7 @@ ALIGNED: dict[str, Any] = {"decoder.alignment_weight": 0.5, "critic.objective": 
 
 def aligned(parallel: Parallel) -> dict[str, torch.Tensor]:
     """After five iterations in which the autoencoder follows the discriminators, which it does not in their first."""
-    with patch.object(cross_alignment, "TOO_POOR", math.inf), patch.object(cross_alignment, "STEEPEST", 1e-4):
+    with patch.object(cross_alignment, "UNINFORMATIVE", math.inf), patch.object(cross_alignment, "MAX_GRADIENT_NORM", 1e-4):
         return run("three", 5, ALIGNED, parallel)[0]
 
 

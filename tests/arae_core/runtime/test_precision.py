@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arae_core import model
-from arae_core.codecs.lstm import Projection
+from arae_core.codecs.text import Projection
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.model import Model
 from arae_core.runtime import precision
@@ -139,7 +139,7 @@ def test_sentences_are_written_in_the_precision_of_training(monkeypatch: pytest.
 
 
 def test_codes_are_scaled_to_the_sphere_in_float32() -> None:
-    from arae_core.code_space import to_sphere
+    from arae_core.codes.sphere import to_sphere
 
     code = to_sphere(torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.bfloat16))
     assert code.dtype == torch.float32

@@ -10,11 +10,12 @@ import torch
 from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import TokenStore
 from arae_core.model import Model
+from arae_core.priors import fitting
+from arae_core.priors.fitting import fit_prior
 from arae_core.runtime.parallel import Parallel
 from arae_core.settings import Settings
-from arae_core.training import loop
-from arae_core.training.loop import evaluate_reconstruction, fit_prior, total_iterations, train
-from arae_core.training.state import OPTIMIZER_OF, TrainingState
+from arae_core.training.loop import evaluate_reconstruction, total_iterations, train
+from arae_core.training.state import SECTION_OF, TrainingState
 from tests.arae_core.small import (
     IMAGE,
     LABELLED,
@@ -157,7 +158,7 @@ def test_who_looks_at_the_model_between_reports_changes_nothing() -> None:
 def test_a_plain_autoencoder_samples_from_a_gaussian_fitted_to_its_codes(kind: str) -> None:
     state, store = trained(settings_of(kind, {"critic.objective": "none"}), 5), store_of(kind)
     codes = _codes(state)
-    torch.testing.assert_close(state.prior.mean, codes.mean(0))
+    torch.testing.assert_close(state.modules['prior'].mean, codes.mean(0))
     factor = state.prior.factor
     assert isinstance(factor, torch.Tensor)
     torch.testing.assert_close(factor @ factor.T, torch.cov(codes.T))
@@ -174,7 +175,7 @@ def test_reconstruction_is_measured_by_token_without_noise() -> None:
     assert rows[-1] == len(store) - 1, "data in order of class are seen as a whole"
     for i in rows:
         batch = store.batch(np.array([i]), TEXT)
-        nats, hits, targets = state.decoder.score(batch, state.encoder(batch))
+        nats, hits, targets = state.decoder.score(batch, state.encode(batch))
         nll, right, count = nll + nats.detach(), right + int(hits), count + targets
     figures = evaluate_reconstruction(state, store, limit=13)
     assert figures["validation_nll"] == pytest.approx(float(nll) / count, rel=1e-12)
@@ -196,8 +197,8 @@ def test_settings_and_data_must_be_of_one_kind(kind: str, shape: Any) -> None:
 def _codes(state: TrainingState) -> torch.Tensor:
     store = store_of(state.settings.kind)
     if isinstance(store, TokenStore):
-        return torch.cat([state.encoder(store.batch(torch.tensor([i]).numpy(), TEXT)) for i in range(len(store))])
-    return state.encoder(store.batch(torch.arange(len(store)).numpy()))
+        return torch.cat([state.encode(store.batch(torch.tensor([i]).numpy(), TEXT)) for i in range(len(store))])
+    return state.encode(store.batch(torch.arange(len(store)).numpy()))
 
 
 def test_batch_normalization_of_one_example_on_a_rank_is_refused_on_every_rank() -> None:
@@ -248,12 +249,12 @@ def test_labels_that_do_not_fit_the_classes_are_refused() -> None:
 
 def test_a_prior_is_fitted_to_examples_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data may come in order of class or of source."""
-    monkeypatch.setattr(loop, "FITTED_EXAMPLES", 7)
+    monkeypatch.setattr(fitting, "FITTED_EXAMPLES", 7)
     state, store = trained(image_settings({"critic.objective": "none"}), 2), images()
     with torch.no_grad():
-        first = state.encoder(store.batch(np.arange(7))).mean(0)
+        first = state.encode(store.batch(np.arange(7))).mean(0)
     fit_prior(state, store)
-    assert not torch.allclose(state.prior.mean, first)  # type: ignore[arg-type]
+    assert not torch.allclose(state.modules['prior'].mean, first)  # type: ignore[arg-type]
     before = weights(state)
     fit_prior(state, store)
     assert_same(before, weights(state))
@@ -298,5 +299,5 @@ def test_every_part_cools_down_from_its_own_rate() -> None:
     state.cool_down()
     assert {*PARTS, "aligner"} == set(state.optimizers)
     for part, optimizer in state.optimizers.items():
-        own = rates[f"{OPTIMIZER_OF.get(part, part)}.learning_rate"]
+        own = rates[f"{SECTION_OF.get(part, part)}.learning_rate"]
         assert optimizer.param_groups[0]["lr"] == pytest.approx(own / 4), part
