@@ -1,8 +1,8 @@
-"""Several processes compute what one computes: same weights, same figures, same errors at the same time."""
+"""Several processes compute the same as one: weights, figures, and errors."""
 
 import json
 import math
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,14 +12,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from arae_core.attributes import cross_alignment
 from arae_core.runtime.parallel import Parallel
 from arae_core.training.loop import Report, train
 from tests.arae_core.small import assert_same, new_state, settings_of, store_of, weights
 
-CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
+Case = tuple[str, int, dict[str, Any]]
+PLAIN_ALIGNED = {"decoder.alignment_weight": 0.5, "critic.objective": "none"}
+FOLLOWS = "three classes, aligned, following"
+CASES: dict[int, dict[str, Case]] = {
     2: {
         "text wgan-gp": ("text", 20, {"encoder.word_dropout": 0.3, "gradient_clip": 0.5, "generator.average": 0.9}),
         "text wgan-clip": ("text", 20, {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
@@ -27,7 +30,8 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
         "two classes, separate decoders": ("labelled", 20, {"decoder.conditioning": "separate"}),
         "two classes, markers hidden": ("labelled", 5, {"encoder.marker_ratio": 1.3}),
         "three classes": ("three", 3, {}),
-        "three classes, aligned": ("three", 5, {"decoder.alignment_weight": 0.5, "critic.objective": "none"}),
+        "three classes, aligned": ("three", 5, PLAIN_ALIGNED),
+        FOLLOWS: ("three", 5, PLAIN_ALIGNED | {"batch_size": 5}),
         "text plain": ("text", 5, {"critic.objective": "none"}),
         "text, weights decay": ("text", 5, {"encoder.weight_decay": 0.1, "cooldown": 1.0, "iterations": 7}),
         "text AAE": ("text", 3, {"prior.kind": "gaussian"}),
@@ -46,30 +50,36 @@ CASES: dict[int, dict[str, tuple[str, int, dict[str, Any]]]] = {
         ),
     },
 }
-"""World -> name -> kind, iterations and settings."""
+"""Number of ranks -> name -> kind of data, iterations, settings."""
 RATES = {"batch_size": 6} | {f"{part}.learning_rate": 1e300 for part in ("encoder", "decoder", "generator", "critic")}
 
 
-def run(kind: str, until: int, changes: dict[str, Any], parallel: Parallel) -> tuple[dict[str, torch.Tensor], Report]:
-    """Weights and the report after `until` iterations, as this rank has them."""
-    state = new_state(settings_of(kind, changes), kind)
-    *_, report = train(state, store_of(kind), parallel, until=until, every=until)
+def run(name: str, case: Case, parallel: Parallel) -> tuple[dict[str, Tensor], Report]:
+    """Return the weights and the last report as this rank has them.
+
+    In the case FOLLOWS, the autoencoder follows the discriminators of cross-alignment from the start.
+    """
+    kind, until, changes = case
+    follows = {"UNINFORMATIVE": math.inf, "MAX_GRADIENT_NORM": 1e-4} if name == FOLLOWS else {}
+    with patch.multiple(cross_alignment, **follows) if follows else nullcontext():
+        state = new_state(settings_of(kind, changes), kind)
+        *_, report = train(state, store_of(kind), parallel, until=until, every=until)
     return weights(state), report
 
 
 def worker(rank: int, world: int, folder: str) -> None:
-    """One process of `world`: runs every case and writes what it ended with."""
+    """Run every case as one process of `world`; write the results."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     parallel = Parallel.from_process_group()
     assert parallel == Parallel(rank, world)
     for name, case in CASES[world].items():
-        tensors, report = run(*case, parallel)
+        tensors, report = run(name, case, parallel)
         save_file(tensors, Path(folder) / f"{name} {rank}.safetensors")
         (Path(folder) / f"{name} {rank}.json").write_text(json.dumps(report.scalars))
     message = "no error"
     try:
-        run("text", 4, RATES, parallel)
+        run("", ("text", 4, RATES), parallel)
     except FloatingPointError as error:
         message = str(error)
     (Path(folder) / f"error {rank}.txt").write_text(message)
@@ -78,8 +88,7 @@ def worker(rank: int, world: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Where 2 and where 3 processes have written."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    """The folder of results for each number of ranks."""
     folders = {}
     for world in CASES:
         folders[world] = tmp_path_factory.mktemp(f"world{world}")
@@ -88,12 +97,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.mark.parametrize(("world", "name"), [(world, name) for world, cases in CASES.items() for name in cases])
-def test_ranks_compute_what_one_process_does(world: int, name: str, results: dict[int, Path]) -> None:
-    kind, until, changes = CASES[world][name]
-    alone, report = run(kind, until, changes, Parallel())
-    assert_moved(alone, weights(new_state(settings_of(kind, changes), kind)))
-    for rank in range(world):
-        assert_same(alone, load_file(results[world] / f"{name} {rank}.safetensors"), 1e-9)
+def test_ranks_compute_the_same_as_one_process(world: int, name: str, results: dict[int, Path]) -> None:
+    """All ranks are bit-identical to each other."""
+    kind, _, changes = case = CASES[world][name]
+    alone, report = run(name, case, Parallel())
+    before = weights(new_state(settings_of(kind, changes), kind))
+    changed = [name for name in alone if name.startswith("encoder.") and alone[name].is_floating_point()]
+    assert any(float((alone[name] - before[name]).abs().max()) > 1e-3 for name in changed)
+    if name == FOLLOWS:
+        assert not torch.equal(alone["decoder.embedding.weight"], before["decoder.embedding.weight"])
+    ranks = [load_file(results[world] / f"{name} {rank}.safetensors") for rank in range(world)]
+    for rank, tensors in enumerate(ranks):
+        assert_same(ranks[0], tensors)
+        assert_same(alone, tensors, 1e-9)
         scalars = json.loads((results[world] / f"{name} {rank}.json").read_text())
         assert scalars.keys() == report.scalars.keys()
         for measure in {"reconstruction_loss", "distance", "gradient_norm", "gradient_penalty"} & scalars.keys():
@@ -101,18 +117,8 @@ def test_ranks_compute_what_one_process_does(world: int, name: str, results: dic
 
 
 @pytest.mark.parametrize("world", CASES)
-def test_ranks_are_bit_identical_to_each_other(world: int, results: dict[int, Path]) -> None:
-    for name in CASES[world]:
-        for rank in range(1, world):
-            first, other = (load_file(results[world] / f"{name} {r}.safetensors") for r in (0, rank))
-            assert_same(first, other)
-
-
-@pytest.mark.parametrize("world", CASES)
-def test_divergence_is_raised_on_every_rank_alike(world: int, results: dict[int, Path]) -> None:
-    messages = {(results[world] / f"error {rank}.txt").read_text() for rank in range(world)}
-    assert len(messages) == 1
-    (message,) = messages
+def test_divergence_is_raised_on_every_rank(world: int, results: dict[int, Path]) -> None:
+    (message,) = {(results[world] / f"error {rank}.txt").read_text() for rank in range(world)}
     assert "not finite at step 4" in message
     assert "1e+300" in message and "encoder.adversarial_weight" in message
 
@@ -125,45 +131,12 @@ def test_one_process_needs_no_group() -> None:
     assert parameter.grad.tolist() == [1, 2, 3] == alone.mean(parameter.grad, 1.0).tolist()
 
 
-def test_ranks_share_the_rows_out_without_loss() -> None:
+def test_ranks_share_the_rows_of_one_batch_or_of_several() -> None:
     values = torch.arange(12).reshape(6, 2)
-    shares = [Parallel(rank, 3).local_rows(values) for rank in range(3)]
-    assert [len(share) for share in shares] == [2, 2, 2]
-    assert sorted(torch.cat(shares)[:, 0].tolist()) == values[:, 0].tolist()
+    rows = [Parallel(rank, 3).local_rows(values) for rank in range(3)]
+    assert [len(own) for own in rows] == [2, 2, 2]
+    assert sorted(torch.cat(rows)[:, 0].tolist()) == values[:, 0].tolist()
     assert [Parallel(rank, 4).share(6) for rank in range(4)] == pytest.approx([1 / 3, 1 / 3, 1 / 6, 1 / 6])
-
-
-def test_of_several_batches_a_rank_has_the_same_rows_each() -> None:
     two = torch.arange(10)  # of five rows
     assert Parallel(0, 2).local_rows(two, 2).tolist() == [0, 2, 4, 5, 7, 9]
     assert Parallel(1, 2).local_rows(two, 2).tolist() == [1, 3, 6, 8]
-
-
-def assert_moved(after: dict[str, torch.Tensor], before: dict[str, torch.Tensor]) -> None:
-    moved = [name for name in after if name.startswith("encoder.") and after[name].is_floating_point()]
-    assert any(float((after[name] - before[name]).abs().max()) > 1e-3 for name in moved)
-
-
-ALIGNED: dict[str, Any] = {"decoder.alignment_weight": 0.5, "critic.objective": "none", "batch_size": 5}
-
-
-def aligned(parallel: Parallel) -> dict[str, torch.Tensor]:
-    """After five iterations in which the autoencoder follows the discriminators, which it does not in their first."""
-    with patch.object(cross_alignment, "UNINFORMATIVE", math.inf), patch.object(cross_alignment, "MAX_GRADIENT_NORM", 1e-4):
-        return run("three", 5, ALIGNED, parallel)[0]
-
-
-def follower(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    save_file(aligned(Parallel.from_process_group()), Path(folder) / f"{rank}.safetensors")
-    dist.destroy_process_group()
-
-
-def test_ranks_follow_the_discriminators_as_one_process_does(tmp_path: Path) -> None:
-    """By way of soft words, of which every one has a gradient, those too that no sentence of the batch has."""
-    mp.spawn(follower, (2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
-    alone, start = aligned(Parallel()), weights(new_state(settings_of("three", ALIGNED), "three"))
-    assert not torch.equal(alone["decoder.embedding.weight"], start["decoder.embedding.weight"])
-    for rank in range(2):
-        assert_same(alone, load_file(tmp_path / f"{rank}.safetensors"), 1e-9)
