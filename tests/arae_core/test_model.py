@@ -310,12 +310,12 @@ def polar(request: pytest.FixtureRequest) -> Model:
     texts = [f"the {a} {n}" for a in (*GOOD, *BAD) for n in nouns]
     vocabulary = Vocabulary.train(texts, VocabularySettings(tokenizer="spaces"))
     spec = replace(vocabulary.spec, classes=("down", "up"))
-    changes = {"precision": "float32", "decoder.conditioning": request.param, "encoder.attribute_weight": 1.0}
+    changes = {"precision": "float32", "decoder.conditioning": request.param, "critic.objective": "none"}
     rates = {f"{part}.learning_rate": 1e-2 for part in ("encoder", "decoder", "classifier")}
-    sizes = {"encoder.hidden": (23,), "decoder.hidden": (23,), "code.noise": 0.05, "encoder.adversarial_weight": 0.05}
+    sizes = {"encoder.hidden": (23,), "decoder.hidden": (23,), "code.noise": 0.05}
     state = TrainingState.new(text_settings(changes | rates | sizes), spec)
     store = TokenStore.from_rows(vocabulary.encode(texts), [int(i < 15) for i in range(30)])
-    list(train(state, store, until=400, every=400))
+    list(train(state, store, until=200, every=200))
     return Model(state, vocabulary)
 
 
