@@ -77,7 +77,7 @@ def images(count: int = 29, seed: int = 1) -> ImageStore:
 
 
 def store_of(kind: str) -> Store:
-    """Return examples: text, image, or labelled and three, which are sentences of two and of three unbalanced classes."""
+    """Return examples of text or image; labelled and three are sentences of two and of three unbalanced classes."""
     if kind == "image":
         return images()
     classes = len(SHAPES[kind].classes)

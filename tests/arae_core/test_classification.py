@@ -49,7 +49,9 @@ def sgd(made: SentenceClassifier, rate: float) -> tuple[torch.optim.Optimizer, l
 
 def test_features_of_one_sentence_and_of_a_pair() -> None:
     codes = normal(10, 7).reshape(5, 2, 7)
-    u, v = ((x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5).sqrt() for x in codes.unbind(1))
+    u, v = (
+        (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5).sqrt() for x in codes.unbind(1)
+    )
     torch.testing.assert_close(pair_features(codes), torch.cat([u, v, (u - v).abs(), u * v], 1))
     torch.testing.assert_close(pair_features(codes[:, :1]), u)
 
@@ -221,7 +223,7 @@ def test_damaged_classifiers_are_refused(saved: tuple[SentenceClassifier, Path])
     data = bytearray((folder / "head.safetensors").read_bytes())
     data[-3] ^= 1
     (folder / "head.safetensors").write_bytes(data)
-    with pytest.raises(ValueError, match="classifier cannot be loaded: .*checksum"):
+    with pytest.raises(ValueError, match=r"classifier cannot be loaded: .*checksum"):
         SentenceClassifier.load(folder)
     with pytest.raises(ValueError, match=r"autoencoder is not a classifier: it has no head\.json"):
         SentenceClassifier.load(folder / "autoencoder")

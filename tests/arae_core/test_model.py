@@ -64,7 +64,9 @@ def decode(
 
 
 @torch.no_grad()
-def logits_of(decoder: Any, words: list[int], code: Tensor, label: int | None = None, start: int = TEXT.start) -> Tensor:
+def logits_of(
+    decoder: Any, words: list[int], code: Tensor, label: int | None = None, start: int = TEXT.start
+) -> Tensor:
     """Return the logits [T + 1, V] after the start token and each of T words, in one pass over all of them."""
     part = decoder.decoder_of(label) if isinstance(decoder, SeparateDecoders) else decoder
     fed = part.conditioned(code[None], None if label is None else torch.tensor([label]))
@@ -353,7 +355,7 @@ def test_samples_and_reconstructions_have_the_requested_class(polar: Model) -> N
 def test_bad_attributes_are_refused(polar: Model) -> None:
     with pytest.raises(ValueError, match="attribute must be one of down, up, got 'left'"):
         polar.transfer(["the bad dog"], "left")
-    with pytest.raises(ValueError, match="attribute must be one, .* got 2"):
+    with pytest.raises(ValueError, match=r"attribute must be one, .* got 2"):
         polar.transfer(["the bad dog"], ["up", "down"])
     with pytest.raises(ValueError, match="contrast must be from 0 to "):
         polar.transfer(["the bad dog"], "up", contrast=-1)
@@ -385,9 +387,7 @@ def test_contrast_penalizes_words_that_other_classes_predict(conditioning: str, 
             parameter.mul_(4)
 
     def choose(row: list[int], code: Tensor, y: int) -> int:
-        first, second, third = (
-            logits_of(decoder, row, code, (y + other) % 3)[-1].log_softmax(0) for other in range(3)
-        )
+        first, second, third = (logits_of(decoder, row, code, (y + other) % 3)[-1].log_softmax(0) for other in range(3))
         score = (1 + contrast) * first - contrast * (second + third) / 2
         score[[TEXT.pad, TEXT.start]] = -torch.inf
         return int(score.argmax())

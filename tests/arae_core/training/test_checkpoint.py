@@ -119,9 +119,7 @@ OTHERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_structural_settings_must_be_those_of_the_checkpoint(
-    name: str, checkpoint: Path, state: TrainingState
-) -> None:
+def test_structural_settings_must_be_those_of_the_checkpoint(name: str, checkpoint: Path, state: TrainingState) -> None:
     settings = with_settings(state.settings, {name: OTHERS[name]})
     message = f"^{re.escape(name)} must be .* as in the checkpoint {checkpoint}, got {re.escape(repr(OTHERS[name]))}$"
     with pytest.raises(ValueError, match=message):
@@ -165,7 +163,10 @@ def test_random_numbers_of_another_kind_of_device_restart_from_seed_and_step() -
     ("changes", "old"),
     [
         ({"generator.average": 0.9}, {"generator.kind": "mlp", "code.unit_sphere": True}),
-        ({"code.kind": "euclidean", "prior.kind": "gaussian"}, {"generator.kind": "gaussian", "code.unit_sphere": False}),
+        (
+            {"code.kind": "euclidean", "prior.kind": "gaussian"},
+            {"generator.kind": "gaussian", "code.unit_sphere": False},
+        ),
         ({"critic.objective": "none"}, {"generator.kind": "gaussian", "code.unit_sphere": True}),
     ],
 )

@@ -122,7 +122,9 @@ def test_reported_scalars_follow_from_the_settings(
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_the_reconstruction_loss_falls(kind: str) -> None:
     changes = {"encoder.learning_rate": 1e-2, "decoder.learning_rate": 1e-2, "code.noise": 0.01, "critic.steps": 1}
-    losses = [report.scalars["reconstruction_loss"] for report in run(new_state(settings_of(kind, changes)), 120, every=10)]
+    losses = [
+        report.scalars["reconstruction_loss"] for report in run(new_state(settings_of(kind, changes)), 120, every=10)
+    ]
     assert losses[-1] < 0.8 * losses[0]
 
 
