@@ -230,7 +230,7 @@ def test_damaged_classifiers_are_refused(saved: tuple[SentenceClassifier, Path])
 
 
 def test_bad_models_and_data_are_refused() -> None:
-    with pytest.raises(ValueError, match="a classifier needs a model of sentences"):
+    with pytest.raises(ValueError, match="needs a model of sentences"):
         SentenceClassifier.new(new_state(image_settings()), HEAD, 1, ("a", "b"))
     with pytest.raises(ValueError, match="an example must have 1 or 2 sentences, got 3"):
         classifier(sentences_each=3)

@@ -45,7 +45,7 @@ def test_text_is_encoded_decoded_saved_and_loaded(name: str, tmp_path: Path) -> 
     vocabulary.save(tmp_path / name)
     loaded = Vocabulary.load(tmp_path / name)
     assert (loaded.encode(TEXT), loaded.decode(rows)) == (rows, expected)
-    assert (loaded.spec, loaded.marks) == (vocabulary.spec, vocabulary.marks)
+    assert (loaded.spec, loaded.special_tokens) == (vocabulary.spec, vocabulary.special_tokens)
     assert {path.name for path in (tmp_path / name).iterdir()} == {"tokenizer.json", "vocabulary.json"}
     assert Tokenizer.from_file(str(tmp_path / name / "tokenizer.json")).get_vocab_size() == len(vocabulary)
 
