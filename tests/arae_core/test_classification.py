@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from arae_core.classification import ClassifierHead, SentenceClassifier, pair_features, supervise, train_classifier
@@ -22,7 +21,6 @@ from tests.arae_core.small import (
     TEXT,
     WORDS,
     assert_same,
-    image_settings,
     new_state,
     normal,
     sentences,
@@ -39,12 +37,6 @@ PAIRS = LabelledStore.from_rows([_ROWS[2 * i : 2 * i + 2] for i in range(31)], [
 
 def classifier(sentences_each: int = 2, head: HeadSettings = HEAD, **changes: Any) -> SentenceClassifier:
     return SentenceClassifier.new(new_state(text_settings(changes)), head, sentences_each, ("a", "b", "c"))
-
-
-def sgd(made: SentenceClassifier, rate: float) -> tuple[torch.optim.Optimizer, list[Tensor]]:
-    """Return plain gradient descent on encoder and head, and the parameters."""
-    parameters: list[Any] = [*made.state.modules["encoder"].parameters(), *made.head.parameters()]
-    return make_optimizer(HeadSettings(optimizer="sgd", learning_rate=rate), parameters, cools=False), parameters
 
 
 def test_features_of_one_sentence_and_of_a_pair() -> None:
@@ -75,34 +67,26 @@ def test_dropout_keeps_the_mean_and_draws_from_the_state() -> None:
     assert head._dropped(ones, None) is ones
 
 
-def test_the_supervised_step_descends_the_cross_entropy() -> None:
-    made = classifier(gradient_clip=0.0)
-    rows = np.array([3, 8, 1, 30])
-    optimizer, parameters = sgd(made, 0.1)
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_the_supervised_step_descends_the_cross_entropy(clip: float) -> None:
+    made, rows = classifier(gradient_clip=clip), np.array([3, 8, 1, 30])
+    parameters = [*made.state.modules["encoder"].parameters(), *made.head.parameters()]
+    optimizer = make_optimizer(HeadSettings(optimizer="sgd", learning_rate=0.1), parameters, cools=False)
     batch, labels = PAIRS.batch(rows, TEXT, torch.device("cpu"))
     u, v = (F.layer_norm(c, (7,)) for c in made.state.encode(batch).reshape(4, 2, 7).unbind(1))
     logits = made.head(torch.cat([u, v, (u - v).abs(), u * v], 1))
     loss = -logits.log_softmax(1)[torch.arange(4), labels].mean()
     gradients = torch.autograd.grad(loss, parameters)
-    expected = [(p - 0.1 * g).detach().clone() for p, g in zip(parameters, gradients, strict=True)]
+    norm = float(torch.stack([g.square().sum() for g in gradients]).sum().sqrt())
+    rate = 0.1 * (clip / norm if clip else 1)
+    expected = [(p - rate * g).detach().clone() for p, g in zip(parameters, gradients, strict=True)]
     before = weights(made.state)
     scalars = supervise(made, optimizer, PAIRS, rows)
-    assert float(scalars["classification_loss"]) == pytest.approx(float(loss.detach()), abs=1e-12)
+    assert norm > 1e-2 and float(scalars["classification_loss"]) == pytest.approx(float(loss.detach()), abs=1e-12)
     for p, wanted in zip(parameters, expected, strict=True):
-        torch.testing.assert_close(p.detach(), wanted, rtol=0, atol=1e-12)
-    others = {name for name in before if not name.startswith("encoder")}
-    after = weights(made.state)
+        torch.testing.assert_close(p.detach(), wanted, rtol=0, atol=1e-9)
+    after, others = weights(made.state), [name for name in before if not name.startswith("encoder")]
     assert_same({name: before[name] for name in others}, {name: after[name] for name in others})
-
-
-@pytest.mark.parametrize(("clip", "low", "high"), [(1e-3, 0.99e-3, 1.01e-3), (0.0, 2e-3, np.inf)])
-def test_the_gradient_of_the_supervised_step_is_clipped(clip: float, low: float, high: float) -> None:
-    made = classifier(gradient_clip=clip)
-    optimizer, parameters = sgd(made, 1.0)
-    before = [p.detach().clone() for p in parameters]
-    supervise(made, optimizer, PAIRS, np.arange(5))
-    steps = [(p.detach() - b).square().sum() for p, b in zip(parameters, before, strict=True)]
-    assert low < float(torch.stack(steps).sum().sqrt()) < high
 
 
 @pytest.mark.parametrize("per", [1, 2])
@@ -160,16 +144,12 @@ def test_the_seed_determines_the_result() -> None:
     assert any(not torch.equal(value, results[2][name]) for name, value in results[0].items())
 
 
-def test_predictions_do_not_depend_on_the_batch() -> None:
+def test_predictions_depend_on_the_weights_and_not_on_the_batch() -> None:
     made = classifier()
     found = made.predict(PAIRS, batch_size=31)
     assert np.array_equal(found, made.predict(PAIRS, batch_size=2))
     assert np.array_equal(found[[4, 9]], made.predict(PAIRS.of(np.array([4, 9]))))
     assert made.accuracy(PAIRS) == (found == PAIRS.labels).mean()
-
-
-def test_weights_can_be_restored() -> None:
-    made = classifier()
     kept, before = made.weights(), made.logits(PAIRS, np.arange(5), training=False)[0]
     list(train_classifier(made, PAIRS, None, until=2, every=2))
     assert not torch.allclose(made.logits(PAIRS, np.arange(5), training=False)[0], before)
@@ -197,18 +177,11 @@ def test_a_saved_classifier_predicts_the_same_once_loaded(saved: tuple[SentenceC
     assert sorted(path.name for path in folder.parent.iterdir()) == ["classifier"], "nothing is left behind"
 
 
-@pytest.mark.parametrize(
-    ("examples", "message"),
-    [
-        ([("a dog",)], "example 1 must have 2 sentences, it has 1"),
-        ([("a dog", "a cat"), ("a dog", " ")], "example 2 has an empty sentence"),
-    ],
-)
-def test_examples_of_the_wrong_shape_are_refused(
-    saved: tuple[SentenceClassifier, Path], examples: Any, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        saved[0].classify(examples)
+def test_examples_of_the_wrong_shape_are_refused(saved: tuple[SentenceClassifier, Path]) -> None:
+    with pytest.raises(ValueError, match="example 1 must have 2 sentences, it has 1"):
+        saved[0].classify([("a dog",)])
+    with pytest.raises(ValueError, match="example 2 has an empty sentence"):
+        saved[0].classify([("a dog", "a cat"), ("a dog", " ")])
 
 
 def test_damaged_classifiers_are_refused(saved: tuple[SentenceClassifier, Path]) -> None:
@@ -231,7 +204,7 @@ def test_damaged_classifiers_are_refused(saved: tuple[SentenceClassifier, Path])
 
 def test_bad_models_and_data_are_refused() -> None:
     with pytest.raises(ValueError, match="needs a model of sentences"):
-        SentenceClassifier.new(new_state(image_settings()), HEAD, 1, ("a", "b"))
+        SentenceClassifier.new(new_state(text_settings({"kind": "image", "encoder.hidden": (5,)})), HEAD, 1, ("a", "b"))
     with pytest.raises(ValueError, match="an example must have 1 or 2 sentences, got 3"):
         classifier(sentences_each=3)
     with pytest.raises(ValueError, match=r"^longest must be >= 7, the longest example, got 6"):

@@ -45,15 +45,13 @@ def made(**changes: Any) -> tuple[TrainingState, LSTMDecoder, TextBatch]:
     return state, decoder, batch
 
 
-def silence(steps: int) -> list[Tensor]:
-    """Return noise of 0 for five sentences."""
-    return [torch.zeros(5, THREE.vocabulary, dtype=torch.float64)] * steps
+NO_NOISE = torch.zeros(5, THREE.vocabulary, dtype=torch.float64)
 
 
 def test_at_a_low_temperature_soft_words_are_the_most_probable_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cross_alignment, "SOFT_WORD_TEMPERATURE", 1e-7)
     _, decoder, _ = made()
-    found = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, silence(6), 1.0)
+    found = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, [NO_NOISE] * 6, 1.0)
     words, fed = torch.full((5, 1), THREE.start), decoder.conditioned(normal(5, 7), LABELS)
     for _ in range(5):
         hidden, _ = decoder(words, fed)
@@ -117,23 +115,10 @@ def test_gradients_through_soft_words_are_clipped(bound: float, monkeypatch: pyt
 
     monkeypatch.setattr(cross_alignment, "clip_rows", record)
     _, decoder, _ = made()
-    states = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, silence(7), bound)
+    states = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, [NO_NOISE] * 7, bound)
     states.square().sum().backward()
     assert len(norms) == 6, "all words but the last, which is never read"
     assert max(norms) == pytest.approx(1e-3) if bound == 1e-3 else max(norms) > 1e-2
-
-
-def test_the_bound_is_scaled_by_a_sentences_weight_in_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    bounds = list[float]()
-
-    def record(*arguments: Any) -> Tensor:
-        bounds.append(arguments[-1])
-        return free_running_states(*arguments)
-
-    monkeypatch.setattr(cross_alignment, "free_running_states", record)
-    state, _, batch = made()
-    cross_alignment_step(state, Parallel(), batch)
-    assert bounds == [pytest.approx(MAX_GRADIENT_NORM * 0.7 / 8)]
 
 
 @pytest.mark.parametrize("uninformative", [0.1, 10.0])
@@ -193,9 +178,17 @@ def test_all_ranks_follow_the_discriminators_or_none_does(follows: bool, monkeyp
     """The mean of the loss over all ranks decides."""
     monkeypatch.setattr(cross_alignment, "UNINFORMATIVE", 0.1 if follows else 10.0)
     monkeypatch.setattr(Parallel, "mean", lambda *_: torch.tensor(0.0 if follows else 11.0))
+    bounds = list[float]()
+
+    def record(*arguments: Any) -> Tensor:
+        bounds.append(arguments[-1])
+        return free_running_states(*arguments)
+
+    monkeypatch.setattr(cross_alignment, "free_running_states", record)
     state, _, batch = made()
     before = weights(state)
     cross_alignment_step(state, Parallel(), batch)
+    assert bounds == [pytest.approx(MAX_GRADIENT_NORM * 0.7 / 8)], "scaled by a sentence's weight in the loss"
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == ({"aligner", "encoder", "decoder"} if follows else {"aligner"})
 
@@ -208,8 +201,3 @@ def test_the_iteration_has_the_step_if_the_weight_is_not_0(weight: float) -> Non
     assert ("alignment_loss" in scalars) == ("aligner" in state.modules) == (weight > 0)
     if weight:
         assert state.optimizers["aligner"].param_groups[0]["lr"] == 0.03
-
-
-def test_separate_decoders_cannot_be_aligned() -> None:
-    with pytest.raises(ValueError, match=r"decoder\.conditioning must be embedding with a decoder\.alignment_weight"):
-        made(decoder__conditioning="separate")

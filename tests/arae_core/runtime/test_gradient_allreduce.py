@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -58,19 +59,12 @@ def shared_memory(rank: int, world: int) -> list[list[float]]:
     return sums(rank, world, found)
 
 
-def several_machines(rank: int, world: int) -> list[list[float]]:
-    """The last rank sees another folder."""
-    folder = gradient_allreduce.SHARED if rank < world - 1 else "/no/such/folder"
+def missing_on(missing: range, rank: int, world: int) -> list[list[float]]:
+    """These ranks have no shared memory."""
+    folder = "/no/such/folder" if rank - world in missing else gradient_allreduce.SHARED
     with patch.object(gradient_allreduce, "SHARED", folder):
         found = make_exchange(rank, world, 30, LIKE)
     assert isinstance(found, AllReduce) and no_names_are_left()
-    return sums(rank, world, found)
-
-
-def no_shared_memory(rank: int, world: int) -> list[list[float]]:
-    with patch.object(gradient_allreduce, "SHARED", "/no/such/folder"):
-        found = make_exchange(rank, world, 30, LIKE)
-    assert isinstance(found, AllReduce)
     return sums(rank, world, found)
 
 
@@ -81,7 +75,11 @@ def too_little_memory(rank: int, world: int) -> list[list[float]]:
 
 
 CASES: dict[str, Callable[[int, int], list[list[float]]]] = {
-    each.__name__: each for each in (all_reduce, shared_memory, several_machines, no_shared_memory, too_little_memory)
+    "all-reduce": all_reduce,
+    "shared memory": shared_memory,
+    "last rank on another machine": partial(missing_on, range(-1, 0)),
+    "no shared memory": partial(missing_on, range(-9, 0)),
+    "too little memory": too_little_memory,
 }
 
 

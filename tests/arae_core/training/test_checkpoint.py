@@ -38,6 +38,7 @@ def test_a_saved_checkpoint_is_loaded(checkpoint: Path, original: Path, state: T
     assert found == set(FILES)
     assert [path.name for path in original.parent.iterdir()] == ["c"], "nothing is left beside it"
     assert json.loads((checkpoint / "settings.json").read_text())["critic.steps"] == 3
+    assert read_about(checkpoint) == {}
 
 
 def test_permissions_follow_the_umask(state: TrainingState, tmp_path: Path) -> None:
@@ -57,16 +58,6 @@ def test_a_model_of_images_has_no_vocabulary(tmp_path: Path) -> None:
     assert np.array_equal(Model.load(tmp_path / "deep" / "c").generate(11), Model(state, None).generate(11))
 
 
-@pytest.mark.parametrize("conditioning", ["embedding", "separate"])
-def test_an_exported_model_keeps_its_classes(conditioning: str, tmp_path: Path) -> None:
-    spec = replace(VOCABULARY.spec, classes=("low", "high"))
-    state = TrainingState.new(text_settings({"decoder.conditioning": conditioning}), spec)
-    save_checkpoint(tmp_path / "c", state, VOCABULARY)
-    model = Model.load(export_model(tmp_path / "c", tmp_path / "exported"))
-    assert model.classes == ("low", "high") and model.state.hides_attribute
-    assert_same(weights(state), weights(model.state))
-
-
 def test_an_exported_model_works_without_the_training_state(
     checkpoint: Path, state: TrainingState, tmp_path: Path
 ) -> None:
@@ -81,39 +72,29 @@ def test_an_exported_model_works_without_the_training_state(
     assert not (tmp_path / "n").exists()
 
 
-def test_provenance_is_exported_with_the_model(checkpoint: Path, state: TrainingState, tmp_path: Path) -> None:
-    assert read_about(checkpoint) == {}
-    save_checkpoint(tmp_path / "d", state, VOCABULARY, EXTRA, {"run": "abc"})
-    exported = export_model(tmp_path / "d", tmp_path / "exported")
-    assert read_about(tmp_path / "d") == read_about(exported) == {"run": "abc"}
+@pytest.mark.parametrize("conditioning", ["embedding", "separate"])
+def test_classes_and_provenance_are_exported(conditioning: str, tmp_path: Path) -> None:
+    spec = replace(VOCABULARY.spec, classes=("low", "high"))
+    state = TrainingState.new(text_settings({"decoder.conditioning": conditioning}), spec)
+    saved = save_checkpoint(tmp_path / "c", state, VOCABULARY, about={"run": "abc"})
+    exported = export_model(saved, tmp_path / "exported")
+    model = Model.load(exported)
+    assert model.classes == ("low", "high") and model.state.hides_attribute
+    assert_same(weights(state), weights(model.state))
+    assert read_about(saved) == read_about(exported) == {"run": "abc"}
     (exported / "about.json").write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
         read_about(exported)
 
 
 OTHERS: dict[str, Any] = {
-    "kind": "image",
-    "encoder.embedding": 7,
-    "encoder.hidden": (13,),
-    "encoder.pooling": "mean",
-    "encoder.marker_ratio": 3.0,
-    "encoder.normalization": "layer",
-    "decoder.embedding": 7,
-    "decoder.hidden": (11,),
-    "decoder.normalization": "layer",
-    "decoder.conditioning": "separate",
-    "decoder.attribute_embedding": 3,
+    **{"kind": "image", "code.kind": "euclidean", "code.size": 5, "prior.kind": "gaussian", "generator.noise_size": 3},
+    **{f"{part}.hidden": (3,) for part in ("encoder", "decoder", "generator", "critic", "classifier")},
+    **{f"{part}.normalization": "layer" for part in ("encoder", "decoder", "classifier")},
+    **{f"{part}.normalization": "none" for part in ("generator", "critic")},
+    **{"encoder.embedding": 7, "encoder.pooling": "mean", "encoder.marker_ratio": 3.0},
+    **{"decoder.embedding": 7, "decoder.conditioning": "separate", "decoder.attribute_embedding": 3},
     "decoder.logits_per_pixel": 2,
-    "code.kind": "euclidean",
-    "code.size": 5,
-    "prior.kind": "gaussian",
-    "generator.noise_size": 3,
-    "generator.hidden": (3,),
-    "generator.normalization": "none",
-    "critic.hidden": (3,),
-    "critic.normalization": "none",
-    "classifier.hidden": (3,),
-    "classifier.normalization": "layer",
 }
 """Another value of every structural setting. The kinds of encoder and decoder follow from `kind`."""
 

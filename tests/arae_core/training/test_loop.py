@@ -16,17 +16,13 @@ from arae_core.settings import Settings
 from arae_core.training import loop
 from arae_core.training.loop import evaluate_reconstruction, total_iterations, train
 from arae_core.training.state import SECTION_OF, TrainingState
+from tests.arae_core import small
 from tests.arae_core.small import (
-    IMAGE,
-    LABELLED,
     TEXT,
     assert_same,
     image_settings,
-    images,
     new_state,
     run,
-    sentences,
-    settings_of,
     store_of,
     text_settings,
     trained,
@@ -83,13 +79,13 @@ def test_a_continued_run_gets_its_full_rates_back() -> None:
     assert [report.step for report in run(state, end)] == [end]
     rate, group = state.settings.encoder.learning_rate, state.optimizers["encoder"].param_groups[0]
     assert group["lr"] < rate
-    next(train(state, TokenStore.from_rows(sentences(211)), until=end + 1, every=1))
+    next(train(state, TokenStore.from_rows(small.sentences(211)), until=end + 1, every=1))
     assert group["lr"] == rate
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_reports_are_means_and_their_interval_changes_no_weight(kind: str) -> None:
-    often, seldom = new_state(settings_of(kind)), new_state(settings_of(kind))
+    often, seldom = new_state(small.settings_of(kind)), new_state(small.settings_of(kind))
     each = [report.scalars for report in run(often, 6, every=1)]
     (report,) = run(seldom, 6)
     assert_same(weights(often), weights(seldom))
@@ -121,9 +117,12 @@ def test_reported_scalars_follow_from_the_settings(
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_the_reconstruction_loss_falls(kind: str) -> None:
+    (report,) = run(new_state(small.settings_of(kind, {"batch_size": 1, "critic.steps": 1})), 2)
+    assert math.isfinite(report.scalars["reconstruction_loss"]), "a batch of one example"
     changes = {"encoder.learning_rate": 1e-2, "decoder.learning_rate": 1e-2, "code.noise": 0.01, "critic.steps": 1}
     losses = [
-        report.scalars["reconstruction_loss"] for report in run(new_state(settings_of(kind, changes)), 120, every=10)
+        report.scalars["reconstruction_loss"]
+        for report in run(new_state(small.settings_of(kind, changes)), 120, every=10)
     ]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -157,12 +156,6 @@ def test_a_weight_that_is_not_a_number_is_found_even_if_the_losses_are_finite() 
         list(train(state, TokenStore.from_rows([[7]] * 8), until=1, every=1))
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
-def test_batches_of_one_example_work(kind: str) -> None:
-    (report,) = run(new_state(settings_of(kind, {"batch_size": 1, "critic.steps": 1})), 2)
-    assert math.isfinite(report.scalars["reconstruction_loss"])
-
-
 def test_use_between_reports_changes_no_weight() -> None:
     """Not even with batch normalization, which differs between training and use."""
     settings = image_settings({"generator.normalization": "batch", "encoder.normalization": "batch"})
@@ -178,7 +171,7 @@ def test_encoding_leaves_batch_normalization_alone(use: Any) -> None:
     state = trained(image_settings({"encoder.normalization": "batch", "critic.objective": "none"}), 3)
     assert state.modules.training
     statistics = {name: value.clone() for name, value in state.modules["encoder"].named_buffers()}
-    use(state, images())
+    use(state, small.images())
     assert_same(statistics, dict(state.modules["encoder"].named_buffers()))
     assert state.modules.training
 
@@ -198,7 +191,7 @@ def test_reconstruction_is_measured_per_token_without_noise() -> None:
 
 
 def test_a_prior_is_fitted_to_examples_from_all_of_the_data() -> None:
-    state, store = trained(image_settings({"critic.objective": "none"}), 2), images()
+    state, store = trained(image_settings({"critic.objective": "none"}), 2), small.images()
     with torch.no_grad():
         first = state.encode(store.batch(np.arange(7))).mean(0)
     fit_prior(state, store, examples=7)
@@ -229,38 +222,34 @@ def test_released_initialization_follows_the_published_code() -> None:
         assert_same(default.modules[part].state_dict(), released.modules[part].state_dict())
 
 
-def start(changes: dict[str, Any], data: str = "text", spec: str = "text", **options: Any) -> Any:
-    options = {"until": 1, "every": 1} | options
-    return next(train(new_state(text_settings(changes), spec), store_of(data), **options))
+BATCH_NORM = {"generator.normalization": "batch", "batch_size": 5}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "message"),
+    ("changes", "data", "spec", "options", "message"),
     [
-        (({"longest": 6},), {}, r"^longest must be >= 7, the longest example, got 6"),
-        *((({},), {"every": every}, r"^every must be .*>= 1, got") for every in (0, -3, [5, 0], [])),
+        ({"longest": 6}, "text", "text", {}, r"^longest must be >= 7, the longest example, got 6"),
+        *(({}, "text", "text", {"every": every}, r"^every must be .*>= 1, got") for every in (0, -3, [5, 0], [])),
         *(
-            (
-                ({"generator.normalization": "batch", "batch_size": 5},),
-                {"parallel": Parallel(rank, 3)},
-                r"batch_size must be >= 6 with generator\.normalization batch on 3",
-            )
-            for rank in range(3)
+            (BATCH_NORM, "text", "text", {"parallel": Parallel(r, 3)}, r"batch_size must be >= 6 .* 3")
+            for r in range(3)
         ),
-        (({}, "text", "labelled"), {}, r"labels.*low, high"),
-        (({}, "three", "labelled"), {}, r"^labels must be .*1.*, got 2"),
+        ({}, "text", "labelled", {}, r"labels.*low, high"),
+        ({}, "three", "labelled", {}, r"^labels must be .*1.*, got 2"),
     ],
 )
-def test_data_that_do_not_fit_are_refused_before_training(arguments: Any, options: Any, message: str) -> None:
+def test_data_that_do_not_fit_are_refused_before_training(
+    changes: dict[str, Any], data: str, spec: str, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        start(*arguments, **options)
+        next(train(new_state(text_settings(changes), spec), store_of(data), **({"until": 1, "every": 1} | options)))
 
 
 def test_other_bad_data_are_refused() -> None:
-    for kind, spec in (("text", IMAGE), ("image", TEXT)):
+    for kind, spec in (("text", small.IMAGE), ("image", TEXT)):
         with pytest.raises(ValueError, match=f"^kind must match the data, got '{kind}'"):
-            TrainingState.new(settings_of(kind), spec)
+            TrainingState.new(small.settings_of(kind), spec)
     with pytest.raises(ValueError, match="there are no examples to validate on"):
         evaluate_reconstruction(new_state(text_settings()), TokenStore.from_rows([]))
     with pytest.raises(ValueError, match=r"^labels must be from 0 to 1, got -1"):
-        BatchSampler(TokenStore.from_rows(sentences(13), [0, 1] * 6 + [-1]), LABELLED, 6, 7)
+        BatchSampler(TokenStore.from_rows(small.sentences(13), [0, 1] * 6 + [-1]), small.LABELLED, 6, 7)
