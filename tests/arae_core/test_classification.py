@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from arae_core.data.labelled import LabelledStore
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings import HeadSettings, VocabularySettings
 from arae_core.training.checksums import sealed
-from arae_core.training.optimizers import make_optimizer
+from arae_core.training.optimizers import make_optimizer, set_rate
 from arae_core.training.state import TrainingState
 from tests.arae_core.small import (
     TEXT,
@@ -120,16 +121,12 @@ def test_the_autoencoder_is_trained_if_there_are_unlabelled_sentences(store: Tok
     assert ("reconstruction_loss" in reports[0].scalars) == (store is not None)
 
 
-def test_the_supervised_step_cools_down_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, rates = classifier(cooldown=1.0), list[float]()
-
-    def watched(*arguments: Any) -> Any:
-        rates.append(arguments[1].param_groups[0]["lr"] / HEAD.learning_rate)
-        return supervise(*arguments)
-
-    monkeypatch.setattr("arae_core.classification.supervise", watched)
-    list(train_classifier(made, PAIRS, SENTENCES, until=5, every=5))
-    assert rates == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+def test_the_supervised_step_cools_down_with_the_others() -> None:
+    made = classifier(cooldown=1.0)
+    with patch("arae_core.classification.set_rate", wraps=set_rate) as rates:
+        list(train_classifier(made, PAIRS, SENTENCES, until=5, every=5))
+    supervised = [call.args[1] / HEAD.learning_rate for call in rates.call_args_list]
+    assert supervised == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
     encoder = made.state.optimizers["encoder"].param_groups[0]["lr"]
     assert encoder == pytest.approx(0.2 * made.state.settings.encoder.learning_rate)
 
@@ -214,13 +211,8 @@ def test_bad_models_and_data_are_refused() -> None:
         list(train_classifier(diverging, PAIRS, None, until=20, every=2))
 
 
-def test_long_sentences_are_cut(saved: tuple[SentenceClassifier, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    made, lengths = saved[0], list[int]()
-
-    def predict(labelled: LabelledStore) -> Any:
-        lengths.extend(labelled.sentences.lengths.tolist())
-        return np.zeros(len(labelled), np.int64)
-
-    monkeypatch.setattr(made, "predict", predict)
-    made.classify([("a dog " * 40, "a cat")])
-    assert lengths == [made.state.settings.longest, 2]
+def test_long_sentences_are_cut(saved: tuple[SentenceClassifier, Path]) -> None:
+    made, _ = saved
+    with patch.object(made, "predict", return_value=[0]) as predict:
+        made.classify([("a dog " * 40, "a cat")])
+    assert predict.call_args.args[0].sentences.lengths.tolist() == [made.state.settings.longest, 2]

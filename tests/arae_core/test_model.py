@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from arae_core.codecs.lstm import LSTMDecoder
 from arae_core.codecs.lstm_per_class import SeparateDecoders
 from arae_core.codecs.text import ROWS
+from arae_core.codes.paths import great_circle
 from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import TextSpec
 from arae_core.data.vocabulary import Vocabulary
@@ -75,8 +77,8 @@ def test_greedy_decoding_takes_the_best_word_each_time(conditioning: str, contra
     count, spec, labels, decoder = 97, TEXT, None, DECODER
     if conditioning:
         count, spec = 23, SHAPES["three"]
-        settings, labels = text_settings({"decoder.conditioning": conditioning}), torch.arange(count) % 3
-        decoder: Any = small.new_state(settings, "three").modules["decoder"]
+        changes, labels = {"decoder.conditioning": conditioning}, torch.arange(count) % 3
+        decoder: Any = small.new_state(text_settings(changes), "three").modules["decoder"]
         with torch.no_grad():
             for parameter in decoder.parameters():
                 parameter.mul_(4)
@@ -95,30 +97,18 @@ def test_greedy_decoding_takes_the_best_word_each_time(conditioning: str, contra
                 break
             row.append(word)
         expected.append(row)
-    found, plain = (
-        decode_sentences(decoder, codes, labels, spec, 7, 0.0, torch.Generator(), gamma) for gamma in (contrast, 0.0)
-    )
+    cold = () if conditioning else (1e-3, 1e-30, 5e-324)
+    with patch.object(nn.LSTM, "forward", autospec=True, side_effect=nn.LSTM.forward) as lstm:
+        found, plain, *others = (
+            decode_sentences(decoder, codes, labels, spec, 7, temperature, torch.Generator(), gamma)
+            for temperature, gamma in ((0.0, contrast), (0.0, 0.0), *((t, 0.0) for t in cold))
+        )
     assert found == expected
+    assert others == [found] * len(cold), "very low temperatures are greedy"
     assert (found == plain) == (contrast == 0)
-    assert conditioning or len(set(map(len, found))) > 3, "rows that end at different places stay in order"
-
-
-def test_very_low_temperatures_are_greedy() -> None:
-    for temperature in (1e-3, 1e-30, 5e-324):
-        assert decode(normal(13, 7), temperature=temperature) == decode(normal(13, 7))
-
-
-def test_the_batch_shrinks_by_multiples_of_a_fixed_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, forward = list[int](), DECODER.forward
-
-    def watched(words: Tensor, *rest: Any) -> Any:
-        sizes.append(len(words))
-        return forward(words, *rest)
-
-    monkeypatch.setattr(DECODER, "forward", watched)
-    decode(normal(97, 7, 11))
-    assert sizes[0] == 97 and len(set(sizes)) > 2
-    assert all(size % ROWS == 0 for size in sizes if size < 97)
+    sizes = {len(call.args[1]) for call in lstm.call_args_list}
+    assert all(size % ROWS == 0 for size in sizes - {count}), "batches shrink by multiples of ROWS"
+    assert conditioning or len(sizes) > 2 < len(set(map(len, found))), "rows end at different places"
 
 
 def test_sampled_words_have_the_probabilities_of_the_model() -> None:
@@ -137,9 +127,7 @@ def test_sampled_words_have_the_probabilities_of_the_model() -> None:
     statistic = float(((found - expected * count) ** 2 / (expected * count))[common].sum())
     freedom = int(common.sum())
     assert freedom > 20 and found[expected == 0].sum() == 0
-    assert statistic < freedom + 4 * (2 * freedom) ** 0.5, (
-        f"chi-square {statistic:.1f} with {freedom} degrees of freedom"
-    )
+    assert statistic < freedom + 4 * (2 * freedom) ** 0.5, (statistic, freedom)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -222,13 +210,6 @@ def test_samples_depend_on_seed_and_temperature_alone(text_model: Model, image_m
     assert text_model.generate(5, seed=3) == VOCABULARY.decode(text_model.generate_ids(5, seed=3))
 
 
-def test_the_temperature_of_the_settings_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(TrainingState.new(text_settings(), VOCABULARY.spec), VOCABULARY)
-    monkeypatch.setattr(model.state, "settings", replace(model.settings, temperature=1.0))
-    for draw in (model.generate, model.generate_ids):
-        assert draw(40, seed=1) == draw(40, seed=1, temperature=1.0) != draw(40, seed=1, temperature=0.0)
-
-
 def test_images_are_bytes_of_0_and_1(image_model: Model) -> None:
     pixels = np.random.default_rng(1).integers(0, 2, (11, 3, 5), np.uint8)
     first, second = pixels[:2]
@@ -259,7 +240,7 @@ def test_sampled_pixels_have_the_probabilities_of_the_model(image_model: Model) 
     np.testing.assert_allclose(drawn.mean(0).flatten(), (logits / 0.5).sigmoid()[0], atol=0.04)
 
 
-def test_samples_come_from_the_moving_average(image_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_come_from_the_moving_average(image_model: Model) -> None:
     state = image_model.state
     changed = small.new_state(state.settings)
     changed.modules.load_state_dict(state.modules.state_dict())
@@ -267,15 +248,9 @@ def test_samples_come_from_the_moving_average(image_model: Model, monkeypatch: p
         for weight in changed.modules["prior"].parameters():
             weight.zero_()
     assert np.array_equal(Model(changed, None).generate(11), image_model.generate(11))
-    decoded = list[Tensor]()
-
-    def record(code: Tensor, *_: object) -> Any:
-        decoded.append(code)
-        return np.zeros((len(code), 3, 5), np.uint8)
-
-    monkeypatch.setattr(image_model, "_decode_images", record)
-    image_model.generate(7, seed=3)
-    np.testing.assert_allclose(image_model.sample_codes(7, seed=3), torch.cat(decoded).float(), atol=1e-6)
+    with patch.object(image_model, "_decode_images", wraps=image_model._decode_images) as decoded:
+        image_model.generate(7, seed=3)
+    np.testing.assert_allclose(image_model.sample_codes(7, seed=3), decoded.call_args.args[0].float(), atol=1e-6)
 
 
 def test_bad_arguments_are_refused(text_model: Model, image_model: Model) -> None:
@@ -361,6 +336,19 @@ def test_bad_attributes_are_refused(polar: Model) -> None:
         polar.transfer(["the bad dog"], "up", contrast=-1)
 
 
+def test_temperature_and_contrast_of_the_settings_are_the_default(
+    polar: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, settings = ["the bad dog", "a good cat", "the good house"], polar.settings
+    plain, greedy = polar.transfer(texts, "up"), polar.generate(40, seed=1)
+    assert plain == polar.transfer(texts, "up", contrast=0.0) and greedy == polar.generate(40, seed=1, temperature=0.0)
+    changed = replace(settings, temperature=1.0, decoder=replace(settings.decoder, contrast=50.0))
+    monkeypatch.setattr(polar.state, "settings", changed)
+    assert polar.transfer(texts, "up") == polar.transfer(texts, "up", contrast=50.0) != plain
+    for draw in (polar.generate, polar.generate_ids):
+        assert draw(40, seed=1) == draw(40, seed=1, temperature=1.0) != draw(40, seed=1, temperature=0.0)
+
+
 def test_the_most_probable_class_has_the_greatest_likelihood(polar: Model) -> None:
     """p(x | c, y) is computed for each sentence alone."""
     state, vocabulary = polar.state, polar.vocabulary
@@ -373,14 +361,6 @@ def test_the_most_probable_class_has_the_greatest_likelihood(polar: Model) -> No
             chance = logits_of(state.decoder, row, code, y, state.spec.start).log_softmax(1)
             nats.append(-sum(float(chance[i, word]) for i, word in enumerate([*row, state.spec.end])))
         assert polar.most_probable_class([text]) == [polar.classes[nats.index(min(nats))]]
-
-
-def test_the_contrast_of_the_settings_is_the_default(polar: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = ["the bad dog", "a good cat", "the good house"]
-    plain, settings = polar.transfer(texts, "up"), polar.settings
-    assert plain == polar.transfer(texts, "up", contrast=0.0)
-    monkeypatch.setattr(polar.state, "settings", replace(settings, decoder=replace(settings.decoder, contrast=50.0)))
-    assert polar.transfer(texts, "up") == polar.transfer(texts, "up", contrast=50.0) != plain
 
 
 def test_use_leaves_batch_normalization_alone() -> None:
@@ -406,33 +386,25 @@ def untrained(request: pytest.FixtureRequest) -> Model:
     return Model(TrainingState.new(text_settings(changes), VOCABULARY.spec), VOCABULARY)
 
 
-def test_an_offset_leads_from_one_mean_code_to_the_other(untrained: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offset_leads_from_one_mean_code_to_the_other(untrained: Model) -> None:
     """A shifted code is mapped back to the code space."""
-    here, there, decoded = SENTENCES[:2], SENTENCES[2:5], list[Tensor]()
-    offset, codes = untrained.offset(here, there), untrained.encode
+    here, there, codes = SENTENCES[:2], SENTENCES[2:5], untrained.encode
+    offset = untrained.offset(here, there)
     assert offset.dtype == np.float32 and np.abs(offset).max() > 1e-3
     np.testing.assert_allclose(offset, codes(there).mean(0) - codes(here).mean(0), atol=1e-6)
-
-    def record(code: Tensor, *_: object) -> list[list[int]]:
-        decoded.append(code)
-        return [[]] * len(code)
-
-    monkeypatch.setattr(untrained, "_decode_ids", record)
-    untrained.shift([SENTENCES[0]], untrained.offset([SENTENCES[0]], [SENTENCES[4]]))
-    untrained.shift([SENTENCES[0]], 3 * offset)
+    with patch.object(untrained, "_decode_ids", return_value=[[]]) as decoded:
+        untrained.shift([SENTENCES[0]], untrained.offset([SENTENCES[0]], [SENTENCES[4]]))
+        untrained.shift([SENTENCES[0]], 3 * offset)
     target, far = codes([SENTENCES[4]])[0], codes([SENTENCES[0]])[0] + 3 * offset
     far = far / np.linalg.norm(far) if untrained.settings.code.kind == "sphere" else far
-    np.testing.assert_allclose(torch.cat(decoded).numpy(), [target, far], atol=1e-5)
+    found = [call.args[0][0].numpy() for call in decoded.call_args_list]
+    np.testing.assert_allclose(found, [target, far], atol=1e-5)
 
 
 def test_noise_is_interpolated_on_a_great_circle(untrained: Model) -> None:
     """The middle of a straight line would be shorter than any noise of training."""
-    given = list[Tensor]()
-    sampler: Any = untrained.state.sampler
-    hook = sampler.register_forward_pre_hook(lambda _, noise: given.append(noise[0]))
-    untrained.interpolate_noise(5, seed=3)
-    hook.remove()
-    (path,) = given
-    lengths = path.norm(dim=1)
-    torch.testing.assert_close(lengths, torch.linspace(float(lengths[0]), float(lengths[-1]), 5, dtype=path.dtype))
-    torch.testing.assert_close(path[[0, -1]], untrained._noise(2, torch.Generator().manual_seed(3)))
+    prior: Any = untrained.state.prior
+    with patch.object(prior, "forward", wraps=prior.forward) as drawn:
+        untrained.interpolate_noise(5, seed=3)
+    first, last = untrained._noise(2, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(drawn.call_args.args[0], great_circle(first, last, 5))

@@ -1,6 +1,7 @@
 """Cross-alignment: soft words, discriminators, and both updates."""
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -104,19 +105,14 @@ def test_every_word_has_its_own_noise(vocabulary: int) -> None:
 
 
 @pytest.mark.parametrize("bound", [1e9, 1e-3])
-def test_gradients_through_soft_words_are_clipped(bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_through_soft_words_are_clipped(bound: float) -> None:
     gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
     torch.testing.assert_close(clip_rows(gradient, 1.0), torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
-    norms = list[float]()
-
-    def record(values: Tensor, max_norm: float) -> Tensor:
-        norms.append(float(clip_rows(values, max_norm).norm(dim=1).max()))
-        return clip_rows(values, max_norm)
-
-    monkeypatch.setattr(cross_alignment, "clip_rows", record)
     _, decoder, _ = made()
-    states = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, [NO_NOISE] * 7, bound)
-    states.square().sum().backward()
+    with patch.object(cross_alignment, "clip_rows", wraps=clip_rows) as clipped:
+        states = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, [NO_NOISE] * 7, bound)
+        states.square().sum().backward()
+    norms = [float(clip_rows(*call.args).norm(dim=1).max()) for call in clipped.call_args_list]
     assert len(norms) == 6, "all words but the last, which is never read"
     assert max(norms) == pytest.approx(1e-3) if bound == 1e-3 else max(norms) > 1e-2
 
@@ -178,17 +174,11 @@ def test_all_ranks_follow_the_discriminators_or_none_does(follows: bool, monkeyp
     """The mean of the loss over all ranks decides."""
     monkeypatch.setattr(cross_alignment, "UNINFORMATIVE", 0.1 if follows else 10.0)
     monkeypatch.setattr(Parallel, "mean", lambda *_: torch.tensor(0.0 if follows else 11.0))
-    bounds = list[float]()
-
-    def record(*arguments: Any) -> Tensor:
-        bounds.append(arguments[-1])
-        return free_running_states(*arguments)
-
-    monkeypatch.setattr(cross_alignment, "free_running_states", record)
     state, _, batch = made()
     before = weights(state)
-    cross_alignment_step(state, Parallel(), batch)
-    assert bounds == [pytest.approx(MAX_GRADIENT_NORM * 0.7 / 8)], "scaled by a sentence's weight in the loss"
+    with patch.object(cross_alignment, "free_running_states", wraps=free_running_states) as free_running:
+        cross_alignment_step(state, Parallel(), batch)
+    assert free_running.call_args.args[-1] == pytest.approx(MAX_GRADIENT_NORM * 0.7 / 8), "by the weight of a sentence"
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == ({"aligner", "encoder", "decoder"} if follows else {"aligner"})
 

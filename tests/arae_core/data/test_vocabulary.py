@@ -52,9 +52,8 @@ def test_text_is_encoded_decoded_saved_and_loaded(name: str, tmp_path: Path) -> 
 
 @given(st.lists(st.sampled_from(["the", "old", "dog", "cat", "runs", ",", ".", "?"]), max_size=11))
 def test_any_sentence_of_known_words_is_decoded_unchanged(words: list[str]) -> None:
-    sentence = " ".join(words)
     for vocabulary in BUILT.values():
-        assert vocabulary.decode(vocabulary.encode([sentence])) == [sentence]
+        assert vocabulary.decode(vocabulary.encode([" ".join(words)])) == [" ".join(words)]
 
 
 def test_settings_of_the_vocabulary() -> None:

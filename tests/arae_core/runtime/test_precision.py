@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from arae_core import model
-from arae_core.codecs.text import Projection
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.model import Model
 from arae_core.runtime import precision
@@ -106,22 +106,17 @@ def test_a_cpu_without_bfloat16_is_refused_before_training(monkeypatch: pytest.M
 
 
 def test_decoding_uses_the_precision_of_training_if_the_device_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    under_autocast: list[bool] = []
-    original = Projection.forward
-
-    def forward(self: Projection, hidden: torch.Tensor) -> torch.Tensor:
-        under_autocast.append(torch.is_autocast_enabled("cpu"))
-        return original(self, hidden)
-
-    monkeypatch.setattr(Projection, "forward", forward)
     vocabulary = Vocabulary.train([" ".join(map(str, WORDS))], VocabularySettings(tokenizer="spaces"))
-    written = {}
+    written, autocast = {}, list[bool]()
     for runs in (False, True) if lstm_runs_in_bfloat16("cpu") else (False,):
         monkeypatch.setattr(model, "lstm_runs_in_bfloat16", lambda device_type, runs=runs: runs)
         for wanted in ("float32", "bfloat16"):
-            under_autocast.clear()
-            written[runs, wanted] = Model(state_of("text", wanted), vocabulary).generate_ids(211, seed=1)
-            assert set(under_autocast) == {runs and wanted == "bfloat16"}
+            state = state_of("text", wanted)
+            output: Any = state.modules["decoder"].get_submodule("output")
+            output.register_forward_hook(lambda *_: autocast.append(torch.is_autocast_enabled("cpu")))
+            written[runs, wanted] = Model(state, vocabulary).generate_ids(211, seed=1)
+            assert set(autocast) == {runs and wanted == "bfloat16"}
+            autocast.clear()
     assert written[False, "float32"] == written[False, "bfloat16"]
     if (True, "bfloat16") in written:
         same = sum(a == b for a, b in zip(written[True, "float32"], written[True, "bfloat16"], strict=True))

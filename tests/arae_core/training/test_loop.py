@@ -2,6 +2,7 @@
 
 import math
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -201,13 +202,12 @@ def test_a_prior_is_fitted_to_examples_from_all_of_the_data() -> None:
     assert_same(before, weights(state))
 
 
-def test_training_keeps_freed_memory_and_building_a_state_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = list[bool]()
-    monkeypatch.setattr(loop, "keep_freed_memory", lambda: calls.append(True))
-    state = new_state(image_settings())
-    assert not calls
-    run(state, 1)
-    assert calls
+def test_training_keeps_freed_memory_and_building_a_state_does_not() -> None:
+    with patch.object(loop, "keep_freed_memory") as keep:
+        state = new_state(image_settings())
+        keep.assert_not_called()
+        run(state, 1)
+        keep.assert_called()
 
 
 def test_released_initialization_follows_the_published_code() -> None:
