@@ -1,7 +1,8 @@
 """The objectives as pure functions of tensors. Shapes: B samples of this rank, D numbers in a code, K classes.
 
-Every loss is a mean over this rank's samples, which `Parallel.weighted` makes its part of the whole batch's. The
-reconstruction loss is the exception, for sentences differ in length: it takes the whole batch's count.
+Every loss but one is a mean over this rank's samples; `Parallel.weighted` turns it into this rank's part of the mean
+over the whole batch. The reconstruction loss divides by the number of tokens of the whole batch, because ranks have
+sentences of different lengths.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from torch.nn import functional as F
 def reconstruction_loss(nll: Tensor, targets: float | Tensor, share: float) -> Tensor:
     """Step (1): -1/n sum log p(x | c), n = `targets` tokens or pixels in the whole batch of all ranks.
 
-    nll: scalar, nats summed over this rank's targets. share: how much of the batch is this rank's. The mean over ranks
-    of what is returned, each with its share, is the batch's loss.
+    nll: scalar, nats summed over this rank's targets. share: this rank's share of the batch. The mean of the results
+    over ranks, weighted by their shares, is the loss of the batch.
     """
     return nll * (1 / (share * targets))
 
@@ -55,7 +56,7 @@ def hiding_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Step (3b) for phi, from logits[B, K] and labels[B]; times lambda_2.
 
     Two classes: -mean log p_u(1 - y | c), as published. More: the cross-entropy to the uniform distribution over the
-    classes, -mean 1/K sum_y' log p_u(y' | c), which is least where u can tell nothing.
+    classes, -mean 1/K sum_y' log p_u(y' | c), which is smallest when u can tell nothing.
     """
     if logits.shape[1] == 2:
         return F.cross_entropy(logits, 1 - labels)

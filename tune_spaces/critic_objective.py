@@ -1,4 +1,4 @@
-"""Which critic: clipped weights or a gradient penalty, how strong, how often and how fast it learns."""
+"""The critic's constraint and its strength, its steps and rate, and its weight in the encoder."""
 
 SPACE = {
     "critic.objective": ("choice", ["wgan-gp", "wgan-clip"]),

@@ -1,4 +1,4 @@
-"""How fast each part learns, and nothing else: a first look at unknown data, with trials that all take equally long."""
+"""The four learning rates: a first look at new data, with trials that all take equally long."""
 
 SPACE = {
     "encoder.learning_rate": ("loguniform", 3e-4, 3e-3),

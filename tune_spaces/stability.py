@@ -1,4 +1,4 @@
-"""What adversarial training is sensitive to: the balance of the four parts, and how the critic is kept smooth."""
+"""Sensitive hyperparameters of adversarial training: the balance of the four parts, and the critic's constraint."""
 
 SPACE = {
     "encoder.learning_rate": ("loguniform", 2e-4, 5e-3),

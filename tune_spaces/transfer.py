@@ -1,4 +1,4 @@
-"""What transfer of an attribute is sensitive to: how much of it the code must lose, and how much else it may keep."""
+"""Hyperparameters of attribute transfer: removing the attribute from the code while keeping the rest."""
 
 SPACE = {
     "encoder.attribute_weight": ("loguniform", 1e-1, 3e1),

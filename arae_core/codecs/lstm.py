@@ -1,25 +1,15 @@
 """LSTM encoder and decoder of sentences (paper, section 5).
 
-Shapes: B sentences, T tokens with one mark, D numbers in a code, D' numbers fed to a decoder (the code, and the vector
-of the class), H units, V entries of the vocabulary.
+Shapes: as in `text`; N sentences that are written at a time.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from arae_core.codecs.text import (
-    IGNORED,
-    Projection,
-    counted_states,
-    embedding,
-    initialize_as_released,
-    nats_of_sentences,
-    summed_nats,
-)
-from arae_core.data.batches import PaddedBatch, TextBatch, to_device
+from arae_core.codecs.text import Projection, SentenceDecoder, SentenceEncoder, embedding
+from arae_core.data.batches import TextBatch, to_device
 from arae_core.data.data_spec import TextSpec
 from arae_core.settings import Settings
 
@@ -59,7 +49,7 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState | None = None) -> t
     return states, last
 
 
-class LSTMEncoder(nn.Module):
+class LSTMEncoder(SentenceEncoder):
     """enc_phi: the last state of an LSTM over the sentence, or the mean or the maximum of its states."""
 
     markers: Tensor | None
@@ -94,23 +84,6 @@ class LSTMEncoder(nn.Module):
             return (states * valid).sum(1) / lengths[:, None]
         return states.masked_fill(~valid, -torch.inf).amax(1)
 
-    @torch.no_grad()
-    def encode_mixed(self, batch: TextBatch, parts: int) -> Tensor:
-        """Return [B, D] for sentences of any lengths, in `parts` runs over sentences of like length.
-
-        A padded batch takes one run, which costs a GPU less than asking it for the order.
-        """
-        if isinstance(batch, PaddedBatch):
-            output: Tensor = self(batch)
-            return output
-        order = batch.lengths.argsort(stable=True)
-        output = torch.cat([self(batch.rows(rows)) for rows in order.chunk(parts)])
-        return torch.empty_like(output).index_copy_(0, to_device(order, output.device), output)
-
-    def initialize_as_released(self) -> None:
-        """U(-0.1, 0.1)."""
-        initialize_as_released(self)
-
 
 @dataclass(frozen=True)
 class DecoderState:
@@ -120,25 +93,16 @@ class DecoderState:
     lstm: LSTMState | None = None
 
 
-class LSTMDecoder(nn.Module):
+class LSTMDecoder(SentenceDecoder):
     """p_psi(x | c), for labelled data p_psi(x | c, y): an LSTM with state zero at the start, fed the code at every step
     and, for labelled data, a vector of the class."""
 
     def __init__(self, settings: Settings, spec: TextSpec) -> None:
-        super().__init__()
+        super().__init__(settings, spec)
         d = settings.decoder
-        self.attribute = nn.Embedding(len(spec.classes), d.attribute_embedding) if spec.classes else None
-        fed = settings.code.size + (d.attribute_embedding if spec.classes else 0)
         self.embedding = embedding(spec.vocabulary, d.embedding)
-        self.lstm = nn.LSTM(d.embedding + fed, d.hidden[0], len(d.hidden), batch_first=True)
+        self.lstm = nn.LSTM(d.embedding + self.fed_size, d.hidden[0], len(d.hidden), batch_first=True)
         self.output = Projection(d.hidden[-1], spec.vocabulary)
-
-    def conditioned(self, code: Tensor, labels: Tensor | None) -> Tensor:
-        """The vectors [B, D'] that are fed at every step, for code[B, D] and labels[B] (in main memory)."""
-        if self.attribute is None:
-            return code
-        assert labels is not None
-        return torch.cat([code, self.attribute(to_device(labels, code.device)).to(code.dtype)], 1)
 
     def forward(self, words: Tensor, fed: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Return the hidden states [B, T, H] for words[B, T] and fed[B, D'], and the LSTM's state after them."""
@@ -146,25 +110,10 @@ class LSTMDecoder(nn.Module):
         fed = fed.to(embedded.dtype)[:, None].expand(-1, words.shape[1], -1)
         return run_lstm(self.lstm, torch.cat([embedded, fed], 2), state)
 
-    def logits(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [M, V] of the tokens that count, and their targets [M]; see `text.counted_states`."""
-        states, _ = self(batch.source, self.conditioned(code, batch.labels))
-        counted, target = counted_states(batch, states)
-        return self.output(counted), target
-
-    def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
-        """-log p(x | c) in nats, summed over the valid tokens; the end mark counts."""
-        return summed_nats(*self.logits(batch, code))
-
-    def nll_each(self, batch: TextBatch, code: Tensor) -> Tensor:
-        """Like `nll`, for each sentence: [B]."""
-        return nats_of_sentences(*self.logits(batch, code), batch.lengths)
-
-    def score(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Summed nats, tokens predicted right, and tokens, each given the right words before it."""
-        logits, target = self.logits(batch, code)
-        nll = F.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORED)
-        return nll, (logits.argmax(1) == target).sum(), int(batch.lengths.sum())
+    def states(self, batch: TextBatch, fed: Tensor) -> Tensor:
+        """The hidden states [B, T, H] over the sentences of a batch."""
+        states: Tensor = self(batch.source, fed)[0]
+        return states
 
     def start(self, code: Tensor, labels: Tensor | None) -> DecoderState:
         """The state before the first word."""
@@ -179,7 +128,3 @@ class LSTMDecoder(nn.Module):
         """The state of the sentences at rows[M] alone."""
         lstm = state.lstm and (state.lstm[0][:, rows].contiguous(), state.lstm[1][:, rows].contiguous())
         return DecoderState(state.fed[rows], lstm)
-
-    def initialize_as_released(self) -> None:
-        """U(-0.1, 0.1), the output's bias 0."""
-        initialize_as_released(self)

@@ -1,6 +1,7 @@
-"""What decoders of sentences share: the output layer, and the cross-entropy of the tokens that count.
+"""Base classes of encoders and decoders of sentences, with the output layer and the cross-entropy.
 
-Shapes: B sentences, T tokens with one mark, H units, V entries of the vocabulary, M valid tokens.
+Shapes: B sentences, T tokens with the start or the end token, D numbers in a code, D' numbers fed to a decoder (the
+code, and the vector of the class), H units, V entries of the vocabulary, M tokens that count.
 """
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arae_core.data.batches import PaddedBatch, TextBatch, to_device
+from arae_core.data.data_spec import TextSpec
+from arae_core.settings import Settings
 
 IGNORED = -100
 """Target of a token that does not count."""
@@ -72,6 +75,79 @@ def nats_of_sentences(logits: Tensor, target: Tensor, lengths: Tensor) -> Tensor
     nats = F.cross_entropy(logits.float(), target, reduction="none")[: int(lengths.sum())]
     sentence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     return torch.zeros(len(lengths), device=nats.device).index_add_(0, to_device(sentence, nats.device), nats)
+
+
+class SentenceEncoder(nn.Module):
+    """Base of encoders of sentences. Subclasses have `forward(batch)`, see `codecs.Encoder`."""
+
+    @torch.no_grad()
+    def encode_mixed(self, batch: TextBatch, parts: int) -> Tensor:
+        """Return [B, D] for sentences of any lengths, in `parts` runs over sentences of like length.
+
+        A padded batch takes one run, which costs a GPU less than asking it for the order.
+        """
+        if isinstance(batch, PaddedBatch):
+            output: Tensor = self(batch)
+            return output
+        order = batch.lengths.argsort(stable=True)
+        output = torch.cat([self(batch.rows(rows)) for rows in order.chunk(parts)])
+        return torch.empty_like(output).index_copy_(0, to_device(order, output.device), output)
+
+    def initialize_as_released(self) -> None:
+        """U(-0.1, 0.1)."""
+        initialize_as_released(self)
+
+
+class SentenceDecoder(nn.Module):
+    """Base of decoders that are fed the code, and for labelled data a vector of the class.
+
+    Subclasses set `output`, a Projection, and have `states`, `start`, `step` and `select`, see `codecs.TextDecoder`.
+
+    Attributes:
+        fed_size: D'.
+    """
+
+    output: Projection
+
+    def __init__(self, settings: Settings, spec: TextSpec) -> None:
+        super().__init__()
+        width = settings.decoder.attribute_embedding
+        self.attribute = nn.Embedding(len(spec.classes), width) if spec.classes else None
+        self.fed_size = settings.code.size + (width if spec.classes else 0)
+
+    def conditioned(self, code: Tensor, labels: Tensor | None) -> Tensor:
+        """The vectors [B, D'] that the decoder is fed, for code[B, D] and labels[B] (in main memory)."""
+        if self.attribute is None:
+            return code
+        assert labels is not None
+        return torch.cat([code, self.attribute(to_device(labels, code.device)).to(code.dtype)], 1)
+
+    def states(self, batch: TextBatch, fed: Tensor) -> Tensor:
+        """The hidden states [B, T, H] from which the tokens are predicted, given the right ones before."""
+        raise NotImplementedError
+
+    def logits(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [M, V] of the tokens that count, and their targets [M]; see `counted_states`."""
+        counted, target = counted_states(batch, self.states(batch, self.conditioned(code, batch.labels)))
+        return self.output(counted), target
+
+    def nll(self, batch: TextBatch, code: Tensor) -> Tensor:
+        """-log p(x | c) in nats, summed over the tokens that count; the end token does."""
+        return summed_nats(*self.logits(batch, code))
+
+    def nll_each(self, batch: TextBatch, code: Tensor) -> Tensor:
+        """Like `nll`, for each sentence: [B]."""
+        return nats_of_sentences(*self.logits(batch, code), batch.lengths)
+
+    def score(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Summed nats, tokens predicted right, and tokens, each given the right words before it."""
+        logits, target = self.logits(batch, code)
+        nll = F.cross_entropy(logits, target, reduction="sum", ignore_index=IGNORED)
+        return nll, (logits.argmax(1) == target).sum(), int(batch.lengths.sum())
+
+    def initialize_as_released(self) -> None:
+        """U(-0.1, 0.1), the output's bias 0."""
+        initialize_as_released(self)
 
 
 @torch.no_grad()

@@ -29,22 +29,22 @@ class Bound:
 
 def at_least(low: float) -> Bound:
     """Allow low <= value < infinity."""
-    return Bound(lambda value: low <= value < math.inf, f">= {low}")
+    return Bound(lambda value: low <= value < math.inf, f">= {_spelled(low)}")
 
 
 def above(low: float) -> Bound:
     """Allow low < value < infinity."""
-    return Bound(lambda value: low < value < math.inf, f"> {low}")
+    return Bound(lambda value: low < value < math.inf, f"> {_spelled(low)}")
 
 
 def between(low: float, high: float) -> Bound:
     """Allow low <= value <= high."""
-    return Bound(lambda value: low <= value <= high, f"from {low:g} to {high:g}")
+    return Bound(lambda value: low <= value <= high, f"from {_spelled(low)} to {_spelled(high)}")
 
 
 def half_open(low: float, high: float) -> Bound:
     """Allow low <= value < high."""
-    return Bound(lambda value: low <= value < high, f"in [{low}, {high})")
+    return Bound(lambda value: low <= value < high, f"in [{_spelled(low)}, {_spelled(high)})")
 
 
 def one_of(*values: Any) -> Bound:
@@ -58,3 +58,7 @@ def widths(least: int = 0) -> Bound:
         lambda value: len(value) >= least and all(width >= 1 for width in value),
         f"{least} or more widths, each >= 1",
     )
+
+
+def _spelled(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"

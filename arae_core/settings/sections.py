@@ -55,7 +55,7 @@ def normalization(default: str, when: Condition = HAS_LAYERS) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularySettings(Section):
-    """Text <-> ids. Not used for images."""
+    """Text to ids and back. Not used for images."""
 
     prefix: ClassVar[str] = "vocabulary."
     tokenizer: str = setting("words", Bound(bool, "words, spaces, bpe, a path or a name"))
@@ -87,7 +87,7 @@ class TrainedSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings(TrainedSection):
-    """enc_phi: x -> c."""
+    """The encoder enc_phi: x -> c."""
 
     prefix: ClassVar[str] = "encoder."
     kind: str = setting("auto", names_of(CODECS, "auto"), structural=True)
@@ -132,7 +132,7 @@ class EncoderSettings(TrainedSection):
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderSettings(TrainedSection):
-    """p_psi(x | c)."""
+    """The decoder p_psi(x | c)."""
 
     prefix: ClassVar[str] = "decoder."
     kind: str = setting("auto", names_of(CODECS, "auto"), structural=True)
@@ -175,7 +175,7 @@ class DecoderSettings(TrainedSection):
 
 @dataclass(frozen=True, kw_only=True)
 class CodeSettings(Section):
-    """c: the space between encoder and decoder."""
+    """The code c, between encoder and decoder."""
 
     prefix: ClassVar[str] = "code."
     kind: str = setting("sphere", names_of(CODES), structural=True)
@@ -192,7 +192,7 @@ class CodeSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings(Section):
-    """Where the codes of samples come from."""
+    """The distribution that codes of samples come from."""
 
     prefix: ClassVar[str] = "prior."
     kind: str = setting("auto", names_of(PRIORS, "auto"), structural=True)
@@ -202,7 +202,7 @@ class PriorSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSettings(TrainedSection):
-    """g_theta: z -> c~."""
+    """The generator g_theta: z -> c~."""
 
     prefix: ClassVar[str] = "generator."
     noise_size: int = setting(100, at_least(1), structural=True)
@@ -223,7 +223,7 @@ class GeneratorSettings(TrainedSection):
 
 @dataclass(frozen=True, kw_only=True)
 class CriticSettings(TrainedSection):
-    """f_w: c -> one score a sample, and the objective that it serves."""
+    """The critic f_w: c -> one score a sample, and its objective."""
 
     prefix: ClassVar[str] = "critic."
     objective: str = setting("wgan-gp", names_of(OBJECTIVES))
@@ -247,7 +247,7 @@ class CriticSettings(TrainedSection):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSettings(TrainedSection):
-    """p_u: c -> a probability of each class, in Algorithm 2. Only with labelled data."""
+    """The attribute classifier p_u of Algorithm 2: c -> a probability of each class. Only with labelled data."""
 
     prefix: ClassVar[str] = "classifier."
     hidden: tuple[int, ...] = setting((300,), widths(), structural=True, when=HIDDEN)
@@ -260,7 +260,7 @@ class ClassifierSettings(TrainedSection):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(TrainedSection):
-    """p(y | codes of an example's sentences): classification with few labels."""
+    """The classifier with few labels, p(y | codes of an example's sentences). Only in classify.py."""
 
     prefix: ClassVar[str] = "head."
     hidden: tuple[int, ...] = setting((300,), widths())

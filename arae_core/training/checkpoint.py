@@ -12,10 +12,8 @@ A folder appears under its name when it is complete: it is whole or absent.
 """
 
 import json
-import os
 import re
 import shutil
-import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from arae_core.data.atomic import replace_folder_atomically
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings import KINDS, Settings
@@ -57,23 +56,8 @@ def save_checkpoint(
     if state.settings.kind == "text" and vocabulary is None:
         raise ValueError("a model of sentences is saved with its vocabulary")
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    new, old = scratch / "new", scratch / "old"
-    try:
-        new.mkdir()  # the scratch folder itself is private to the user
+    with replace_folder_atomically(folder) as new:
         _write(new, state, vocabulary, extra or {}, about)
-        if folder.exists():  # a folder cannot replace another one: the old one steps aside and is deleted last
-            os.rename(folder, old)
-            try:
-                os.rename(new, folder)
-            except BaseException:
-                os.rename(old, folder)
-                raise
-        else:
-            os.rename(new, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

@@ -62,13 +62,14 @@ def _prepared(
         require(bool(np.isin(images, (0, 1)).all()), "pixels", f"up to {images.max()}", "0 or 1")
         spec = ImageSpec(images.shape[1], images.shape[2])
         return None, ImageStore(images.reshape(len(images), spec.height * spec.width), spec.height, spec.width), spec
-    vocabulary = Vocabulary.train(examples, settings.vocabulary)
+    sentences: Sequence[str] = examples  # type: ignore[assignment]
+    vocabulary = Vocabulary.train(sentences, settings.vocabulary)
     classes = tuple(sorted(set(labels or ())))
     if labels is not None:
         require(len(labels) == len(examples), "labels", len(labels), f"one for each of {len(examples)} sentences")
         require(len(classes) >= 2, "labels", classes, "of two or more classes")
     numbers = None if labels is None else [classes.index(label) for label in labels]
-    tokens = TokenStore.from_rows(vocabulary.encode(examples), numbers)
+    tokens = TokenStore.from_rows(vocabulary.encode(sentences), numbers)
     return vocabulary, tokens, replace(vocabulary.spec, classes=classes)
 
 

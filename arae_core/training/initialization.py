@@ -1,4 +1,4 @@
-"""How the weights of a new model are drawn, beyond torch's own way."""
+"""Initialization of new models, beyond torch's defaults."""
 
 import torch
 from torch import nn

@@ -74,7 +74,8 @@ class TrainingState:
         settings, spec = self.settings, self.spec
         classes = spec.classes if isinstance(spec, TextSpec) else ()
         encoder = CODECS[settings.chosen("encoder.kind")[0]].load().encoder(settings, spec)
-        decoder = CODECS[settings.chosen("decoder.kind")[0]].load().decoder(settings, spec)
+        decoder_variant = CODECS[settings.chosen("decoder.kind")[0]]
+        decoder = decoder_variant.load().decoder(settings, spec)
         code = CODES[settings.code.kind].load()(settings)
         prior = PRIORS[settings.chosen("prior.kind")[0]].load()(settings, code)
         modules = nn.ModuleDict({"encoder": encoder, "code": code, "decoder": decoder, "prior": prior})
@@ -82,7 +83,7 @@ class TrainingState:
             modules["critic"] = Critic(settings)
         if classes and settings.encoder.attribute_weight:
             modules["classifier"] = Classifier(settings, len(classes))
-        if classes and settings.decoder.alignment_weight:
+        if classes and settings.decoder.alignment_weight and "decoder.alignment_weight" in decoder_variant.reads:
             modules["aligner"] = SequenceDiscriminators(settings.decoder.hidden[-1], len(classes))
         if settings.initialization == "released":
             initialize_as_released(modules)

@@ -1,16 +1,16 @@
 """Experiments by name. A preset is a function that returns a whole Experiment; a variant replaces some of its fields.
 
-    grammar, digits            built in, small, quick on one core
-    grammar-sentiment          built in, with an attribute to transfer
-    snli, yelp, mnist          our better defaults
-    paper-snli, paper-yelp, paper-mnist    as published
-    snli-ae, snli-aae          baselines of snli
-    yelp-markers               what transfers best: no adversary, words that tell the class hidden from the encoder
-    yelp-ae, yelp-aligned      baselines of yelp
-    grammar-entailment, snli-entailment    pairs of sentences to classify, with few labels
+    grammar, digits                        built in and small: a minute on one core
+    grammar-sentiment                      built in, with an attribute to transfer
+    snli, yelp, mnist                      recommended settings
+    paper-snli, paper-yelp, paper-mnist    published settings
+    snli-ae, snli-aae                      baselines for snli
+    yelp-markers                           best at transfer: no adversary, attribute markers hidden from the encoder
+    yelp-ae, yelp-aligned                  baselines for yelp
+    grammar-entailment, snli-entailment    sentence pairs to classify with few labels
 
-Baselines of any preset by settings alone: `--critic.objective none` is the plain autoencoder, `--generator.kind
-gaussian` the adversarial autoencoder, with a fixed prior.
+Two settings turn any preset into a baseline: `--critic.objective none` is the plain autoencoder, and `--prior.kind
+gaussian` the adversarial autoencoder with its fixed prior.
 """
 
 import difflib
@@ -33,10 +33,10 @@ from pipelines.experiment.settings import Classification, DataSettings, Experime
 
 
 def grammar() -> Experiment:
-    """Sentences of the built-in grammar: small parts, a minute on one core.
+    """Sentences of the built-in grammar: a small model, a minute on one core.
 
-    Samples are drawn at a temperature at which about as many of them are sentences of the language as of those that
-    are written greedily, which cover less.
+    At this sampling temperature about as many samples are valid sentences as with greedy decoding, and they cover more
+    of the language.
     """
     return Experiment(
         name="grammar",
@@ -75,7 +75,7 @@ def digits() -> Experiment:
 
 
 def grammar_sentiment() -> Experiment:
-    """Sentences of the built-in grammar that say something good or something bad, to turn the one into the other."""
+    """Sentences of the built-in grammar with a positive or a negative sentiment, for transfer between the two."""
     base = grammar()
     return replace(
         base,
@@ -90,12 +90,12 @@ def grammar_sentiment() -> Experiment:
 def snli() -> Experiment:
     """Sentences of SNLI, premises and hypotheses, of 3 to 15 words.
 
-    Against `paper_snli`: Adam for the autoencoder, codes of the greatest states and open forget gates, words dropped
-    from the encoder's input, noise that stays, LayerNorm in generator and critic, generated codes on the unit sphere,
-    samples from the generator's moving average. They are drawn at a temperature at which they are about as probable as
-    real sentences; greedily written ones are more so, and cover less. Weights decay, and rates cool down over the
-    second half: more of a sentence comes back. Noise gives some of that away again for a code whose gaps between
-    sentences the decoder knows, where generated codes lie.
+    Changes from `paper_snli`: Adam for the autoencoder; max pooling and open forget gates in the encoder; word dropout
+    on its input; constant noise; LayerNorm in generator and critic; generated codes on the unit sphere; samples from
+    the generator's moving average. At this sampling temperature samples are about as probable as real sentences;
+    greedy ones are more probable and cover less. Weight decay and a cooldown over the second half improve
+    reconstruction. The noise costs some reconstruction; it teaches the decoder the gaps between sentences' codes, where
+    generated codes lie.
     """
     return Experiment(
         name="snli",
@@ -116,12 +116,12 @@ def snli() -> Experiment:
 
 
 def yelp() -> Experiment:
-    """Sentences of Yelp reviews with their sentiment, tokenised already (Shen et al. 2017).
+    """Sentences of Yelp reviews with their sentiment, already tokenized (Shen et al. 2017).
 
-    Against `paper_yelp`: as `snli` against its own; one decoder that is told the class, and less of lambda_2, for at 1
-    the code of `grammar_sentiment` kept nothing at all. Noise is less than in `snli`, for transfer lives on what comes
-    back of a sentence. Without weights that decay and rates that cool down the training sentences are learned by
-    heart, and half as much of others comes back.
+    Changes from `paper_yelp`: those of `snli` from `paper_snli`; one decoder that reads the class; a smaller lambda_2,
+    because at 1 the codes of `grammar_sentiment` carried no information. Less noise than in `snli`, because transfer
+    needs good reconstruction. Weight decay and the cooldown reduce overfitting: without them, half as many held-out
+    sentences are reconstructed.
     """
     base = snli()
     return replace(
@@ -149,9 +149,10 @@ def yelp() -> Experiment:
 
 
 def mnist() -> Experiment:
-    """Binarized MNIST, or any set of images of one size.
+    """Binarized MNIST, or any other images of one size.
 
-    Against `paper_mnist`: gradient penalty instead of clipping, LayerNorm, noise that stays, codes on the unit sphere.
+    Changes from `paper_mnist`: gradient penalty instead of clipping, LayerNorm, constant noise, generated codes on the
+    unit sphere.
     """
     return Experiment(
         name="mnist",
@@ -170,17 +171,17 @@ def mnist() -> Experiment:
 
 
 def snli_ae() -> Experiment:
-    """The plain autoencoder of `snli`: no adversary, codes for samples from a Gaussian fitted to the encoder's."""
+    """The plain autoencoder for `snli`: no adversary. Samples come from a Gaussian fitted to the codes."""
     return with_settings(snli(), {"name": "snli-ae", "critic.objective": "none"})
 
 
 def snli_aae() -> Experiment:
-    """The adversarial autoencoder of `snli`: codes are pushed towards a fixed Gaussian instead of a learned prior."""
+    """The adversarial autoencoder for `snli`: a fixed Gaussian instead of the learned prior."""
     return with_settings(snli(), {"name": "snli-aae", "prior.kind": "gaussian"})
 
 
 def grammar_entailment() -> Classification:
-    """Does one sentence of the built-in grammar follow from another, contradict it, or neither."""
+    """Entailment, contradiction or neither, for pairs of sentences of the built-in grammar."""
     base = grammar()
     values = {f.name: getattr(base, f.name) for f in fields(Experiment)}
     return Classification(
@@ -199,12 +200,12 @@ def grammar_entailment() -> Classification:
 
 
 def snli_entailment() -> Classification:
-    """Does one sentence follow from another, contradict it, or neither: pairs of SNLI of any length, of which words
-    past the thirtieth are not read.
+    """Entailment, contradiction or neither, for pairs of SNLI of any length; words after the thirtieth are not read.
 
-    Against `snli`: smaller parts, for the encoder has to learn from thousands of pairs, not from hundreds of thousands.
-    The autoencoder learns first and alone, then the encoder is fine-tuned: with both at once it got no better. Updates
-    are summed: with the critic's gradient in updates of its own the encoder was worse than a plain autoencoder's.
+    Changes from `snli`: smaller layers, because the encoder learns from thousands of pairs and not from hundreds of
+    thousands. The autoencoder is trained first, then the encoder is fine-tuned; joint training was no better. The
+    encoder's updates are summed: with separate updates by the critic's gradient, it was worse than a plain
+    autoencoder's.
     """
     base = snli()
     values = {f.name: getattr(base, f.name) for f in fields(Experiment)}
@@ -237,13 +238,15 @@ def snli_entailment() -> Classification:
 
 
 def yelp_ae() -> Experiment:
-    """The plain autoencoder of `yelp`: its decoder is told the class, nothing hides it from the code."""
+    """The plain autoencoder for `yelp`: the decoder reads the class, and nothing removes it from the code."""
     return with_settings(yelp(), {"name": "yelp-ae", "critic.objective": "none", "encoder.attribute_weight": 0.0})
 
 
 def yelp_markers() -> Experiment:
-    """The plain autoencoder of `yelp`, twice as wide, with attribute markers hidden from its encoder (Li et al. 2018):
-    of what was measured the best at transfer. Its samples are from a Gaussian fitted to the codes."""
+    """The plain autoencoder for `yelp`, twice as wide, with attribute markers hidden from its encoder (Li et al. 2018).
+
+    It had the best transfer of all presets. Its samples come from a Gaussian fitted to the codes.
+    """
     changes = {"name": "yelp-markers", "encoder.marker_ratio": 8.0, "decoder.contrast": 1.0, "epochs": 10}
     changes |= {"encoder.weight_decay": 0.15, "decoder.weight_decay": 0.15}
     widths = {"code.size": 256, "encoder.hidden": (256,), "decoder.hidden": (256,)}
@@ -251,8 +254,11 @@ def yelp_markers() -> Experiment:
 
 
 def yelp_aligned() -> Experiment:
-    """The Cross-Aligned autoencoder (Shen et al. 2017) with the parts of `yelp`. As there, one update follows the sum
-    of both losses; the weight makes alignment's gradient a third of the autoencoder's."""
+    """The Cross-Aligned autoencoder (Shen et al. 2017) with the layers of `yelp`.
+
+    As in the authors' code, one update follows the sum of both losses. With this weight, the gradient of alignment is a
+    third of the autoencoder's.
+    """
     changes = {"encoder.updates": "summed", "decoder.alignment_weight": 0.03}
     return with_settings(yelp_ae(), {"name": "yelp-aligned", **changes})
 
@@ -278,7 +284,7 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
 
 
 def preset(name: str) -> Experiment:
-    """The preset of that name. Raises ValueError with the nearest one, and all there are."""
+    """Return the preset of that name. Raise ValueError with the nearest name and all names."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

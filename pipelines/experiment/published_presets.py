@@ -1,4 +1,4 @@
-"""The published experiments as presets: paper-snli, paper-yelp, paper-mnist; and the data that ours have in common."""
+"""The published experiments as presets: paper-snli, paper-yelp, paper-mnist; and the data that other presets share."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,17 +20,19 @@ BINARIZED_MNIST = DataSettings(source="ylecun/mnist", columns=("image",))
 
 
 def paper_snli() -> Experiment:
-    """SNLI as published: sizes, optimizers and rates of the last release (2018). Where the sources differ:
+    """SNLI as published: sizes, optimizers and rates of the last release (2018).
+
+    Differences between the sources, and from this preset:
 
     - Paper and first release (2017): weights clipped at 0.01, generator 5e-5, critic 1e-5, beta1 0.9, noise 0.2 with
       decay 0.995, the critic's gradient scaled to 0.01 of the reconstruction's, more adversarial rounds an iteration
       from epochs 2, 4 and 6 on. Last release: gradient penalty 1, both rates 1e-4, beta1 0.5, noise 0.05 with decay
       0.9995, lambda 0.1, one round. Longest sentence: 30 words in the first release, 15 in the paper and the last.
-    - The releases average the scores inside the critic, so that their penalty is of the mean's gradient and shrinks
-      with the batch. Here it is of each sample's gradient, as in the penalty's own paper, and the critic goes without
-      the releases' BatchNorm, which mixes samples.
-    - The releases pack SNLI's own tokenisation, with repetitions, the development set in training and the test set for
-      selection. Here the sentences are those of `snli`, so that the two can be compared.
+    - The releases average the scores inside the critic, so their penalty applies to the mean's gradient and shrinks
+      with the batch. Here it applies to each sample's gradient (Gulrajani et al. 2017), and the critic has no
+      BatchNorm, which mixes samples.
+    - The releases use SNLI's own tokenization, keep repeated sentences, train on the development set and select on the
+      test set. Here the sentences are those of `snli`, so that the two presets can be compared.
     """
     adam: dict[str, Any] = {"learning_rate": 1e-4, "beta1": 0.5}
     sgd: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1.0}
@@ -57,11 +59,13 @@ def paper_snli() -> Experiment:
 
 
 def paper_yelp() -> Experiment:
-    """Transfer of sentiment as published: the last release's Yelp settings (2018). Where we differ:
+    """Transfer of sentiment as published: the last release's Yelp settings (2018).
 
-    - As in `paper_snli`: scores of each sample, no BatchNorm in the critic; the classifier keeps its own.
-    - The encoder's adversarial steps see both classes in equal measure; the released script fed them one class only.
-    - lambda_2 is the released 1; the paper's other row has 10 (`--encoder.attribute_weight 10`).
+    Differences from the release:
+
+    - As in `paper_snli`, the critic scores each sample and has no BatchNorm. The classifier keeps its BatchNorm.
+    - The encoder's adversarial steps use both classes equally; the released script used one class only.
+    - lambda_2 is 1, as released. The paper's other row has 10 (`--encoder.attribute_weight 10`).
     """
     base = paper_snli()
     return replace(
@@ -81,11 +85,11 @@ def paper_yelp() -> Experiment:
 
 
 def paper_mnist() -> Experiment:
-    """Binarized MNIST as published, in Lua (2017; there is no later release). Where we differ:
+    """Binarized MNIST as published, in Lua (2017; there is no later release).
 
-    - The release cuts grey values at one half, as happens here to the default `data.source`; the fixed binarized MNIST
-      that papers compare on has every pixel drawn once, and is had by naming its folder.
-    - The release's 100 epochs are of 100 iterations each.
+    - Like the release, the default `data.source` thresholds grey values at one half. For the fixed binarized MNIST that
+      papers compare on, in which every pixel was drawn once, set `data.source` to its folder.
+    - The release's 100 epochs have 100 iterations each.
     """
     return Experiment(
         name="paper-mnist",

@@ -32,7 +32,7 @@ def _needs_columns(settings: Any, _: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Section):
-    """Where the examples come from, and which of them are used."""
+    """The source of the examples, and the choice among them."""
 
     prefix: ClassVar[str] = "data."
     source: str = setting("grammar", Bound(bool, "grammar, digits, a folder, a file or a name on the hub"))

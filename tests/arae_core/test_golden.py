@@ -1,13 +1,13 @@
-"""The first 50 iterations on a small fixed corpus give the numbers that are committed beside this file.
+"""Golden traces: the losses of the first 50 iterations on a small fixed corpus, committed beside this file.
 
-A change that moves them says why, and writes them again: `python tests/arae_core/test_golden.py --write`.
+A change that moves them must explain why and write them anew: `python tests/arae_core/test_golden.py --write`.
 """
 
 import json
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a script: the repository, not this folder, is first on the path
+if __package__ in (None, ""):  # run as a script: import from the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import pytest
@@ -21,14 +21,14 @@ MEASURES = ("reconstruction_loss", "distance")
 
 
 def trace(kind: str) -> dict[str, list[float]]:
-    """What each of the first iterations of the small model of this kind measures."""
+    """Measures of each of the first iterations of a small model."""
     changes = {"encoder.word_dropout": 0.2, "code.noise_decay": 0.9} if kind == "text" else {}
     reports = list(train(new_state(settings_of(kind, changes)), store_of(kind), until=ITERATIONS, every=1))
     return {measure: [report.scalars[measure] for report in reports] for measure in MEASURES}
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-def test_the_first_iterations_are_the_committed_ones(kind: str) -> None:
+def test_the_first_iterations_equal_the_golden_traces(kind: str) -> None:
     golden, now = json.loads((GOLDEN / f"{kind}.json").read_text()), trace(kind)
     for measure in MEASURES:
         assert len(now[measure]) == ITERATIONS
@@ -38,7 +38,7 @@ def test_the_first_iterations_are_the_committed_ones(kind: str) -> None:
 
 def main(arguments: list[str]) -> int:
     if arguments != ["--write"]:
-        print("to write the numbers again: python tests/arae_core/test_golden.py --write", file=sys.stderr)
+        print("to write the traces anew: python tests/arae_core/test_golden.py --write", file=sys.stderr)
         return 2
     GOLDEN.mkdir(exist_ok=True)
     for kind in ("text", "image"):
