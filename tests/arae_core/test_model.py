@@ -54,7 +54,7 @@ def logits_of(
     decoder: Any, words: list[int], code: Tensor, label: int | None = None, start: int = TEXT.start
 ) -> Tensor:
     """Return the logits [T + 1, V] after the start token and each of T words, in one pass over all of them."""
-    part = decoder.decoder_of(label) if isinstance(decoder, SeparateDecoders) else decoder
+    part = decoder.decoder_of(label or 0) if isinstance(decoder, SeparateDecoders) else decoder
     fed = part.conditioned(code[None], None if label is None else torch.tensor([label]))
     hidden, _ = part(torch.tensor([[start, *words]]), fed)
     logits: Tensor = part.output(hidden[0])
@@ -74,11 +74,12 @@ def chances(words: list[int], code: Tensor, temperature: float = 1.0) -> Tensor:
 )
 def test_greedy_decoding_takes_the_best_word_each_time(conditioning: str, contrast: float) -> None:
     """Compared with words chosen one by one, for which the decoder of each class reads all words before."""
-    count, spec, labels, decoder = 97, TEXT, None, DECODER
+    count, spec, labels = 97, TEXT, None
+    decoder: Any = DECODER
     if conditioning:
         count, spec = 23, SHAPES["three"]
         changes, labels = {"decoder.conditioning": conditioning}, torch.arange(count) % 3
-        decoder: Any = small.new_state(text_settings(changes), "three").modules["decoder"]
+        decoder = small.new_state(text_settings(changes), "three").modules["decoder"]
         with torch.no_grad():
             for parameter in decoder.parameters():
                 parameter.mul_(4)
@@ -99,12 +100,12 @@ def test_greedy_decoding_takes_the_best_word_each_time(conditioning: str, contra
         expected.append(row)
     cold = () if conditioning else (1e-3, 1e-30, 5e-324)
     with patch.object(nn.LSTM, "forward", autospec=True, side_effect=nn.LSTM.forward) as lstm:
-        found, plain, *others = (
+        found, plain, *colder = (
             decode_sentences(decoder, codes, labels, spec, 7, temperature, torch.Generator(), gamma)
             for temperature, gamma in ((0.0, contrast), (0.0, 0.0), *((t, 0.0) for t in cold))
         )
     assert found == expected
-    assert others == [found] * len(cold), "very low temperatures are greedy"
+    assert colder == [found] * len(cold), "very low temperatures are greedy"
     assert (found == plain) == (contrast == 0)
     sizes = {len(call.args[1]) for call in lstm.call_args_list}
     assert all(size % ROWS == 0 for size in sizes - {count}), "batches shrink by multiples of ROWS"

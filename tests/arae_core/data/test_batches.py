@@ -230,12 +230,9 @@ def test_the_first_classes_get_the_remainder() -> None:
         ((TokenStore.from_rows(ROWS, LABELS), THREE, 2, 7), {}, "batch_size must be >= .*3.*, got 2"),
     ],
 )
-def test_a_sampler_that_does_not_fit_is_refused(arguments: Any, options: Any, message: str) -> None:
+def test_data_that_do_not_fit_are_refused(arguments: Any, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BatchSampler(*arguments, **options)
-
-
-def test_pixels_must_fill_the_image() -> None:
     with pytest.raises(ValueError, match=r"pixels must be of shape \(images, 15\), got \(2, 14\)"):
         ImageStore(np.zeros((2, 14), np.uint8), 3, 5)
 

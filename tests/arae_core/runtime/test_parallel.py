@@ -65,8 +65,8 @@ def run(name: str, case: Case, parallel: Parallel) -> tuple[dict[str, Tensor], R
     In the case FOLLOWS, the autoencoder follows the discriminators of cross-alignment from the start.
     """
     kind, until, changes = case
-    follows = {"UNINFORMATIVE": math.inf, "MAX_GRADIENT_NORM": 1e-4} if name == FOLLOWS else {}
-    with patch.multiple(cross_alignment, **follows) if follows else nullcontext():
+    follows: dict[str, Any] = {"UNINFORMATIVE": math.inf, "MAX_GRADIENT_NORM": 1e-4}
+    with patch.multiple(cross_alignment, **follows) if name == FOLLOWS else nullcontext():
         state = new_state(settings_of(kind, changes), kind)
         *_, report = train(state, store_of(kind), parallel, until=until, every=until)
     return weights(state), report

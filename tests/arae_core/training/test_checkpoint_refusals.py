@@ -1,5 +1,6 @@
 """Damaged, foreign and unsafe checkpoints are refused in one line with the folder's name and a reason."""
 
+import io
 import json
 import os
 import pickle
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from arae_core.model import Model
 from arae_core.training.checkpoint import export_model, load_checkpoint, save_checkpoint
@@ -46,85 +47,78 @@ class Bomb:
         return os._exit, ("a pickle was read",)
 
 
-def torch_file(folder: Path) -> None:
-    torch.save({"weights": torch.zeros(3)}, folder / "model.pt")
-
-
-def pickle_as_safetensors(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """Replace a file and its checksum."""
+    (folder / name).write_bytes(content)
     sign_again(folder)
 
 
-def torch_as_safetensors(folder: Path) -> None:
-    torch.save({"weights": torch.zeros(3)}, folder / "training.safetensors")
-    sign_again(folder)
+def pickled() -> bytes:
+    torch.save({"weights": torch.zeros(3)}, buffer := io.BytesIO())
+    return buffer.getvalue()
 
 
-def file_outside(folder: Path) -> None:
-    (folder.parent / "outside").write_text("secret")
-    change_manifest(folder, files={"../outside": {"bytes": 6, "sha256": "0"}})
-
-
-def link_outside(folder: Path) -> None:
+def move_outside(folder: Path) -> None:
     shutil.move(folder / "settings.json", folder.parent / "settings.json")
     os.symlink(folder.parent / "settings.json", folder / "settings.json")
 
 
-def unlisted_weights(folder: Path) -> None:
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    del files["model.safetensors"]
-    change_manifest(folder, files=files)
+def with_weights(folder: Path, **changes: Any) -> None:
+    """Change tensors, by name with __ for dots; None deletes one."""
+    changed = load_file(folder / "model.safetensors") | {n.replace("__", "."): v for n, v in changes.items()}
+    rewrite(folder, "model.safetensors", save({name: value for name, value in changed.items() if value is not None}))
 
 
-def change_weights(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
-    tensors = load_file(folder / "model.safetensors") | changes
-    save_file({name: value for name, value in tensors.items() if value is not None}, folder / "model.safetensors")
-    sign_again(folder)
+def entries(folder: Path, name: str = "settings.json") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / name).read_text())
+    return content
 
 
-def other_tensors(folder: Path) -> None:
-    change_weights(folder, {"encoder.embedding.weight": None, "encoder.more": torch.zeros(3)})
+def without_weights(folder: Path) -> None:
+    files = entries(folder, "manifest.json")["files"]
+    change_manifest(folder, files={name: facts for name, facts in files.items() if name != "model.safetensors"})
 
 
-def other_sizes(folder: Path) -> None:
-    change_weights(folder, {"decoder.output.bias": torch.zeros(3)})
-
-
-def other_setting(folder: Path) -> None:
-    settings = json.loads((folder / "settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps(settings | {"critic.stairs": 3}))
-    sign_again(folder)
-
-
+OUTSIDE = {"../outside": {"bytes": 6, "sha256": "0"}}
+TENSOR = torch.zeros(3)
 REFUSALS: list[tuple[Callable[[Path], Any], str]] = [
-    (torch_file, "model.pt"),
-    (pickle_as_safetensors, "model.safetensors"),
-    (torch_as_safetensors, "training.safetensors"),
-    (file_outside, "'../outside', which lies outside"),
-    (link_outside, "'settings.json', which lies outside"),
-    (unlisted_weights, "model.safetensors"),
-    (other_tensors, "encoder.embedding.weight"),
-    (other_sizes, "decoder.output.bias"),
-    (other_setting, "unknown setting critic.stairs; did you mean critic.steps?"),
-    (lambda folder: change_manifest(folder, version=2), "version 2; this program reads 1"),
-    (lambda folder: change_manifest(folder, format="other"), "not a checkpoint of this program"),
-    (lambda folder: change_manifest(folder, files=None), ""),
-    (lambda folder: change_manifest(folder, files={}), ""),
-    (lambda folder: change_manifest(folder, step="many"), ""),
-    (lambda folder: change_manifest(folder, step=-3), "manifest.json"),
-    (lambda folder: change_manifest(folder, kind=None), "manifest.json"),
-    (lambda folder: change_manifest(folder, kind="image"), ""),
-    (lambda folder: change_manifest(folder, shape={"height": 3}), ""),
-    (lambda folder: shutil.rmtree(folder), "no checkpoint folder"),
+    (lambda folder: (folder / "model.pt").write_bytes(pickled()), "model.pt"),
+    (lambda folder: rewrite(folder, "model.safetensors", pickle.dumps(Bomb())), "model.safetensors"),
+    (lambda folder: rewrite(folder, "training.safetensors", pickled()), "training.safetensors"),
+    (lambda folder: change_manifest(folder, files=OUTSIDE), "'../outside', which lies outside"),
+    (move_outside, "'settings.json', which lies outside"),
+    (without_weights, "model.safetensors"),
+    (lambda folder: with_weights(folder, encoder__embedding__weight=None, encoder__more=TENSOR), "encoder.embedding"),
+    (lambda folder: with_weights(folder, decoder__output__bias=TENSOR), "decoder.output.bias"),
+    (
+        lambda folder: rewrite(folder, "settings.json", json.dumps(entries(folder) | {"critic.stairs": 3}).encode()),
+        "unknown setting critic.stairs; did you mean critic.steps?",
+    ),
+    *(
+        (lambda folder, changes=changes: change_manifest(folder, **changes), message)
+        for changes, message in (
+            ({"version": 2}, "version 2; this program reads 1"),
+            ({"format": "other"}, "not a checkpoint of this program"),
+            ({"files": None}, ""),
+            ({"files": {}}, ""),
+            ({"step": "many"}, ""),
+            ({"step": -3}, "manifest.json"),
+            ({"kind": None}, "manifest.json"),
+            ({"kind": "image"}, ""),
+            ({"shape": {"height": 3}}, ""),
+        )
+    ),
+    (shutil.rmtree, "no checkpoint folder"),
     (lambda folder: (folder / "manifest.json").unlink(), "it has no manifest.json"),
     (lambda folder: (folder / "manifest.json").write_text("[]"), "is not a JSON object"),
 ]
 
 
-@pytest.mark.parametrize(("tamper", "message"), REFUSALS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("tamper", "message"), REFUSALS)
 def test_foreign_and_unsafe_checkpoints_are_refused(
     tamper: Callable[[Path], Any], message: str, checkpoint: Path
 ) -> None:
+    (checkpoint.parent / "outside").write_text("secret")
     tamper(checkpoint)
     assert message in refusal(checkpoint)
 

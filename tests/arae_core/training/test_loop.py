@@ -92,28 +92,11 @@ def test_reports_are_means_and_their_interval_changes_no_weight(kind: str) -> No
     assert_same(weights(often), weights(seldom))
     for name in ("reconstruction_loss", "distance", "gradient_penalty", "gradient_norm", "code_norm_real"):
         assert report.scalars[name] == pytest.approx(sum(one[name] for one in each) / 6, rel=1e-12), name
-    assert report.scalars["noise"] == 0.1
+    others = {"encoder_loss", "generator_loss", "code_variance_fake", "ms_per_iteration", "examples_per_second"}
+    assert others <= report.scalars.keys() and report.scalars["noise"] == 0.1
     assert report.scalars["epoch"] == 6 / math.ceil(29 / 8)
     assert all(math.isfinite(value) for value in report.scalars.values())
     assert report.scalars["code_norm_real"] == pytest.approx(1) == report.scalars["code_norm_fake"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "present", "absent"),
-    [
-        ({}, {"distance", "gradient_penalty", "encoder_loss", "generator_loss", "code_variance_fake"}, set()),
-        ({"critic.objective": "wgan-clip"}, {"distance", "generator_loss"}, {"gradient_penalty"}),
-        ({"prior.kind": "gaussian"}, {"distance", "encoder_loss"}, {"generator_loss"}),
-        ({"critic.objective": "none"}, {"reconstruction_loss"}, {"distance", "encoder_loss", "generator_loss"}),
-    ],
-)
-def test_reported_scalars_follow_from_the_settings(
-    changes: dict[str, Any], present: set[str], absent: set[str]
-) -> None:
-    (report,) = run(new_state(text_settings(changes)), 1)
-    names = set(report.scalars)
-    assert present | {"reconstruction_loss", "gradient_norm", "ms_per_iteration", "examples_per_second"} <= names
-    assert not absent & names
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
