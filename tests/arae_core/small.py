@@ -14,15 +14,7 @@ from torch import Tensor
 
 from arae_core.data.batches import ImageStore, Store, TokenStore
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
-from arae_core.settings import (
-    ClassifierSettings,
-    CodeSettings,
-    CriticSettings,
-    DecoderSettings,
-    EncoderSettings,
-    GeneratorSettings,
-    Settings,
-)
+from arae_core.settings import Settings
 from arae_core.settings.tree import with_settings
 from arae_core.training.loop import Report, train
 from arae_core.training.state import TrainingState
@@ -37,19 +29,13 @@ IMAGE = ImageSpec(height=3, width=5)
 
 def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings of a small ARAE of sentences. changes: dotted name -> value."""
-    base = Settings(
-        batch_size=8,
-        longest=7,
-        seed=5,
-        precision="float64",
-        encoder=EncoderSettings(embedding=5, hidden=(11,)),
-        decoder=DecoderSettings(embedding=3, hidden=(13,), attribute_embedding=2),
-        code=CodeSettings(size=7),
-        generator=GeneratorSettings(noise_size=5, hidden=(11, 3), learning_rate=1e-3),
-        critic=CriticSettings(steps=3, hidden=(13, 5), learning_rate=1e-3),
-        classifier=ClassifierSettings(hidden=(11, 5)),
-    )
-    return with_settings(base, changes or {})
+    base = {
+        **{"batch_size": 8, "longest": 7, "seed": 5, "precision": "float64", "code.size": 7, "critic.steps": 3},
+        **{"encoder.embedding": 5, "decoder.embedding": 3, "decoder.attribute_embedding": 2, "generator.noise_size": 5},
+        **{"encoder.hidden": (11,), "decoder.hidden": (13,), "generator.hidden": (11, 3), "critic.hidden": (13, 5)},
+        **{"classifier.hidden": (11, 5), "generator.learning_rate": 1e-3, "critic.learning_rate": 1e-3},
+    }
+    return with_settings(Settings(), base | dict(changes or {}))
 
 
 def image_settings(changes: Mapping[str, Any] | None = None) -> Settings:

@@ -23,14 +23,11 @@ def test_a_file_is_created_and_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\r\n"
     write_json_atomically(tmp_path / "a.txt", {"x": (1, 2)})
     assert content(tmp_path) == {"a.txt": '{\n "x": [\n  1,\n  2\n ]\n}\n'}
-
-
-def test_the_temporary_file_is_hidden_and_keeps_the_suffix(tmp_path: Path) -> None:
-    with replace_file_atomically(tmp_path / "picture.png") as partial:
-        assert (partial.parent, partial.suffix, partial.name[0]) == (tmp_path, ".png", ".")
-        partial.write_text("x")
-        assert not (tmp_path / "picture.png").exists()
-    assert content(tmp_path) == {"picture.png": "x"}
+    with replace_file_atomically(tmp_path / "a.txt") as partial:
+        assert (partial.parent, partial.suffix, partial.name[0]) == (tmp_path, ".txt", "."), "a hidden file"
+        partial.write_text("new")
+        assert (tmp_path / "a.txt").read_text() != "new"
+    assert content(tmp_path) == {"a.txt": "new"}
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

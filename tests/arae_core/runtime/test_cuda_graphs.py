@@ -1,6 +1,7 @@
 """CUDA graphs: training on padded batches and with captured steps gives the same weights as calling the steps."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -54,10 +55,14 @@ def test_padded_batches_train_the_same(name: str, precision: str, tolerance: flo
     assert_same(run(kind, changes, 0), run(kind, changes, 7), tolerance)
 
 
-def test_padded_batches_have_few_widths_and_hold_the_same_sentences() -> None:
+@pytest.mark.parametrize("fits", [True, False])
+def test_padded_batches_have_few_widths_and_hold_the_same_sentences(fits: bool) -> None:
+    """Sentences that exceed the device's memory stay in main memory."""
     rows = sentences(61, longest=29)
     store, longest = TokenStore.from_rows(rows, [i % 2 for i in range(61)]), 29
-    padded = PaddedSentences(store, TEXT, longest, torch.device("cpu"))
+    with patch("arae_core.data.device_dataset._fits", return_value=fits):
+        padded = PaddedSentences(store, TEXT, longest, torch.device("cpu"))
+    assert (padded.rows is not None) == fits
     widths = set()
     for seed in range(40):
         indices = np.random.default_rng(seed).integers(61, size=3)
@@ -71,17 +76,6 @@ def test_padded_batches_have_few_widths_and_hold_the_same_sentences() -> None:
         widths.add(mine.source.shape[1])
         assert plain.source.shape[1] <= mine.source.shape[1] < plain.source.shape[1] + padded.step
     assert 2 < len(widths) <= WIDTHS and max(widths) == longest + 1
-
-
-def test_sentences_that_exceed_device_memory_stay_in_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, indices = TokenStore.from_rows(sentences()), np.array([5, 2, 11])
-    on_device = PaddedSentences(store, TEXT, 7, torch.device("cpu"))
-    monkeypatch.setattr("arae_core.data.device_dataset._fits", lambda size, device: False)
-    copied = PaddedSentences(store, TEXT, 7, torch.device("cpu"))
-    assert on_device.rows is not None and copied.rows is None
-    first, second = on_device.batch(indices), copied.batch(indices)
-    for name in ("source", "target", "lengths"):
-        assert torch.equal(getattr(first, name), getattr(second, name)), name
 
 
 def test_steps_are_called_on_a_cpu() -> None:

@@ -16,7 +16,7 @@ from arae_core.runtime.parallel import Parallel
 from arae_core.settings import Settings
 from arae_core.training import loop
 from arae_core.training.loop import evaluate_reconstruction, total_iterations, train
-from arae_core.training.state import SECTION_OF, TrainingState
+from arae_core.training.state import TrainingState
 from tests.arae_core import small
 from tests.arae_core.small import (
     TEXT,
@@ -49,29 +49,21 @@ def test_reports_come_at_multiples_and_at_the_end(start: int, until: int, every:
 
 def test_rates_fall_linearly_to_0_over_the_last_iterations() -> None:
     """Compared with rates that are set by hand before each iteration."""
-    plain, cooling = {"iterations": 10}, {"iterations": 10, "cooldown": 0.4}
-    by_hand, state = (new_state(text_settings(changes | {"code.noise": 0.0})) for changes in (plain, cooling))
+    sections = {"encoder": 0.001, "decoder": 0.002, "generator": 0.003, "critic": 0.004, "classifier": 0.005}
+    plain = {"iterations": 10, "code.noise": 0.0, "decoder.alignment_weight": 0.5}
+    plain |= {f"{section}.learning_rate": rate for section, rate in sections.items()}
+    by_hand, state = (new_state(text_settings(plain | more), "three") for more in ({}, {"cooldown": 0.4}))
     full = {part: optimizer.param_groups[0]["lr"] for part, optimizer in by_hand.optimizers.items()}
+    assert sorted(full.values()) == [0.001, 0.002, 0.003, 0.004, 0.005, 0.005]
+    assert (full["prior"], full["aligner"]) == (0.003, 0.005)
     rates = []
-    for _ in train(state, store_of("text"), until=10, every=1):
-        rates.append(state.optimizers["encoder"].param_groups[0]["lr"] / full["encoder"])
-    assert rates == pytest.approx([1] * 7 + [0.75, 0.5, 0.25])
-    for report in train(by_hand, store_of("text"), until=10, every=1):
+    for _ in train(state, store_of("three"), until=10, every=1):
+        rates.append([optimizer.param_groups[0]["lr"] / full[part] for part, optimizer in state.optimizers.items()])
+    assert rates == [pytest.approx([share] * 6) for share in [1] * 7 + [0.75, 0.5, 0.25]]
+    for report in train(by_hand, store_of("three"), until=10, every=1):
         for part, optimizer in by_hand.optimizers.items():
             optimizer.param_groups[0]["lr"] = full[part] * min(1, (10 - report.step) / 4)
     assert_same(weights(state), weights(by_hand))
-
-
-def test_every_part_cools_down_from_its_own_rate() -> None:
-    parts = ("encoder", "decoder", "generator", "critic", "classifier")
-    rates = {f"{part}.learning_rate": 0.01 * i for i, part in enumerate(parts, 1)}
-    state = new_state(text_settings(rates | {"cooldown": 1.0, "decoder.alignment_weight": 0.5}), "three")
-    state.end, state.step = 8, 6
-    state.cool_down()
-    assert set(state.optimizers) == {"encoder", "decoder", "prior", "critic", "classifier", "aligner"}
-    for part, optimizer in state.optimizers.items():
-        own = rates[f"{SECTION_OF.get(part, part)}.learning_rate"]
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(own / 4), part
 
 
 def test_a_continued_run_gets_its_full_rates_back() -> None:
