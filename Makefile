@@ -24,7 +24,7 @@ tune: setup
 test: setup
 	$(PYTEST) -m "not slow and not cluster"
 
-# The tests that take more than ten seconds: whole commands, kills, restarts. .ci/run runs these too.
+# The tests that take more than ten seconds: whole commands, kills, restarts.
 test-slow: setup
 	$(PYTEST) -m "slow and not cluster"
 

@@ -30,7 +30,7 @@ IMAGE = ImageSpec(height=3, width=5)
 def start_processes(worker: Callable[..., None], arguments: tuple[object, ...], nprocs: int) -> None:
     """Run worker(rank, *arguments) in `nprocs` processes that have imported torch already, see tests/conftest.py."""
     start = torch.multiprocessing.start_processes  # type: ignore[attr-defined]
-    start(worker, arguments, nprocs=nprocs, start_method="forkserver")
+    start(worker, arguments, nprocs=nprocs, start_method="forkserver")  # type: ignore[no-untyped-call]
 
 
 def text_settings(changes: Mapping[str, Any] | None = None) -> Settings:

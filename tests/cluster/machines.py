@@ -82,7 +82,7 @@ class Cluster:
         self.nodes: list[Program] = []
 
     def _start(self, name: str, words: list[str], cpus: int, hidden: Path | None = None) -> Program:
-        """Start a node and wait until it has joined. On a busy machine `ray start` may give up, after 30 s: try again."""
+        """Start a node and wait until it has joined. On a busy machine `ray start` may give up: try again."""
         before = self.alive()
         mount = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
         command = ["unshare", "--mount", "sh", "-c", mount, "sh"] if hidden else []

@@ -26,6 +26,7 @@ from arae_core.runtime.parallel import Parallel
 from arae_core.settings.tree import flatten, with_settings
 from arae_core.training.checkpoint import read_about
 from pipelines import evaluate
+from pipelines.cli import evaluation
 from pipelines.corpora.corpus import prepare
 from pipelines.evaluation import corpus_language_model
 from pipelines.evaluation.corpus_language_model import load_or_train_language_model
@@ -429,11 +430,10 @@ def test_evaluations_of_one_second_have_folders_of_their_own(tmp_path: Path, mon
     monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
     names = []
     for _ in range(3):
-        folder = evaluate._folder(tmp_path, "")
+        folder = evaluation.new_folder(tmp_path)
         folder.mkdir()
         names.append(folder.name)
     assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
-    assert evaluate._folder(tmp_path, "20260101-000000") == tmp_path / "20260101-000000"
 
 
 def test_tables_are_kept_in_every_models_run(tracking_uri: str, tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_tables_are_kept_in_every_models_run(tracking_uri: str, tmp_path: Path) 
         SimpleNamespace(run_id=start_parent(tracking_uri, "test", name, params={})) for name in ("one", "other")
     ]
     outcome = TaskResult([{"model": "one", "norm": 1.0}], text=["text"])
-    content = evaluate._kept(outcome, "latent-test", tmp_path / "latent", subjects, tracking_uri)
+    content = evaluation._save_result(outcome, "latent-test", tmp_path / "latent", subjects, tracking_uri)
     assert content == {"rows": [{"model": "one", "norm": 1.0}], "text": ["text"]}
     for subject in subjects:
         kept = connect(tracking_uri).list_artifacts(subject.run_id, "evaluation")
