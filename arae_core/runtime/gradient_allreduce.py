@@ -78,6 +78,7 @@ class SharedMemory:
         torch.add(slots[0], slots[1], out=flat)
         for slot in slots[2:]:
             flat += slot
+        self.turn = 1 - self.turn
         return flat
 
 
