@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup tune test test-slow test-cluster check audit format lock clean
 
@@ -24,7 +24,7 @@ tune: setup
 test: setup
 	$(PYTEST) -m "not slow and not cluster"
 
-# The tests that take more than ten seconds: whole commands, kills, restarts. .ci/run runs these too.
+# The tests that take more than ten seconds: whole commands, kills, restarts.
 test-slow: setup
 	$(PYTEST) -m "slow and not cluster"
 

@@ -1,7 +1,8 @@
-"""Classification with few labels (paper, section 6.3): one encoder learns from all sentences and from a few examples.
+"""Classification with few labels (paper, section 6.3).
 
-Beside the iteration of Algorithm 1 on sentences without labels stands a supervised step: encoder and head <- grad of
--mean log p(y | codes of the example's sentences). Without those sentences, that step is all there is.
+The autoencoder is trained on unlabelled sentences (Algorithm 1). A supervised step in each iteration trains encoder and
+head on labelled examples: grad of -mean log p(y | codes of the example's sentences). Without unlabelled sentences, only
+the supervised step is done.
 
 Shapes: B examples of S sentences each (1, or 2 for a pair u, v), D numbers in a code, F features, K classes.
 """
@@ -38,14 +39,15 @@ from arae_core.training.loop import Report, check_lengths, run_and_average
 from arae_core.training.optimizers import make_optimizer, set_rate
 from arae_core.training.state import TrainingState
 
-SUPERVISED = 5
-"""The stream of the labelled batches' order, beside those of `Feed`."""
+STREAM = 5
+"""Stream of the random order of labelled batches, beside those of `BatchSampler`."""
 
 
 def pair_features(codes: Tensor) -> Tensor:
-    """codes[B, S, D] -> [B, F]: u itself of one sentence, F = D; of two u, v, |u - v| and u * v, F = 4 D.
+    """Map codes[B, S, D] to features [B, F]: u for one sentence, F = D; u, v, |u - v| and u * v for two, F = 4 D.
 
-    Every code is first brought to mean 0 and variance 1: numbers of a code on the unit sphere are too small for an MLP.
+    Each code is normalized to mean 0 and variance 1 first: entries of a code on the unit sphere are too small for an
+    MLP.
     """
     codes = F.layer_norm(codes, codes.shape[-1:])
     if codes.shape[1] == 1:
@@ -55,10 +57,10 @@ def pair_features(codes: Tensor) -> Tensor:
 
 
 class ClassifierHead(nn.Module):
-    """Features [B, F] -> logits [B, K]: an MLP with dropout."""
+    """An MLP with dropout: features [B, F] -> logits [B, K]."""
 
     def __init__(self, settings: HeadSettings, code_size: int, sentences: int, classes: int) -> None:
-        """sentences: S. Raises ValueError for more than two."""
+        """sentences: S. Raise ValueError if it is not 1 or 2."""
         super().__init__()
         if sentences not in (1, 2):
             raise ValueError(f"an example must have 1 or 2 sentences, got {sentences}")
@@ -67,7 +69,7 @@ class ClassifierHead(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, features: Tensor, state: TrainingState | None = None) -> Tensor:
-        """state: where dropout draws from; without it, none is done."""
+        """Return the logits [B, K]. state: the source of random numbers for dropout; None: no dropout."""
         hidden = features
         for i, layer in enumerate(self.layers):
             hidden = layer(self._dropped(hidden.relu() if i else hidden, state))
@@ -81,7 +83,7 @@ class ClassifierHead(nn.Module):
 
 
 class SentenceClassifier:
-    """An encoder, as part of a whole autoencoder, and a head: what tells the class of an example of S sentences."""
+    """Classifier of examples of S sentences: the encoder of an autoencoder, and a head."""
 
     def __init__(
         self, state: TrainingState, head: ClassifierHead, classes: Sequence[str], vocabulary: Vocabulary | None = None
@@ -97,17 +99,19 @@ class SentenceClassifier:
         classes: Sequence[str],
         vocabulary: Vocabulary | None = None,
     ) -> "SentenceClassifier":
-        """One that knows nothing yet; the state's seed decides the head's weights. ValueError for more sentences than
-        two, and for images."""
+        """Build an untrained classifier; the head's weights follow from the state's seed.
+
+        Raise ValueError for a model of images and if `sentences` is not 1 or 2.
+        """
         if not isinstance(state.spec, TextSpec):
-            raise ValueError("classification is of sentences, this is a model of images")
+            raise ValueError("a classifier needs a model of sentences, this is a model of images")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.settings.seed)
             head = ClassifierHead(settings, state.settings.code.size, sentences, len(classes))
         return cls(state, head.to(state.device, state.dtype), classes, vocabulary)
 
     def logits(self, labelled: LabelledStore, rows: NDArray[np.int64], *, training: bool) -> tuple[Tensor, Tensor]:
-        """Of the examples at rows[B]: logits [B, K] and the right classes [B]."""
+        """Return the logits [B, K] and the labels [B] of the examples at rows[B]."""
         assert isinstance(self.state.spec, TextSpec)
         batch, labels = labelled.batch(rows, self.state.spec, self.state.device)
         with self.state.autocast():
@@ -117,7 +121,7 @@ class SentenceClassifier:
 
     @torch.no_grad()
     def predict(self, labelled: LabelledStore, batch_size: int = 256) -> NDArray[np.int64]:
-        """The most probable class of every example, [N]."""
+        """Return the most probable class of each example, int64[N]."""
         self.state.modules.eval()
         longest = labelled.sentences.lengths.reshape(len(labelled), -1).max(1)
         order = np.argsort(longest, kind="stable")
@@ -128,24 +132,24 @@ class SentenceClassifier:
         return found
 
     def accuracy(self, labelled: LabelledStore) -> float:
-        """Share of the examples whose class is right."""
+        """Return the share of examples that are classified correctly."""
         return float((self.predict(labelled) == labelled.labels).mean())
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of what the supervised step trains, encoder and head, on the device where they are."""
+        """Return a copy of the weights of encoder and head, on their device."""
         parts = {"encoder": self.state.modules["encoder"], "head": self.head}
         return {f"{part}.{k}": v.clone() for part, module in parts.items() for k, v in module.state_dict().items()}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take over what `weights` returned."""
+        """Restore weights that `weights` returned."""
         for part, module in {"encoder": self.state.modules["encoder"], "head": self.head}.items():
             own = {name.removeprefix(f"{part}."): v for name, v in weights.items() if name.startswith(f"{part}.")}
             module.load_state_dict(own)
 
     def classify(self, examples: Sequence[Sequence[str]]) -> list[str]:
-        """The class of each example of S sentences; words past `longest` are not read.
+        """Return the class of each example of S sentences. Sentences are cut to `longest` tokens.
 
-        Raises ValueError for examples of another number of sentences and for empty ones.
+        Raise ValueError for an example with another number of sentences and for an empty sentence.
         """
         assert self.vocabulary is not None
         if not examples:
@@ -162,7 +166,7 @@ class SentenceClassifier:
         return [self.classes[y] for y in self.predict(labelled)]
 
     def save(self, folder: Path) -> Path:
-        """Write it to `folder`, which appears when it is complete. Raises OSError where there is one already."""
+        """Save the classifier to `folder`, atomically. Raise OSError if the folder exists."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             whole = save_checkpoint(Path(scratch, "checkpoint"), self.state, self.vocabulary)
@@ -179,7 +183,7 @@ class SentenceClassifier:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "SentenceClassifier":
-        """What `save` wrote. Raises ValueError for a folder that holds no classifier or a damaged one."""
+        """Load a saved classifier. Raise ValueError if the folder holds none or a damaged one."""
         folder = Path(folder)
         if not (folder / "head.json").is_file():
             raise ValueError(f"{folder} is not a classifier: it has no head.json; classify.py trains one")
@@ -188,12 +192,12 @@ class SentenceClassifier:
             content = json.loads((folder / "head.json").read_text(encoding="utf-8"))
             written = sha256_of(folder / "head.safetensors")
             if not is_intact(content) or content.get("weights", written) != written:
-                raise ValueError("its head is not what was written")
+                raise ValueError("its head does not match its checksum")
             values: dict[str, Any] = content["head"] | {"hidden": tuple(content["head"]["hidden"])}
             settings = HeadSettings(**values)
             classifier = cls.new(state, settings, content["sentences"], content["classes"], vocabulary)
             classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
-        except Exception as error:  # of JSON, safetensors and torch: a dozen types, all of them: not what was written
+        except Exception as error:  # a dozen types of JSON, safetensors and torch: the content is damaged
             raise ValueError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from None
         return classifier
 
@@ -201,34 +205,35 @@ class SentenceClassifier:
 def train_classifier(
     classifier: SentenceClassifier, labelled: LabelledStore, store: TokenStore | None, *, until: int, every: int
 ) -> Iterator[Report]:
-    """Train from `state.step` to step `until` on the labelled examples and, where there is one, on a store of sentences
-    without labels, yielding at each multiple of `every` and at the end. The supervised step has its own optimizer,
-    which cools down with the others.
+    """Train from `state.step` to step `until`; yield a report at each multiple of `every` and at the end.
 
-    Raises FloatingPointError where a loss or a weight is no longer finite, and ValueError for sentences longer than
-    `longest` and where the device cannot train in this precision.
+    store: unlabelled sentences to train the autoencoder on; None: only the supervised step is done. This step has its
+    own optimizer, which cools down with the others.
+
+    Raise FloatingPointError if a loss or a weight is no longer finite, and ValueError for sentences longer than
+    `longest` and for a precision that the device cannot train in.
     """
     state, settings, parallel = classifier.state, classifier.head.settings, Parallel()
     check_precision(state.settings, state.device)
     for sentences in (labelled.sentences, *([] if store is None else [store])):
         check_lengths(sentences, state.settings)
-    feed = None
+    sampler = None
     if store is not None:
-        feed = BatchSampler(store, state.spec, state.settings.batch_size, state.settings.seed, device=state.device)
+        sampler = BatchSampler(store, state.spec, state.settings.batch_size, state.settings.seed, device=state.device)
     parameters = [*state.modules["encoder"].parameters(), *classifier.head.parameters()]
     optimizer = make_optimizer(settings, parameters, cools=state.settings.cooldown > 0)
     state.end = until
 
     def step() -> Scalars:
         set_rate(optimizer, state.rate_left * settings.learning_rate)
-        rows = np.random.default_rng((state.settings.seed, SUPERVISED, state.step)).integers(
+        rows = np.random.default_rng((state.settings.seed, STREAM, state.step)).integers(
             len(labelled), size=min(settings.batch_size, len(labelled))
         )
         scalars = supervise(classifier, optimizer, labelled, rows)
-        if feed is None:
+        if sampler is None:
             state.step += 1
             return scalars
-        return scalars | iteration(state, feed, parallel)
+        return scalars | iteration(state, sampler, parallel)
 
     state.modules.train()
     while state.step < until:
@@ -242,7 +247,7 @@ def train_classifier(
 def supervise(
     classifier: SentenceClassifier, optimizer: torch.optim.Optimizer, labelled: LabelledStore, rows: NDArray[np.int64]
 ) -> Scalars:
-    """One step of encoder and head on the examples at rows[B]."""
+    """Take one step of encoder and head on the examples at rows[B]; return named scalars."""
     logits, labels = classifier.logits(labelled, rows, training=True)
     loss = classifier_loss(logits, labels)
     optimizer.zero_grad()

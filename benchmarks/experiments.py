@@ -4,10 +4,10 @@
     python benchmarks/experiments.py --config snli --corpus runs/data/FINGERPRINT --on perplexity,latent,robustness
     python benchmarks/experiments.py --config snli --trained experiments/snli --split test --temperature 0.5 --called t5
 
-Trains as `train.py` does, or takes a model that it has kept, keeps the evaluation that is best on validation, and does
-with it what `evaluate.py` does, perplexity last, for it takes longest. In --out is what is found, as soon as it is:
-NAME.json, NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt, a picture of each evaluation,
-NAME-EVALUATION.png, and the model itself in NAME.
+Trains like `train.py`, or loads a model that an earlier call saved, and keeps the weights of the evaluation that is
+best on validation. Then runs the experiments of `evaluate.py`, perplexity last because it takes longest. Every result
+is saved in --out as soon as it exists: NAME.json, NAME-samples.txt, NAME-text.txt, with --references NAME-transfer.txt,
+a picture of each experiment, NAME-EXPERIMENT.png, and the model itself in NAME.
 """
 
 import json
@@ -25,195 +25,223 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.settings.checks import above, at_least, require
-from pipelines.cli.command_line import Arguments, Option, emit_json, parse, run
+from benchmarks import harness
+from pipelines.cli.command_line import Arguments, Option, emit_json
 from pipelines.experiment.settings import Experiment
-
-Results = dict[str, Any]
 
 if TYPE_CHECKING:
     from arae_core.model import Model
     from arae_core.training.state import TrainingState
     from pipelines.corpora.corpus import Corpus
-    from pipelines.evaluation.evaluated_models import Subject
-    from pipelines.evaluation.tasks import Asked
+    from pipelines.evaluation.evaluated_models import EvaluatedModel
+    from pipelines.evaluation.tasks import TaskOptions
 
 OPTIONS = (
-    Option("on", tuple[str, ...], ("perplexity", "latent", "robustness"), "What evaluate.py can do, with commas."),
-    Option("corpus", Path, None, "Folder of prepared data. Default: prepared now, in --storage."),
-    Option("only_prepare", bool, False, "Prepare the data, say where they are, and stop."),
-    Option("trained", Path, None, "A model that was kept in --out: evaluated again, nothing is trained."),
-    Option("split", str, "validation", "validation for any choice, test for a report.", ("validation", "test")),
-    Option("out", Path, Path("experiments"), "Folder for what is found."),
-    Option("called", str, "", "First part of the names of files there. Default: the preset's name."),
+    Option("on", tuple[str, ...], ("perplexity", "latent", "robustness"), "Experiments of evaluate.py to run."),
+    Option("corpus", Path, None, "Folder of prepared data. Default: prepare the data now, in --storage."),
+    Option("only_prepare", bool, False, "Prepare the data, print the folder, and stop."),
+    Option("trained", Path, None, "Folder of a model that an earlier call saved in --out: evaluate it, do not train."),
     Option(
-        "seconds", float, 1e9, "Training ends after these, its evaluations counted, or when its iterations are done."
+        "split",
+        str,
+        "validation",
+        "Split to evaluate on: validation to choose, test to report.",
+        ("validation", "test"),
     ),
-    Option("count", int, 100_000, "Samples that perplexities are of."),
-    Option("reconstructed", bool, False, "Perplexity of reconstructions of as many training sentences, too."),
-    Option("keep_samples", int, 20_000, "Samples to write, drawn as the settings say."),
-    Option("references", Path, None, "File of sentences with people's rewritings, for transfer."),
-    Option("outputs", Path, None, "File of other systems' outputs, for transfer."),
-    Option("contrasts", tuple[float, ...], (), "Of transfer: tried on validation, the best is taken."),
-    Option("threads", int, 2, "Threads that torch may use."),
+    Option("out", Path, Path("experiments"), "Folder for the results."),
+    Option("called", str, "", "Prefix of the file names there. Default: the name of the preset."),
+    Option("seconds", float, 1e9, "Stop training after this time, evaluations included."),
+    Option("count", int, 100_000, "Samples for the perplexities."),
+    Option("reconstructed", bool, False, "Also compute perplexities of reconstructions of as many training sentences."),
+    Option("keep_samples", int, 20_000, "Samples to save."),
+    Option("references", Path, None, "File of sentences with human rewritings, to score transfer."),
+    Option("outputs", Path, None, "File of other systems' outputs, to score transfer."),
+    Option("contrasts", tuple[float, ...], (), "Transfer contrasts to try on validation; the best is used."),
+    harness.THREADS,
 )
-TRIED_ON = 2000
-"""Validation sentences that contrasts are tried on."""
+CONTRAST_SENTENCES = 2000
+"""Validation sentences on which contrasts are compared."""
 
 
-def trained(
-    experiment: Experiment, corpus: "Corpus", seconds: float, device: str, results: Results, keep: Callable[[], None]
-) -> "TrainingState":
-    """The state at its best evaluation. keep: called whenever `results` has one evaluation more.
+class Results:
+    """Results of one call: the values of NAME.json, saved on every change, and the files beside it."""
 
-    In `results` are "evaluations", "best" (the step of the best one), "iterations" and "seconds" in all, and "diverged"
-    where training did after one. Raises FloatingPointError where it does before.
+    def __init__(self, folder: Path, name: str, values: dict[str, Any]) -> None:
+        self.folder, self.name, self.values = folder, name, values
+        self.save()
+
+    def save(self, **values: Any) -> None:
+        """Add values and write NAME.json."""
+        from pipelines.runtime.run_record import write_record
+
+        self.values |= values
+        write_record(self.path(".json"), json.loads(json.dumps(self.values, default=str)))
+
+    def path(self, suffix: str) -> Path:
+        """Return the path of NAME + suffix."""
+        return self.folder / f"{self.name}{suffix}"
+
+    def write(self, kind: str, lines: Sequence[str]) -> None:
+        """Write NAME-KIND.txt."""
+        self.path(f"-{kind}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def attempt(self, step: str, function: Callable[[], object]) -> None:
+        """Call the function; if it fails, report the error under "failed", so that the other steps still run."""
+        try:
+            function()
+        except Exception as error:  # of any library
+            message = f"{type(error).__name__}: {error}"
+            self.values.setdefault("failed", {})[step] = message
+            print(f"{step} failed: {message}", file=sys.stderr, flush=True)
+        self.save()
+
+
+def trained(experiment: Experiment, corpus: "Corpus", seconds: float, device: str, results: Results) -> "TrainingState":
+    """Train for at most `seconds`; return the state with the weights of the best evaluation.
+
+    Adds to the results "evaluations", "best" (the step of the best), "iterations", "seconds", and "diverged" if
+    training diverges after an evaluation. Raise FloatingPointError if it diverges before.
     """
     from arae_core.evaluation.generation import better
-    from arae_core.training.loop import total_iterations, train
+    from arae_core.training.loop import Report, total_iterations, train
     from arae_core.training.state import TrainingState
+    from pipelines.training.evaluation_loop import BestWeights, train_and_evaluate
     from pipelines.training.scoring import Scorer
 
     store, scorer = corpus.store("train"), Scorer(experiment, corpus)
     state = TrainingState.new(experiment.core, corpus.spec, device)
-    end, (metric, _) = total_iterations(experiment, len(store)), experiment.selection
+    end, every, (metric, _) = total_iterations(experiment, len(store)), experiment.evaluate_every, experiment.selection
+    best, started = BestWeights(partial(better, metric)), time.perf_counter()
     evaluations: list[dict[str, Any]] = []
-    best, weights = float("nan"), dict[str, Any]()
-    started = time.perf_counter()
+
+    def log(report: Report) -> None:
+        loss, passed = report.scalars["reconstruction_loss"], time.perf_counter() - started
+        print(f"{report.step}/{end}, {passed:.0f} s: reconstruction {loss:.4g}", flush=True)
+
+    def evaluate(report: Report) -> None:
+        passed = time.perf_counter() - started
+        figures = {"step": report.step, "seconds": passed, **report.scalars, **scorer.score(state)[0]}
+        evaluations.append(figures)
+        print(f"{report.step}/{end}: {metric} {figures[metric]:.4g}", flush=True)
+        best.update(report.step, figures[metric], state.modules.state_dict)
+        seconds_in_all = time.perf_counter() - started
+        results.save(evaluations=evaluations, iterations=report.step, seconds=seconds_in_all, best=best.step)
+
+    reports = train(state, store, until=end, every=(experiment.log_every, every))
     try:
-        for report in train(state, store, until=end, every=(experiment.log_every, experiment.evaluate_every)):
-            taken = time.perf_counter() - started
-            line = f"{report.step}/{end}, {taken:.0f} s: reconstruction {report.scalars['reconstruction_loss']:.4g}"
-            if report.step % experiment.evaluate_every and report.step < end and taken < seconds:
-                print(line, flush=True)
-                continue
-            figures = {"step": report.step, "seconds": taken, **report.scalars, **scorer.score(state)[0]}
-            evaluations.append(figures)
-            print(f"{line}, {metric} {figures[metric]:.4g}", flush=True)
-            if not weights or better(metric, figures[metric], best):
-                # in main memory: a device that several share has none to spare
-                weights = {name: value.to("cpu", copy=True) for name, value in state.modules.state_dict().items()}
-                best, results["best"] = figures[metric], report.step
-            results |= {"evaluations": evaluations, "iterations": report.step, "seconds": time.perf_counter() - started}
-            keep()
-            if taken >= seconds:
-                break
+        train_and_evaluate(reports, every=every, end=end, log=log, evaluate=evaluate, seconds=seconds)
     except FloatingPointError as error:
-        if not weights:
+        if not best.weights:
             raise
-        results["diverged"] = str(error)
-        print(f"what was best before is evaluated: {error}", flush=True)
-    state.modules.load_state_dict(weights)
+        results.values["diverged"] = str(error)
+        print(f"training diverged, continuing with the best evaluation so far: {error}", flush=True)
+    state.modules.load_state_dict(best.weights)
     return state
 
 
-def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> Results:
-    """Train, and everything that was asked for; what fails is told, listed under "failed", and the rest goes on."""
+def experiments(arguments: Arguments, corpus: "Corpus", device: str) -> dict[str, Any]:
+    """Train or load the model, run the experiments, and return all results."""
     from arae_core.model import Model
     from arae_core.settings.tree import flatten
     from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
-    from pipelines.evaluation.evaluated_models import Subject
-    from pipelines.evaluation.tasks import TASKS, Asked
-    from pipelines.runtime.run_record import write_record
+    from pipelines.evaluation.evaluated_models import EvaluatedModel
+    from pipelines.evaluation.tasks import TaskOptions
 
     experiment, options = arguments.experiment, arguments.options
     name = options.called or experiment.name
-    results: Results = {"settings": flatten(experiment), "device": device}
-    text: list[str] = []
-
-    def keep() -> None:
-        write_record(options.out / f"{name}.json", json.loads(json.dumps(results, default=str)))
-
-    def write(what: str, lines: Sequence[str]) -> None:
-        (options.out / f"{name}-{what}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-    def attempt(what: str, part: Callable[[], object]) -> None:
-        try:
-            part()
-        except Exception as error:  # of any library: what the other parts find must not be lost with this one
-            results.setdefault("failed", {})[what] = f"{type(error).__name__}: {error}"
-            print(f"{what} failed: {results['failed'][what]}", file=sys.stderr, flush=True)
-        keep()
-
-    keep()
+    results = Results(options.out, name, {"settings": flatten(experiment), "device": device})
     if options.trained is None:
-        state = trained(experiment, corpus, options.seconds, device, results, keep)
+        state = trained(experiment, corpus, options.seconds, device, results)
+        results.attempt("checkpoint", lambda: save_checkpoint(results.path(""), state, corpus.vocabulary))
     else:
         state, _, _ = load_checkpoint(options.trained, device, experiment.core)
     model = Model(state, corpus.vocabulary)
-    subject = Subject(name, model, Path(), experiment, corpus, "")
+    subject = EvaluatedModel(name, model, Path(), experiment, corpus, "")
     storage, files = corpus.folder.resolve().parents[1], (options.references, options.outputs)
-    asked = Asked(options.split, options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
-    results["split"] = options.split
-    if options.trained is None:
-        attempt("checkpoint", lambda: save_checkpoint(options.out / name, state, corpus.vocabulary))
-    attempt("samples", lambda: write("samples", [str(line) for line in model.generate(options.keep_samples, seed=1)]))
+    asked = TaskOptions(options.split, options.count, 0, storage, "", *files, reconstructed=options.reconstructed)
+    results.save(split=options.split)
+    samples = partial(model.generate, options.keep_samples, seed=1)
+    results.attempt("samples", lambda: results.write("samples", [str(sample) for sample in samples()]))
     if options.contrasts:
-        attempt("contrasts", lambda: results.update(contrasts=_contrasted(subject, asked, options.contrasts)))
-        if "contrasts" in results:
-            best = max(results["contrasts"], key=lambda row: row["transfer_score"])
-            asked = replace(asked, contrast=best["contrast"])
+        results.attempt(
+            "contrasts", lambda: results.save(contrasts=compare_contrasts(subject, asked, options.contrasts))
+        )
+        rows = results.values.get("contrasts")
+        if rows:
+            asked = replace(asked, contrast=max(rows, key=lambda row: row["transfer_score"])["contrast"])
+    if options.references is not None:
+        results.attempt("outputs", lambda: results.write("transfer", transferred(model, asked)))
+    evaluate(options.on, subject, asked, results)
+    return results.values
 
-    def evaluate(task: str) -> None:
-        outcome = TASKS[task]([subject], asked)
-        results[task] = outcome.rows
+
+def evaluate(names: Sequence[str], subject: "EvaluatedModel", asked: "TaskOptions", results: Results) -> None:
+    """Run experiments of `evaluate.py`, perplexity last; save their rows, texts and pictures."""
+    from pipelines.evaluation.tasks import TASKS
+
+    text: list[str] = []
+
+    def evaluate_one(name: str) -> None:
+        outcome = TASKS[name]([subject], asked)
+        results.values[name] = outcome.rows
         if outcome.figure is not None:
-            outcome.figure.savefig(options.out / f"{name}-{task}.png", dpi=120)
+            harness.save_picture(outcome.figure, results.path(f"-{name}.png"))
         for row in outcome.rows:
             print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-        text.extend([f"== {task}", *outcome.text])
-        write("text", text)
+        text.extend([f"== {name}", *outcome.text])
+        results.write("text", text)
 
-    if options.references is not None:
-        attempt("outputs", lambda: write("transfer", _said_again(model, asked)))
-    for task in sorted(options.on, key=lambda task: task == "perplexity"):
-        attempt(task, partial(evaluate, task))
-    return results
+    for name in sorted(names, key=lambda name: name == "perplexity"):
+        results.attempt(name, partial(evaluate_one, name))
 
 
-def _contrasted(subject: "Subject", asked: "Asked", contrasts: Sequence[float]) -> list[dict[str, Any]]:
-    """How validation sentences are said again with each contrast."""
-    from pipelines.evaluation.tasks import classifier_of
-    from pipelines.evaluation.transfer import score_transfer
+def compare_contrasts(
+    subject: "EvaluatedModel", asked: "TaskOptions", contrasts: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Transfer validation sentences with each contrast; return the scores."""
+    from pipelines.evaluation.tasks import make_classifier
+    from pipelines.evaluation.transfer_metrics import score_transfer
 
-    model, held, found = subject.model, subject.store("validation"), list[dict[str, Any]]()
-    classifier, classes = classifier_of(subject, asked), model.classes
-    assert held.labels is not None and model.vocabulary is not None
-    rows = np.linspace(0, len(held) - 1, min(len(held), TRIED_ON)).astype(np.int64)
-    sources = model.vocabulary.decode(held.rows(rows))
-    wanted = [classes[(y + 1) % len(classes)] for y in held.labels[rows]]
+    model, validation, found = subject.model, subject.store("validation"), list[dict[str, Any]]()
+    classifier, classes = make_classifier(subject, asked), model.classes
+    assert validation.labels is not None and model.vocabulary is not None
+    count = min(len(validation), CONTRAST_SENTENCES)
+    rows = np.linspace(0, len(validation) - 1, count).astype(np.int64)
+    sources = model.vocabulary.decode(validation.rows(rows))
+    wanted = [classes[(y + 1) % len(classes)] for y in validation.labels[rows]]
     for contrast in contrasts:
-        written = model.transfer(sources, wanted, contrast=contrast)
-        found.append({"contrast": contrast, **score_transfer(classifier, sources, written, wanted)})
+        outputs = model.transfer(sources, wanted, contrast=contrast)
+        found.append({"contrast": contrast, **score_transfer(classifier, sources, outputs, wanted)})
         print({name: round(value, 2) for name, value in found[-1].items()}, flush=True)
     return found
 
 
-def _said_again(model: "Model", asked: "Asked") -> list[str]:
-    """Every sentence that has references, tab, as it was said again."""
+def transferred(model: "Model", asked: "TaskOptions") -> list[str]:
+    """Transfer every sentence that has references; return lines of source, tab, output."""
     from pipelines.evaluation.references import read_references
 
     assert asked.references is not None
     classes = model.classes
     given = read_references(asked.references, None, classes, asked.storage / "data" / ".cache")
-    wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.own]
-    written = model.transfer(given.sentences, wanted, contrast=asked.contrast)
-    return [f"{source}\t{output}" for source, output in zip(given.sentences, written, strict=True)]
+    wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.labels]
+    outputs = model.transfer(given.sentences, wanted, contrast=asked.contrast)
+    return [f"{source}\t{output}" for source, output in zip(given.sentences, outputs, strict=True)]
 
 
 def check(arguments: Arguments) -> None:
-    """Raise ValueError for what cannot be done, before anything that takes time."""
-    from pipelines.cli.model_commands import check_contrast
+    """Raise ValueError for options that cannot work, before anything that takes time."""
+    from pipelines.cli.model_options import check_contrast
     from pipelines.evaluation.tasks import TASKS
 
     experiment, options = arguments.experiment, arguments.options
     above("seconds", options.seconds, 0.0)
-    for name, least in (("count", 2), ("keep_samples", 0), ("threads", 1)):
-        at_least(name, getattr(options, name), least)
+    at_least("count", options.count, 2)
+    at_least("keep_samples", options.keep_samples, 0)
     if not options.only_prepare:
-        require(experiment.kind == "text", "kind", experiment.kind, "text: these evaluations are of sentences")
-    for task in options.on:
-        if task not in TASKS:
-            raise ValueError(f"--on must be some of {', '.join(TASKS)}, got {task!r}")
+        require(experiment.kind == "text", "kind", experiment.kind, "text: these experiments are for sentences")
+    for name in options.on:
+        if name not in TASKS:
+            raise ValueError(f"--on must be some of {', '.join(TASKS)}, got {name!r}")
     for contrast in options.contrasts:
         check_contrast(contrast)
     if ("transfer" in options.on or options.references or options.contrasts) and not experiment.data.label:
@@ -224,19 +252,18 @@ def check(arguments: Arguments) -> None:
         if (file := getattr(options, flag)) is not None and not file.is_file():
             raise ValueError(f"--{flag} {file}: there is no such file")
     if options.trained is not None and not (options.trained / "manifest.json").is_file():
-        raise ValueError(f"--trained must be a folder with a model, as --out has them; got {options.trained}")
+        raise ValueError(f"--trained must be the folder of a model that was saved in --out, got {options.trained}")
     if options.corpus is not None and not (options.corpus / "corpus.json").is_file():
         raise ValueError(f"--corpus must be a folder with a corpus.json, see --only-prepare; got {options.corpus}")
 
 
-def body(words: Sequence[str] | None) -> None:
-    """Read the command line, prepare, train, evaluate; exit status 1 where some of it failed."""
-    import torch
-
+@harness.command
+def main(words: Sequence[str] | None) -> None:
+    """Read the command line, prepare, train, evaluate. Exit with status 1 if a step failed."""
     from arae_core.data.data_spec import TextSpec
     from pipelines.corpora.corpus import Corpus, prepare
 
-    arguments = parse(words, "The paper's experiments by the core alone.", OPTIONS, config="snli")
+    arguments = harness.parse(words, "Run the paper's experiments by the core alone.", OPTIONS, "snli")
     experiment, options = arguments.experiment, arguments.options
     check(arguments)
     corpus = Corpus.load(options.corpus) if options.corpus is not None else prepare(experiment, options.storage)
@@ -244,19 +271,13 @@ def body(words: Sequence[str] | None) -> None:
         print("\n".join([*corpus.summary(), str(corpus.folder)]))
         return
     if not isinstance(corpus.spec, TextSpec) or bool(corpus.spec.classes) != bool(experiment.data.label):
-        raise ValueError(f"--corpus {options.corpus} must be one that was prepared with the --data.label given")
-    torch.set_num_threads(options.threads)
-    wanted = experiment.device
-    device = wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    results = experiments(arguments, corpus, device)
+        raise ValueError(f"--corpus {options.corpus} must have been prepared with the same --data.label")
+    device, _ = harness.set_up(arguments)
+    results = experiments(arguments, corpus, device.type)
     if options.json:
         emit_json(results)
     if "failed" in results:
         raise SystemExit(1)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Everything that is measured on one GPU, in under nine minutes:
+# All measurements on one GPU, in under nine minutes:
 #
 #     bash benchmarks/gpu.sh OUT [SENTENCES.txt]
 #
-# Needs torch, numpy, tokenizers and safetensors (matplotlib for the picture), no Ray. Every part writes a text file and,
-# where it has one, its JSON to the folder OUT; one that fails does not stop the others, and the exit status says so.
-# PEER: another implementation's command that prints {"ms_per_iteration": ...} last, to be measured in turn.
-# PYTHON: which Python (default: python3). FLAGS: settings for all parts, such as "--precision bfloat16".
+# Needs torch, numpy, tokenizers and safetensors (matplotlib for the picture), but no Ray. Every part writes its output
+# to the folder OUT. If a part fails, the others still run, and the exit status is 1.
+# Environment variables:
+#   PEER    command of another implementation that prints {"ms_per_iteration": ...} as its last line, to compare with
+#   PYTHON  Python interpreter (default: python3)
+#   FLAGS   settings for all parts, such as "--precision bfloat16"
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: bash benchmarks/gpu.sh OUT [SENTENCES.txt]}
@@ -18,12 +20,12 @@ data=()
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=4
 failed=0
 
-# part NAME SECONDS COMMAND...: run it, show it, keep it
+# part NAME SECONDS COMMAND...: run the command, save its output and print it
 part() {
     local name=$1 limit=$2
     shift 2
     echo "== $name: $*"
-    timeout "$limit" "$@" > "$out/$name.txt" 2> "$out/$name.log" || { failed=1; echo "failed or over $limit s"; tail -n 3 "$out/$name.log"; }
+    timeout "$limit" "$@" > "$out/$name.txt" 2> "$out/$name.log" || { failed=1; echo "failed, or took more than $limit s"; tail -n 3 "$out/$name.log"; }
     cat "$out/$name.txt"
 }
 
@@ -44,7 +46,7 @@ part floor 60 "$python" benchmarks/floor.py --config paper-snli --device cuda --
 part scaling 100 "$python" benchmarks/scaling.py --device cuda --most-seconds 10 --picture "$out/scaling.png" "${flags[@]}"
 packing=("$python" benchmarks/packing.py --config paper-snli --device cuda --trials 1,2,4,8 --seconds 4 "${data[@]}" "${flags[@]}")
 part packing 100 "${packing[@]}"
-# CUDA's multi-process service lets kernels of several processes run at the same time
+# CUDA's multi-process service runs kernels of several processes at the same time.
 if command -v nvidia-cuda-mps-control > /dev/null; then
     pipes=$(mktemp -d)
     export CUDA_MPS_PIPE_DIRECTORY=$pipes CUDA_MPS_LOG_DIRECTORY=$pipes

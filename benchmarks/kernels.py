@@ -1,10 +1,10 @@
-"""What runs in an iteration, as text: operators and kernels by the time they take, and how much of it the host waits.
+"""Operators and kernels of an iteration, sorted by the time that they take.
 
     python benchmarks/kernels.py --config paper-snli
     python benchmarks/kernels.py --config paper-snli --cuda-graphs off
 
-On a GPU: the kernels of an iteration, how long the device is busy with them, and how long an iteration takes. What is
-left is the host, which launches them.
+On a GPU: the kernels of an iteration, how long they keep the device busy, and how long an iteration takes. The
+difference is the time in which the device waits for the host to launch kernels.
 """
 
 import sys
@@ -16,20 +16,16 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.settings.checks import at_least
-from pipelines.cli.command_line import Arguments, Option, parse, run, show
+from benchmarks import harness
+from pipelines.cli.command_line import Arguments, Option, show
 
 ITERATIONS = 20
-OPTIONS = (
-    Option("threads", int, 2, "Threads that torch may use."),
-    Option("data", Path, None, "Text file of one sentence a line, or a folder with train.txt. Default: synthetic."),
-    Option("rows", int, 15, "Operators or kernels to show."),
-)
+WARMUP_ON_GPU = 100
+OPTIONS = (harness.THREADS, harness.DATA, Option("rows", int, 15, "Number of operators or kernels to show."))
 
 
 def profiled(arguments: Arguments) -> dict[str, Any]:
-    """Times of an iteration, and the operators (on a GPU, the kernels) that take most of it."""
-    import torch
+    """Return the times of an iteration and the operators (on a GPU, the kernels) that take most of it."""
     from torch.profiler import ProfilerActivity, profile
 
     from arae_core.training.loop import train
@@ -37,33 +33,21 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     from benchmarks.examples import examples
 
     experiment, options = arguments.experiment, arguments.options
-    torch.set_num_threads(options.threads)
-    wanted = experiment.device if experiment.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    on_gpu = wanted == "cuda"
-    store, shape, _ = examples(experiment, options.data)
-    iterations = arguments.given.get("iterations") or ITERATIONS
-    state = TrainingState(experiment, shape, wanted)
+    device, facts = harness.set_up(arguments)
+    on_gpu = device.type == "cuda"
+    store, spec, _ = examples(experiment, options.data)
+    iterations = harness.iterations_of(arguments, ITERATIONS)
+    state = TrainingState(experiment, spec, device)
     reports = train(state, store, until=10**9, every=iterations)
-    for _ in range(-(-100 // iterations) if on_gpu else 1):
+    for _ in range(-(-WARMUP_ON_GPU // iterations) if on_gpu else 1):
         next(reports)
     started = time.perf_counter()
     next(reports)
     ms = 1000 * (time.perf_counter() - started) / iterations
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as seen:
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
         next(reports)
-    kind = "DeviceType.CUDA" if on_gpu else "DeviceType.CPU"
-    rows = []
-    for event in seen.key_averages():
-        # a GPU's timeline also has the ranges of optimizers, in which kernels lie that are counted already
-        if str(event.device_type) == kind and not (on_gpu and event.key.startswith("Optimizer.")):
-            busy = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-            rows.append({"name": event.key, "calls": event.count / iterations, "ms": busy / 1000 / iterations})
-    rows.sort(key=lambda row: -row["ms"])
-    return {
-        "config": experiment.name,
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "precision": state.precision,
+    rows = _rows(profiler.key_averages(), iterations, on_gpu)
+    return facts | {
         "cuda_graphs": experiment.cuda_graphs if on_gpu else "off",
         "ms_per_iteration": ms,
         "busy_ms": sum(row["ms"] for row in rows),
@@ -72,30 +56,34 @@ def profiled(arguments: Arguments) -> dict[str, Any]:
     }
 
 
+def _rows(events: Any, iterations: int, on_gpu: bool) -> list[dict[str, Any]]:
+    """Return a row per operator or kernel, the longest first."""
+    device_type, rows = "DeviceType.CUDA" if on_gpu else "DeviceType.CPU", []
+    for event in events:
+        # A GPU's timeline also contains the ranges of optimizers, whose kernels have events of their own.
+        if str(event.device_type) == device_type and not (on_gpu and event.key.startswith("Optimizer.")):
+            busy = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            rows.append({"name": event.key, "calls": event.count / iterations, "ms": busy / 1000 / iterations})
+    return sorted(rows, key=lambda row: -row["ms"])
+
+
 def table(report: dict[str, Any]) -> str:
-    """The report to read."""
+    """Format the report."""
+    times = "an iteration takes {ms_per_iteration:.2f} ms, {busy_ms:.2f} ms of it in {calls:.0f} calls (profiled)"
     lines = [
-        "{config}: {device}, {precision}, CUDA graphs {cuda_graphs}".format(**report),
-        "an iteration takes {ms_per_iteration:.2f} ms, {busy_ms:.2f} ms of it in {calls:.0f} calls (profiled)".format(
-            **report
-        ),
+        harness.HEADER.format(**report) + f", CUDA graphs {report['cuda_graphs']}",
+        times.format(**report),
         f"{'calls':>8}{'ms':>9}  name",
     ]
     lines += [f"{row['calls']:>8.1f}{row['ms']:>9.3f}  {row['name'][:100]}" for row in report["rows"]]
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
-    arguments = parse(words, "Show what runs in an iteration.", OPTIONS, config="paper-snli")
-    at_least("threads", arguments.options.threads, 1)
-    at_least("rows", arguments.options.rows, 1)
-    report = profiled(arguments)
-    show(report, table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(body, arguments)
+    arguments = harness.parse(words, "Show the operators and kernels of an iteration.", OPTIONS, "paper-snli")
+    show(profiled(arguments), table, arguments.options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure one experiment on one process: training, its parts, sampling, memory."""
+"""Measure one experiment in one process: training, its parts, sampling, memory."""
 
 import resource
 import statistics
@@ -19,13 +19,11 @@ from arae_core.runtime.cuda_graphs import graph_stream, make_step_runner
 from arae_core.runtime.parallel import Parallel
 from arae_core.settings import Settings
 from arae_core.training.state import TrainingState
-from benchmarks.parts import PARTS, watched
+from benchmarks.parts import batch_sampler, part_times
 
 WARMUP, WARMUP_ON_GPU = 5, 100
-"""Iterations before the clock runs: first allocations, kernels chosen, optimizer states made; on a GPU besides, steps
-captured at the shapes that batches have."""
-WATCHED_ITERATIONS = 20
-"""Most iterations that the parts are taken from; they are timed apart, because on a GPU watching slows them."""
+"""Iterations before the measurement. They allocate memory, choose kernels and create optimizer states, and on a GPU
+capture the steps for every shape of batch."""
 
 
 def measure(
@@ -38,41 +36,26 @@ def measure(
     samples: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Train `iterations` iterations and draw `samples` samples, greedily and at temperature 1.
+    """Time `iterations` iterations of training and the sampling of `samples` samples, greedily and at temperature 1.
 
-    ms_per_iteration is the median, with the 10th and 90th percentiles beside it, and ms_by_the_wall the mean of all by
-    a clock that waits for the device; examples and tokens (end marks included) are those of step (1); parts are mean
-    milliseconds and shares of an iteration, on a GPU of one whose steps are called and waited for.
+    Returns:
+        ms_per_iteration: the median, with ms_10th_percentile and ms_90th_percentile; ms_by_the_wall: the mean of all,
+            by a clock that waits for the device.
+        examples_per_second, tokens_per_second (end marks included): of step (1).
+        parts: mean milliseconds and share of each part; on a GPU of eager steps, each waited for.
+        sampling: samples per second, sampled_words: mean words per sample, both by method.
+        peak_memory_mb, on a GPU peak_device_memory_mb.
     """
-    on_gpu = device.type == "cuda"
     state = TrainingState(settings, spec, device)
-    padded_to = settings.longest if on_gpu else 0
-    feed = BatchSampler(store, spec, settings.batch_size, settings.seed, device=device, padded_to=padded_to)
-    perform: StepRunner = make_step_runner(state, Parallel()) or run_eagerly
-    state.modules.train()
-    with graph_stream(perform):
-        for _ in range(WARMUP_ON_GPU if on_gpu else WARMUP):
-            iteration(state, feed, Parallel(), perform)
-        first, marks, started = state.step, [_mark(device)], time.perf_counter()
-        for _ in range(iterations):
-            iteration(state, feed, Parallel(), perform)
-            marks.append(_mark(device))
-        times = _milliseconds(marks)
-    whole = time.perf_counter() - started
-    median = statistics.median(times)
-    deciles = statistics.quantiles([*times, median], n=10, method="inclusive")
-    results: dict[str, Any] = {
-        "ms_per_iteration": median,
-        "ms_10th_percentile": deciles[0],
-        "ms_90th_percentile": deciles[-1],
-        "iterations": iterations,
-        "ms_by_the_wall": 1000 * whole / iterations,
-        "examples_per_second": 1000 * settings.batch_size / median,
-    }
+    batches = batch_sampler(state, store)
+    results = _training(state, batches, iterations)
     if isinstance(store, TokenStore):
-        tokens = statistics.fmean(_tokens(feed, step) for step in range(first, state.step))
-        results |= {"tokens_per_second": 1000 * tokens / median, "mean_length": float(store.lengths.mean())}
-    results["parts"] = _parts(state, feed, min(iterations, WATCHED_ITERATIONS))
+        steps = range(state.step - iterations, state.step)
+        tokens = statistics.fmean(batches.reconstruct(step)[1] for step in steps)
+        rate = 1000 * tokens / results["ms_per_iteration"]
+        results |= {"tokens_per_second": rate, "mean_length": float(store.lengths.mean())}
+    parts = part_times(state, batches, iterations)
+    results["parts"] = {part: {"ms": ms, "share": ms / sum(parts.values())} for part, ms in parts.items()}
     results["sampling"], results["sampled_words"] = {}, {}
     for name, temperature in (("greedy", 0.0), ("temperature 1", 1.0)):
         rate, length = _sampling(Model(state, vocabulary), samples, temperature)
@@ -84,34 +67,47 @@ def measure(
     return results
 
 
-def _parts(state: TrainingState, feed: BatchSampler, iterations: int) -> dict[str, dict[str, float]]:
-    with watched(state.device) as watch:
+def _training(state: TrainingState, batches: BatchSampler, iterations: int) -> dict[str, Any]:
+    """Time `iterations` iterations after the warm-up."""
+    device, runner = state.device, make_step_runner(state, Parallel())
+    run: StepRunner = runner or run_eagerly
+    state.modules.train()
+    with graph_stream(run):
+        for _ in range(WARMUP_ON_GPU if device.type == "cuda" else WARMUP):
+            iteration(state, batches, Parallel(), run)
+        marks, started = [_mark(device)], time.perf_counter()
         for _ in range(iterations):
-            with watch.part("other"):
-                iteration(state, feed, Parallel())
-    total = sum(watch.seconds.values())
+            iteration(state, batches, Parallel(), run)
+            marks.append(_mark(device))
+        times = _milliseconds(marks)
+    total = time.perf_counter() - started
+    median = statistics.median(times)
+    deciles = statistics.quantiles([*times, median], n=10, method="inclusive")
     return {
-        part: {"ms": 1000 * watch.seconds[part] / iterations, "share": watch.seconds[part] / total} for part in PARTS
+        "ms_per_iteration": median,
+        "ms_10th_percentile": deciles[0],
+        "ms_90th_percentile": deciles[-1],
+        "iterations": iterations,
+        "ms_by_the_wall": 1000 * total / iterations,
+        "examples_per_second": 1000 * state.settings.batch_size / median,
     }
 
 
 def _sampling(model: Model, count: int, temperature: float) -> tuple[float, float]:
-    """Samples a second, as ids or pixels, and words of a sample: what a sentence takes is what its words take, and a
-    model that has hardly been trained writes them as long as they may be, or empty."""
+    """Return samples per second, as ids or pixels, and mean words per sample.
+
+    The time depends on the words, and a model that has hardly been trained may write very long or empty sentences.
+    """
     draw = model.generate_ids if model.kind == "text" else model.generate
     draw(min(count, 16), temperature=temperature)
     started = time.perf_counter()
-    drawn = draw(count, temperature=temperature)  # ends in main memory, so nothing is left to wait for
+    samples = draw(count, temperature=temperature)  # copied to main memory, so the device is done
     seconds = time.perf_counter() - started
-    return count / seconds, statistics.fmean(map(len, drawn)) if model.kind == "text" else 0.0
-
-
-def _tokens(feed: BatchSampler, step: int) -> float:
-    return feed.reconstruct(step)[1]
+    return count / seconds, statistics.fmean(map(len, samples)) if model.kind == "text" else 0.0
 
 
 def _mark(device: torch.device) -> Any:
-    """A point in time; on a GPU in its own stream, so that nothing waits."""
+    """Return a point in time; on a GPU an event in its stream, so that nothing waits."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)

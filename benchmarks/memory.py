@@ -1,15 +1,13 @@
-"""What training asks of main memory: pages that the system clears for an iteration, and the resident size as it goes.
+"""Page faults and resident memory of training, with the memory allocator as training sets it and as it is by default.
 
     python benchmarks/memory.py --config snli --data SENTENCES.txt --iterations 800 --log-every 200
 
-With freed memory kept, as the core arranges (`arae_core/runtime/allocator.py`), and given back:
-in turn, each in a process of its own. The first `log_every` iterations warm up. Linux only.
+Training keeps freed memory for reuse (`arae_core/runtime/allocator.py`); by default the C library gives large blocks
+back to the system. Both run one after the other, each in a process of its own. The first `log_every` iterations are the
+warm-up. Linux only.
 """
 
-import json
-import multiprocessing
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,50 +17,43 @@ from unittest.mock import patch
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from arae_core.settings.checks import at_least, require
-from pipelines.cli.command_line import Arguments, Option, parse, run, show
+from arae_core.settings.checks import require
+from benchmarks import harness
+from pipelines.cli.command_line import Arguments, show
 from pipelines.experiment.settings import Experiment
 
 ITERATIONS = 400
-STATUS = Path("/proc/self/status")
-OPTIONS = (
-    Option("threads", int, 1, "Threads that torch may use."),
-    Option("data", Path, None, "Text file of one sentence a line, or a folder with train.txt. Default: synthetic."),
-)
+OPTIONS = (harness.THREADS_PER_PROCESS, harness.DATA)
+Row = dict[str, float]
 
 
-def resident_mb() -> float:
-    """Main memory that this process has now."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def train(kept: bool, experiment: Experiment, data: Path | None, threads: int, iterations: int, result: Path) -> None:
-    """Train in this process, and write to `result` what it took of memory after each `log_every` iterations."""
+def train(keep: bool, experiment: Experiment, data: Path | None, threads: int, iterations: int) -> list[Row]:
+    """Train in this process; return its memory, faults and times after every `log_every` iterations."""
     import resource
 
     import torch
 
     from arae_core.runtime.allocator import keep_freed_memory
-    from arae_core.training.loop import train as training
+    from arae_core.training import loop
     from arae_core.training.state import TrainingState
     from benchmarks.examples import examples
 
     torch.set_num_threads(threads)
-    store, shape, _ = examples(experiment, data)
-    with patch("arae_core.state.keep_freed_memory", keep_freed_memory if kept else lambda: False):
-        state = TrainingState(experiment, shape)
-    rows = []
-    for report in training(state, store, until=iterations, every=experiment.log_every):
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        row = {"step": report.step, "seconds": time.perf_counter(), "faults": used.ru_minflt, "system": used.ru_stime}
-        rows.append(row | {"resident_mb": resident_mb()})
-    result.write_text(json.dumps(rows))
+    store, spec, _ = examples(experiment, data)
+    state, rows = TrainingState(experiment, spec), []
+    with patch.object(loop, "keep_freed_memory", keep_freed_memory if keep else lambda: False):
+        for report in loop.train(state, store, until=iterations, every=experiment.log_every):
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            row = {"step": report.step, "seconds": time.perf_counter(), "resident_mb": harness.resident_mb()}
+            rows.append(row | {"faults": used.ru_minflt, "system": used.ru_stime})
+    return rows
 
 
-def figures(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Of an iteration after the first row: ms, system_ms (of the system's own work), faults (pages that it cleared or
-    found). resident_mb: iterations done -> megabytes."""
+def figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return figures per iteration since the first row: ms, system_ms (in the kernel), and faults (minor page faults).
+
+    resident_mb: iterations done -> megabytes.
+    """
     first, last = rows[0], rows[-1]
     iterations = last["step"] - first["step"]
     return {
@@ -74,51 +65,36 @@ def figures(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def measured(arguments: Arguments) -> dict[str, Any]:
-    """Both ways, each in a new process."""
-    context, options = multiprocessing.get_context("spawn"), arguments.options
-    experiment, found = arguments.experiment, {}
-    iterations = arguments.given.get("iterations") or ITERATIONS
-    require(
-        2 * experiment.log_every <= iterations, "log_every", experiment.log_every, f"<= half of {iterations} iterations"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        for how in ("kept", "given back"):
-            result = Path(folder, "rows.json")
-            what = (how == "kept", experiment, options.data, options.threads, iterations, result)
-            process = context.Process(target=train, args=what)
-            process.start()
-            process.join()
-            if process.exitcode:
-                raise RuntimeError(f"the training ended with status {process.exitcode}; its error is above")
-            found[how] = figures(json.loads(result.read_text()))
+    """Measure both allocator settings, each in a new process."""
+    options, experiment, found = arguments.options, arguments.experiment, {}
+    iterations, every = harness.iterations_of(arguments, ITERATIONS), experiment.log_every
+    require(2 * every <= iterations, "log_every", every, f"<= half of {iterations} iterations")
+    for name in ("kept", "given back"):
+        call = (name == "kept", experiment, options.data, options.threads, iterations)
+        found[name] = figures(harness.in_processes(train, [call])[0])
     return {"config": experiment.name, "threads": options.threads, "freed_memory": found}
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report to read."""
+    """Format the report."""
     found = report["freed_memory"]
     lines = ["{config}, threads {threads}".format(**report)]
-    lines += [f"{'freed memory is':<24}" + "".join(f"{how:>12}" for how in found)]
-    named = {"an iteration, ms": "ms", "... of the system, ms": "system_ms", "... page faults": "faults"}
-    lines += [f"{name:<24}" + "".join(f"{each[key]:>12,.1f}" for each in found.values()) for name, key in named.items()]
+    lines += [f"{'freed memory is':<24}" + "".join(f"{name:>12}" for name in found)]
+    titles = {"an iteration, ms": "ms", "... in the kernel, ms": "system_ms", "... page faults": "faults"}
+    lines += [f"{title:<24}" + "".join(f"{each[k]:>12,.1f}" for each in found.values()) for title, k in titles.items()]
     for step in next(iter(found.values()))["resident_mb"]:
         sizes = "".join(f"{each['resident_mb'][step]:>12,.0f}" for each in found.values())
         lines += [f"{f'MB after {step:,}':<24}{sizes}"]
     return "\n".join(lines)
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
-    arguments = parse(words, "Measure what training asks of main memory.", OPTIONS, config="snli")
-    at_least("threads", arguments.options.threads, 1)
-    if not STATUS.exists():
-        raise ValueError(f"this benchmark reads {STATUS}, which only Linux has")
-    report = measured(arguments)
-    show(report, table, arguments.options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(body, arguments)
+    arguments = harness.parse(words, "Measure page faults and resident memory of training.", OPTIONS, "snli")
+    if sys.platform != "linux":
+        raise ValueError("this benchmark reads /proc, which only Linux has")
+    show(measured(arguments), table, arguments.options)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""What Ray and MLflow cost beyond training: a job or a sweep, and the same by the core alone, in turn.
+"""Cost of Ray and MLflow: a job or a sweep, compared with the same training by the core alone.
 
     python benchmarks/overhead.py --address http://127.0.0.1:8265 --tracking-uri http://127.0.0.1:5000 --iterations 8000
     python benchmarks/overhead.py --trials 4 --iterations 1000
 
-Both train as many iterations, score as many samples at as many evaluations and save as many checkpoints, on one thread.
+Both ways train the same number of iterations, score the same samples at the same evaluations and save the same
+checkpoints, on one thread.
 
-The first compares whole commands, imports included: `ray job submit` besides starts its workers, logs curves, registers
-the model and draws its pictures. It needs a Ray cluster on this machine and MLflow. The second compares a trial of a
-sweep, one at a time in a cluster of its own, from its start to the start of the next, with the training that it is.
+The first command compares whole processes, imports included. `ray job submit` additionally starts its workers, logs
+curves, registers the model and draws its pictures. It needs a Ray cluster on this machine, and MLflow. The second
+compares the training of a trial with the time from its start to the start of the next, in a sweep that runs one trial
+at a time on a cluster of its own.
 """
 
-import json
 import os
-import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,20 +27,19 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.settings.checks import at_least, require
-from pipelines.cli.command_line import Arguments, Option, emit_json, parse, run
-from pipelines.cli.flags import spelled
+from benchmarks import harness
+from pipelines.cli.command_line import Arguments, Option, emit_json, show
 
-ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = (
-    Option("address", str, "http://127.0.0.1:8265", "The cluster's dashboard."),
-    Option("trials", int, 0, "Trials of a sweep to measure; 0: a job."),
-    Option("rounds", int, 1, "Turns taken, of a job."),
+    Option("address", str, "http://127.0.0.1:8265", "Address of the cluster's dashboard."),
+    Option("trials", int, 0, "Trials of the sweep to measure; 0 measures a job."),
+    Option("rounds", int, 1, "Times that a job is measured."),
     Option("alone", bool, False, "Only train, by the core alone, in this process."),
 )
 
 
 def train_alone(arguments: Arguments) -> list[float]:
-    """The training, its evaluations and checkpoints, without Ray or MLflow: the seconds of each trial, or of one."""
+    """Train, evaluate and save checkpoints without Ray or MLflow; return the seconds of each trial."""
     import torch
 
     from arae_core.training.checkpoint import save_checkpoint
@@ -67,51 +65,50 @@ def train_alone(arguments: Arguments) -> list[float]:
     return seconds
 
 
-def in_turn(arguments: Arguments) -> dict[str, Any]:
-    """Seconds of both ways, a pair a round, and the median of what the job takes more."""
-    from pipelines.corpora.corpus import prepare
-
+def alone_command(arguments: Arguments, storage: Path) -> list[str]:
+    """Return the command that trains by the core alone in another process."""
     options = arguments.options
-    at_least("rounds", options.rounds, 1)
-    require(
-        options.tracking_uri.startswith("http"), "tracking-uri", options.tracking_uri, "a server's http://HOST:PORT"
-    )
-    storage = Path(options.storage).resolve()
-    prepare(arguments.experiment, storage)  # neither way pays for it
-    given = [f"--{name}={spelled(value)}" for name, value in arguments.given.items()]
-    given += [f"--config={options.config}", f"--storage={storage}"]
-    alone = [sys.executable, str(Path(__file__).resolve()), "--alone", *given]
+    command = [sys.executable, str(Path(__file__).resolve()), "--alone", "--json", f"--trials={options.trials}"]
+    return [*command, f"--config={options.config}", *harness.setting_flags(arguments), f"--storage={storage}"]
+
+
+def measure_job(arguments: Arguments) -> dict[str, Any]:
+    """Return the seconds of a job and of the core alone in every round, and the median excess of the job."""
+    options = arguments.options
+    uri = options.tracking_uri
+    require(uri.startswith("http"), "tracking-uri", uri, "the http://HOST:PORT of a server")
+    storage = _prepared(arguments)
     environment = {"RAY_AUTH_MODE": "token", **os.environ, "RAY_API_SERVER_ADDRESS": options.address}
     rounds = []
-    for turn in range(options.rounds):
-        name = f"overhead-{time.strftime('%Y%m%d-%H%M%S')}"
-        train = ["python", "pipelines/train.py", *given, f"--tracking-uri={options.tracking_uri}", "--run-name", name]
-        job = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--working-dir", str(ROOT), "--", *train]
-        seconds = {"alone": _timed(alone, environment), "job": _timed(job, environment)}
+    for i in range(options.rounds):
+        train = ["python", "pipelines/train.py", *harness.setting_flags(arguments), f"--config={options.config}"]
+        train += [f"--storage={storage}", f"--tracking-uri={uri}", time.strftime("--run-name=overhead-%Y%m%d-%H%M%S")]
+        job = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--working-dir", str(harness.ROOT), "--"]
+        seconds = {}
+        for name, command in (("alone", alone_command(arguments, storage)), ("job", job + train)):
+            started = time.monotonic()
+            harness.run_command(f"training ({name})", command, env=environment, cwd=harness.ROOT)
+            seconds[name] = time.monotonic() - started
         rounds.append(seconds | {"more": seconds["job"] / seconds["alone"] - 1})
-        print("round {}: alone {alone:.0f} s, as a job {job:.0f} s".format(turn + 1, **seconds), file=sys.stderr)
+        print("round {}: alone {alone:.0f} s, as a job {job:.0f} s".format(i + 1, **seconds), file=sys.stderr)
     return {"config": options.config, "rounds": rounds, "more": statistics.median(r["more"] for r in rounds)}
 
 
-def of_a_sweep(arguments: Arguments) -> dict[str, Any]:
-    """Seconds of a sweep's parts and of its trials' training by the core alone."""
-    from pipelines.corpora.corpus import prepare
-
+def measure_sweep(arguments: Arguments) -> dict[str, Any]:
+    """Return the seconds of a sweep's trials, of its start and end, and of the same training by the core alone."""
     options = arguments.options
     at_least("trials", options.trials, 2)
-    storage = Path(options.storage).resolve()
-    prepare(arguments.experiment, storage)
-    given = [f"--{name}={spelled(value)}" for name, value in arguments.given.items()]
-    given += [f"--config={options.config}", f"--trials={options.trials}"]
-    alone = [sys.executable, str(Path(__file__).resolve()), "--alone", *given, f"--storage={storage}", "--json"]
-    training = json.loads(_run(alone, dict(os.environ)).splitlines()[-1])["seconds"]
+    storage = _prepared(arguments)
+    alone = alone_command(arguments, storage)
+    training = harness.last_json("training alone", alone, cwd=harness.ROOT)["seconds"]
     with tempfile.TemporaryDirectory() as own:
         uri = f"sqlite:///{own}/mlflow.db"
-        sweep = [sys.executable, str(ROOT / "pipelines" / "tune.py"), *given, f"--storage={own}/runs", "--json"]
-        sweep += ["--space=learning_rates", "--scheduler=none", "--max-concurrent=1", f"--tracking-uri={uri}"]
+        sweep = [sys.executable, "pipelines/tune.py", *harness.setting_flags(arguments), f"--config={options.config}"]
+        sweep += [f"--trials={options.trials}", f"--storage={own}/runs", f"--tracking-uri={uri}", "--json"]
+        sweep += ["--space=learning_rates", "--scheduler=none", "--max-concurrent=1"]
         shutil.copytree(storage / "data", Path(own, "runs", "data"))
         began = time.time()
-        run_id = json.loads(_run(sweep, dict(os.environ)).splitlines()[-1])["run_id"]
+        run_id = harness.last_json("the sweep", sweep, cwd=harness.ROOT)["run_id"]
         ended = time.time()
         starts, last = _trials(uri, run_id)
     trials = [after - before for before, after in pairwise([*starts, last])]
@@ -126,8 +123,17 @@ def of_a_sweep(arguments: Arguments) -> dict[str, Any]:
     }
 
 
+def _prepared(arguments: Arguments) -> Path:
+    """Prepare the data, so that no measurement includes it; return the storage folder."""
+    from pipelines.corpora.corpus import prepare
+
+    storage = Path(arguments.options.storage).resolve()
+    prepare(arguments.experiment, storage)
+    return storage
+
+
 def _trials(tracking_uri: str, sweep: str) -> tuple[list[float], float]:
-    """When the sweep's trials started, in order, and when the last one ended: seconds since 1970."""
+    """Return the start times of the sweep's trials in order, and the end of the last, in seconds since 1970."""
     from pipelines.tracking.store import connect
 
     client = connect(tracking_uri)
@@ -137,48 +143,28 @@ def _trials(tracking_uri: str, sweep: str) -> tuple[list[float], float]:
     return starts, max(child.info.end_time for child in children) / 1000
 
 
-def _timed(command: list[str], environment: dict[str, str]) -> float:
-    started = time.monotonic()
-    _run(command, environment)
-    return time.monotonic() - started
+def text(report: dict[str, Any]) -> str:
+    """Format the report of a job or of a sweep."""
+    more = 100 * report["more"]
+    if "rounds" in report:
+        return f"a job takes {more:.1f} % longer than the core alone (median of {len(report['rounds'])})"
+    trial, training = (statistics.median(report[name][1:]) for name in ("trials", "training"))
+    return (
+        f"a trial takes {trial:.1f} s, its training alone {training:.1f} s ({more:.1f} % longer); the sweep takes "
+        f"{report['start']:.1f} s to start its first trial and {report['end']:.1f} s after its last"
+    )
 
 
-def _run(command: list[str], environment: dict[str, str]) -> str:
-    """What the command printed."""
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines()[-5:]
-        raise ValueError(f"{shlex.join(command)} ended with status {done.returncode}: {' / '.join(said)}")
-    return done.stdout
-
-
-def benchmark(arguments: Sequence[str] | None) -> None:
-    asked = parse(arguments, "What a job or a sweep costs beyond its training.", OPTIONS)
-    if asked.options.alone:
-        seconds = train_alone(asked)
-        if asked.options.json:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
+    """Read the command line, measure, print."""
+    arguments = harness.parse(words, "Measure what a job or a sweep costs beyond its training.", OPTIONS, "grammar")
+    if arguments.options.alone:
+        seconds = train_alone(arguments)
+        if arguments.options.json:
             emit_json({"seconds": seconds})
         return
-    if asked.options.trials:
-        report = of_a_sweep(asked)
-        each = statistics.median(report["trials"][1:]), statistics.median(report["training"][1:])
-        print(
-            "a trial takes {:.1f} s, its training alone {:.1f} s: {:.1f} % more; besides, the sweep takes {:.1f} s to "
-            "its first trial and {:.1f} s from the last one's end".format(
-                *each, 100 * report["more"], report["start"], report["end"]
-            )
-        )
-        if asked.options.json:
-            emit_json(report)
-        return
-    report = in_turn(asked)
-    print(f"a job takes {100 * report['more']:.1f} % more than the core alone (median of {len(report['rounds'])})")
-    if asked.options.json:
-        emit_json(report)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(benchmark, arguments)
+    show(measure_sweep(arguments) if arguments.options.trials else measure_job(arguments), text, arguments.options)
 
 
 if __name__ == "__main__":

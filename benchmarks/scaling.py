@@ -1,10 +1,10 @@
-"""What an iteration costs against the sizes that it depends on, each varied alone.
+"""Time of an iteration against the sizes that it depends on, varied one at a time.
 
     python benchmarks/scaling.py --picture scaling.png
     python benchmarks/scaling.py --vary batch_size,vocabulary --most-seconds 300 --device cuda
 
-Sentences are synthetic, all of one length, their words by Zipf's law. What is timed is training as users run it. An
-exponent of 1 says that twice the size takes twice the time; what is above that is marked. Needs no Ray.
+Sentences are synthetic and of equal length, with words by Zipf's law. The time is that of ordinary training. An
+exponent of 1 means that twice the size takes twice the time; larger exponents are marked. Needs no Ray.
 """
 
 import math
@@ -21,9 +21,10 @@ if __package__ in (None, ""):  # run as a script: the repository, not benchmarks
 from arae_core.data.data_spec import TextSpec
 from arae_core.settings.checks import above, at_least, one_of, require
 from arae_core.settings.tree import with_settings
+from benchmarks import harness
 from benchmarks.costs import iteration_parts
-from benchmarks.floor import block_times, chosen_device
-from pipelines.cli.command_line import Arguments, Option, parse, run, show
+from benchmarks.floor import block_times
+from pipelines.cli.command_line import Arguments, Option, show
 from pipelines.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -32,17 +33,16 @@ if TYPE_CHECKING:
     from arae_core.data.batches import TokenStore
 
 LENGTH = 10
-"""Tokens of a sentence, end mark counted, where the length is not what varies: SNLI's mean."""
-MARKS = 4
+"""Tokens of a sentence, end mark included, if the length is not varied: SNLI's mean."""
 SENTENCES = 20_000
 ITERATIONS = {"cpu": 5, "cuda": 50}
 SUPERLINEAR = 1.05
-"""Exponents above this are marked; those between it and 1 are noise."""
+"""Exponents above this are marked; smaller excesses over 1 are noise."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is varied: its name in tables, the settings that take its value, and its sizes."""
+    """A size to vary: its title in tables, the settings that take its value, and its values."""
 
     title: str
     settings: tuple[str, ...]
@@ -54,21 +54,21 @@ AXES = {
     "hidden": Axis("hidden width", ("encoder.hidden", "decoder.hidden", "code.size"), (128, 256, 512, 1024)),
     "vocabulary": Axis("vocabulary", ("vocabulary.size",), (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)),
     "critic_steps": Axis("critic steps k", ("critic.steps",), (1, 2, 5, 10)),
-    "length": Axis("tokens a sentence", (), (8, 16, 32, 64)),
+    "length": Axis("tokens per sentence", (), (8, 16, 32, 64)),
 }
 
 OPTIONS = (
-    Option("vary", tuple[str, ...], tuple(AXES), "What is varied: " + ", ".join(AXES) + "."),
-    Option("most_seconds", float, 60.0, "A row that would take longer is skipped."),
-    Option("warm_up", int, 2, "Iterations before those that are timed (of --iterations, default 5, on a GPU 50)."),
+    Option("vary", tuple[str, ...], tuple(AXES), "Sizes to vary: " + ", ".join(AXES) + "."),
+    Option("most_seconds", float, 60.0, "Sizes that would take longer are skipped."),
+    Option("warm_up", int, 2, "Iterations before the timed ones (see --iterations; here 5 by default, on a GPU 50)."),
     Option("rounds", int, 1, "Times that they are timed; the median counts."),
-    Option("threads", int, 2, "Threads that torch may use."),
+    harness.THREADS,
     Option("picture", Path, None, "File for a picture of all rows."),
 )
 
 
 def varied(experiment: Experiment, name: str, size: int) -> tuple[Experiment, int]:
-    """The experiment with one of AXES at this size, and the tokens of its sentences, end mark counted."""
+    """Return the experiment with one of AXES at this size, and the tokens per sentence, end mark included."""
     length = size if name == "length" else LENGTH
     values: dict[str, Any] = {key: (size,) if key.endswith(".hidden") else size for key in AXES[name].settings}
     shortest = min(experiment.data.shortest, length - 1)
@@ -76,26 +76,26 @@ def varied(experiment: Experiment, name: str, size: int) -> tuple[Experiment, in
 
 
 def sentences(experiment: Experiment, length: int) -> "TokenStore":
-    """Sentences of `length` tokens each, end mark counted, whose words follow Zipf's law."""
+    """Return sentences of `length` tokens each, end mark included, whose words follow Zipf's law."""
     import numpy as np
 
     from arae_core.data.batches import TokenStore
+    from benchmarks.examples import SPECIAL_TOKENS, zipf
 
-    count, words = max(SENTENCES, experiment.batch_size), experiment.vocabulary.size - MARKS
-    frequency = 1 / np.arange(1, words + 1)
-    drawn = np.random.default_rng(experiment.seed).choice(words, count * (length - 1), p=frequency / frequency.sum())
-    return TokenStore((drawn + MARKS).astype(np.int32), np.arange(count + 1, dtype=np.int64) * (length - 1))
+    count, words = max(SENTENCES, experiment.batch_size), experiment.vocabulary.size - SPECIAL_TOKENS
+    drawn = np.random.default_rng(experiment.seed).choice(words, count * (length - 1), p=zipf(words))
+    return TokenStore((drawn + SPECIAL_TOKENS).astype(np.int32), np.arange(count + 1, dtype=np.int64) * (length - 1))
 
 
 def rows(
-    experiment: Experiment, name: str, sizes: Sequence[int], most_seconds: float, device: "torch.device", **how: int
+    experiment: Experiment, name: str, sizes: Sequence[int], most_seconds: float, device: "torch.device", **blocks: int
 ) -> Iterator[dict[str, Any]]:
-    """A row for each size. how: iterations, warm_up and blocks of `block_times`.
+    """Yield a row for each size. blocks: iterations, warm_up and blocks of `block_times`.
 
-    Those that would take longer than most_seconds, by their operations and the row before, have "skipped", the seconds,
-    in place of times.
+    The time of a size is predicted from its operations and the row before. If it exceeds most_seconds, the size is not
+    measured, and its row has "skipped", the predicted seconds.
     """
-    iterations = how["warm_up"] + how["blocks"] * how["iterations"]
+    iterations = blocks["warm_up"] + blocks["blocks"] * blocks["iterations"]
     before: dict[str, Any] = {}
     for size in sizes:
         changed, length = varied(experiment, name, size)
@@ -105,7 +105,7 @@ def rows(
         if seconds > most_seconds:
             yield row | {"skipped": seconds}
             continue
-        ms = _timed(changed, length, device, how)
+        ms = _ms(changed, length, device, blocks)
         row |= {"ms": ms, "sentences_per_second": 1000 * changed.batch_size / ms}
         row |= {"gflop_per_second": 1000 * row["gflop"] / ms} | (exponents(row, before) if before else {})
         before = row
@@ -113,68 +113,51 @@ def rows(
 
 
 def exponents(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Of times and of operations: log of the ratio to the row before / log of the sizes' ratio."""
+    """Return exponents of time and operations: log(ratio to the row before) / log(ratio of the sizes)."""
     size = math.log(row["size"] / before["size"])
     time, flops = (math.log(row[key] / before[key]) / size for key in ("ms", "gflop"))
     return {"exponent": time, "flop_exponent": flops, "superlinear": time > SUPERLINEAR}
 
 
-def _timed(experiment: Experiment, length: int, device: "torch.device", how: Mapping[str, int]) -> float:
-    """Milliseconds an iteration. What it takes of the device's memory is free again afterwards."""
+def _ms(experiment: Experiment, length: int, device: "torch.device", blocks: Mapping[str, int]) -> float:
+    """Return milliseconds per iteration. The device memory used is free again when this returns."""
     from arae_core.training.state import TrainingState
 
     state = TrainingState(experiment, TextSpec(experiment.vocabulary.size), device)
-    return statistics.median(block_times(state, sentences(experiment, length), **how))
+    return statistics.median(block_times(state, sentences(experiment, length), **blocks))
 
 
 def measured(arguments: Arguments) -> dict[str, Any]:
-    """All rows, said on stderr as they come."""
-    import torch
-
-    from arae_core.runtime.precision import precision_on
-
-    experiment, options = arguments.experiment, arguments.options
-    torch.set_num_threads(options.threads)
-    device = chosen_device(experiment)
-    experiment = replace(experiment, precision=precision_on(device, experiment))
-    iterations = arguments.given.get("iterations") or ITERATIONS[device.type]
+    """Measure all rows; print each to stderr as soon as it is known."""
+    device, facts = harness.set_up(arguments)
+    options = arguments.options
+    experiment = replace(arguments.experiment, precision=facts["precision"])
+    iterations = harness.iterations_of(arguments, ITERATIONS[device.type])
     at_least("warm_up", options.warm_up, 1)
     require(options.warm_up <= iterations, "warm_up", options.warm_up, f"<= iterations ({iterations})")
-    how = {"iterations": iterations, "warm_up": options.warm_up, "blocks": options.rounds}
+    blocks = {"iterations": iterations, "warm_up": options.warm_up, "blocks": options.rounds}
     found = []
     for name in options.vary:
-        for row in rows(experiment, name, AXES[name].sizes, options.most_seconds, device, **how):
+        for row in rows(experiment, name, AXES[name].sizes, options.most_seconds, device, **blocks):
             found.append(row)
-            print(f"{AXES[name].title} {row['size']:,}: {_said(row)}", file=sys.stderr)
-    return {
-        "config": experiment.name,
-        "precision": experiment.precision,
-        "threads": options.threads,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "iterations": iterations,
-        "rounds": options.rounds,
-        "rows": found,
-    }
+            print(f"{AXES[name].title} {row['size']:,}: {_result(row)}", file=sys.stderr)
+    return facts | {"iterations": iterations, "rounds": options.rounds, "rows": found}
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _result(row: Mapping[str, Any]) -> str:
     return f"skipped, would take {row['skipped']:.0f} s" if "skipped" in row else f"{row['ms']:.1f} ms"
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report to read: exponents of times and, beside them, of operations."""
-    lines = [
-        "{config}, each size alone: {precision}, {device}, threads {threads}, torch {torch}; {rounds} x {iterations} "
-        "iterations a row".format(**report)
-    ]
+    """Format the report, with the exponents of time and of operations side by side."""
+    lines = [harness.HEADER.format(**report) + "; {rounds} x {iterations} iterations per row".format(**report)]
     head = f"{'ms':>10}{'sentences/s':>14}{'GFLOP':>10}{'GFLOP/s':>10}{'exponent':>10}{'of GFLOP':>10}"
     for name in dict.fromkeys(row["vary"] for row in report["rows"]):
-        lines += ["", f"{AXES[name].title:<18}{head}"]
+        lines += ["", f"{AXES[name].title:<20}{head}"]
         for row in (row for row in report["rows"] if row["vary"] == name):
-            line = f"{row['size']:<18,}"
+            line = f"{row['size']:<20,}"
             if "skipped" in row:
-                lines += [f"{line}{'':>24}{row['gflop']:>10.2f}  {_said(row)}"]
+                lines += [f"{line}{'':>24}{row['gflop']:>10.2f}  {_result(row)}"]
                 continue
             line += f"{row['ms']:>10.1f}{row['sentences_per_second']:>14,.0f}{row['gflop']:>10.2f}"
             line += f"{row['gflop_per_second']:>10,.0f}"
@@ -186,59 +169,56 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def draw(report: Mapping[str, Any], file: Path) -> None:
-    """A panel for each size that was varied, both axes logarithmic, and what would be in proportion to it, dashed."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-    from pipelines.reporting.drawing import new_figure
+    """Save a picture with a log-log panel per axis, and a dashed line for proportional growth."""
+    from pipelines.evaluation.drawing import new_figure
 
     names = list(dict.fromkeys(row["vary"] for row in report["rows"]))
     figure = new_figure((3.1 * len(names), 3.4), "{config}: an iteration, {precision}, {device}".format(**report))
     for i, name in enumerate(names):
-        there = [row for row in report["rows"] if row["vary"] == name and "ms" in row]
-        sizes, times = [row["size"] for row in there], [row["ms"] for row in there]
         first = figure.axes[0] if figure.axes else None
-        axis = figure.add_subplot(
+        panel = figure.add_subplot(
             1, len(names), i + 1, xlabel=AXES[name].title, sharey=first, xscale="log", yscale="log"
         )
-        axis.plot(sizes, times, marker="o", markersize=4, label="measured")
-        axis.plot(sizes, [times[-1] * size / sizes[-1] for size in sizes], "--", color="gray", label="proportional")
-        over = [row for row in there if row.get("superlinear")]
-        if over:
-            axis.plot([r["size"] for r in over], [r["ms"] for r in over], "o", color="tab:red", label="superlinear")
-        axis.xaxis.set_major_locator(FixedLocator(sizes))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        for numbers in (axis.xaxis, axis.yaxis):
-            numbers.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.10g}"))
-        axis.tick_params(labelsize=7)
-        axis.tick_params("x", rotation=45)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    figure.axes[0].set_ylabel("ms an iteration")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+        _draw_rows(panel, [row for row in report["rows"] if row["vary"] == name and "ms" in row])
+    figure.axes[0].set_ylabel("ms per iteration")
+    harness.save_picture(figure, file)
 
 
-def body(words: Sequence[str] | None) -> None:
+def _draw_rows(panel: Any, measured: Sequence[Mapping[str, Any]]) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    sizes, times = [row["size"] for row in measured], [row["ms"] for row in measured]
+    panel.plot(sizes, times, marker="o", markersize=4, label="measured")
+    panel.plot(sizes, [times[-1] * size / sizes[-1] for size in sizes], "--", color="gray", label="proportional")
+    marked = [row for row in measured if row.get("superlinear")]
+    if marked:
+        panel.plot([r["size"] for r in marked], [r["ms"] for r in marked], "o", color="tab:red", label="superlinear")
+    panel.xaxis.set_major_locator(FixedLocator(sizes))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.10g}"))
+    panel.tick_params(labelsize=7)
+    panel.tick_params("x", rotation=45)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)
+
+
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
-    arguments = parse(words, "Measure what an iteration costs against each size.", OPTIONS, config="paper-snli")
+    arguments = harness.parse(words, "Measure the time of an iteration against each size.", OPTIONS, "paper-snli")
     options = arguments.options
-    require(arguments.experiment.kind == "text", "kind", arguments.experiment.kind, "text here")
+    require(arguments.experiment.kind == "text", "kind", arguments.experiment.kind, "text for this benchmark")
     require(bool(options.vary), "vary", options.vary, "one or more of " + ", ".join(AXES))
     for name in options.vary:
         one_of("vary", name, tuple(AXES))
     above("most_seconds", options.most_seconds, 0.0)
-    at_least("rounds", options.rounds, 1)
-    at_least("threads", options.threads, 1)
     report = measured(arguments)
     if options.picture:
         draw(report, options.picture)
     show(report, table, options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(body, arguments)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,33 @@
-"""What a sweep costs its driver, by the number of trials.
+"""Cost of a sweep to its driver, by the number of trials.
 
     python benchmarks/sweep_cost.py --trials 10,50,200 --picture sweep-cost.png
 
 Runs tune.py with a model so small that the trials themselves cost little, each sweep in a process of its own. Storage
-and MLflow's database are temporary, where no others are named.
+and MLflow's database are temporary unless they are named.
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from statistics import linear_regression, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from arae_core.settings.checks import at_least
-from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from benchmarks import harness
+from pipelines.cli.command_line import Option, emit_json, parse_options
 from pipelines.experiment.environment import default_storage, default_tracking_uri
+
+if TYPE_CHECKING:
+    from benchmarks.parts import Stopwatch, Timed
 
 SMALL = (
     *("--config=grammar", "--data.size=600", "--batch-size=14", "--iterations=4", "--evaluate-every=2"),
@@ -33,98 +35,114 @@ SMALL = (
     *("--decoder.hidden=13", "--code.size=11", "--generator.noise-size=3", "--generator.hidden=8"),
     *("--critic.hidden=8", "--max-failures=0"),
 )
-"""A trial of milliseconds, beside its start and its two evaluations."""
+"""Settings of a trial that trains for milliseconds."""
 SAMPLES = 10
-"""How often in a sweep the driver is looked at."""
+"""Number of times that the driver is sampled during a sweep."""
 PROBES = 7
-"""Trials that are started in MLflow after a sweep, to see what one more would pay."""
+"""Trials that are created in MLflow after a sweep, to measure the cost of one more."""
 
 OPTIONS = (
-    Option("trials", tuple[int, ...], (10, 50, 200), "Numbers of trials: a sweep for each."),
-    Option("scheduler", str, "none", "As in tune.py.", ("asha", "pbt", "none")),
-    Option("max_concurrent", int, 0, "Trials at a time at most; 0: as many as fit."),
-    Option("picture", Path, None, "File for a picture of the sweeps as they went."),
+    Option("trials", tuple[int, ...], (10, 50, 200), "Numbers of trials, a sweep for each."),
+    Option("scheduler", str, "none", "Scheduler, as for tune.py.", ("asha", "pbt", "none")),
+    Option("max_concurrent", int, 0, "Trials at the same time at most; 0: as many as fit."),
+    Option("picture", Path, None, "File for a picture of the sweeps."),
 )
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """One sweep, in this process, which is its driver: totals, and `samples` of the driver as trials ended."""
-    import torch
-    from ray.tune.execution.tune_controller import TuneController
-    from rich.console import Console
-
-    from benchmarks.parts import watched
+    """Run a sweep in this process, its driver; return totals, and `samples` of the driver as trials end."""
     from pipelines import tune
-    from pipelines.reporting import display
-    from pipelines.sweeps import tune_callback as watching
-    from pipelines.tracking.runs import Tracker
 
-    parts: tuple[tuple[Any, str, str], ...] = (
-        (watching.Watch, "on_trial_result", "rows"),
-        (display.TrialsDisplay, "show", "table"),
-        (watching, "prune", "prune"),
-        (Tracker, "_send", "mlflow"),
-        (TuneController, "save_to_dir", "snapshot"),
-    )
-    trials, ended = options.trials[0], 0
-    samples: list[dict[str, Any]] = []
-
-    def look() -> None:
-        seconds = {"seconds": time.perf_counter() - started, "cpu": time.process_time()}
-        calls = {f"{part} calls": watch.calls[part] for part in ("rows", "mlflow", "snapshot")}
-        figures = {part: watch.seconds[part] for _, _, part in parts}
-        samples.append({"trials": ended, "memory": _resident(), **seconds, **figures, **calls})
-
-    def counted(original: Callable[..., None]) -> Callable[..., None]:
-        def end(*arguments: Any, **named: Any) -> None:
-            nonlocal ended
-            original(*arguments, **named)
-            ended += 1
-            if ended % max(1, trials // SAMPLES) == 0 or ended == trials:
-                look()
-
-        return end
-
-    with ExitStack() as stack:
-        own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        storage = own if options.storage == default_storage() else options.storage
+    trials = options.trials[0]
+    with tempfile.TemporaryDirectory() as own:
+        storage = Path(own) if options.storage == default_storage() else options.storage
         uri = options.tracking_uri
         uri = f"sqlite:///{own}/mlflow.db" if uri == default_tracking_uri() else uri
         name = time.strftime(f"cost-{trials}-%Y%m%d-%H%M%S")
         words = [*SMALL, f"--trials={trials}", f"--scheduler={options.scheduler}", f"--run-name={name}"]
         words += [f"--max-concurrent={options.max_concurrent}", f"--storage={storage}", f"--tracking-uri={uri}"]
-        nothing = stack.enter_context(Path("/dev/null").open("w"))
-        # as on a terminal, whose table costs more than the lines in a file
-        screen = Console(file=nothing, force_terminal=True, width=140, height=50)
-        stack.enter_context(patch.object(display, "make_console", lambda: screen))
-        stack.enter_context(redirect_stdout(nothing))
-        watch = stack.enter_context(watched(torch.device("cpu"), parts))
-        for told in ("on_trial_complete", "on_trial_error"):
-            stack.enter_context(patch.object(watching.Watch, told, counted(getattr(watching.Watch, told))))
         started = time.perf_counter()
-        status = tune.main(words)
+        with _hidden_terminal(), _sampled_driver(trials) as samples:
+            status = tune.main(words)
         if status:
-            raise ValueError(f"tune.py ended with status {status}; its words were: {' '.join(words)}")
+            raise ValueError(f"tune.py ended with status {status}; its arguments were: {' '.join(words)}")
         folder = storage / "sweeps" / name
         states = [file.stat().st_size for file in folder.glob("experiment_state-*.json")]
-        about = {"trials": trials, "scheduler": options.scheduler, "seconds": time.perf_counter() - started}
-        return about | {"samples": samples, "state_bytes": max(states), "mlflow_ms": _one_more(uri, folder)}
+        facts = {"trials": trials, "scheduler": options.scheduler, "seconds": time.perf_counter() - started}
+        return facts | {"samples": samples, "state_bytes": max(states), "mlflow_ms": _one_more(uri, folder)}
 
 
-def _resident() -> float:
-    """Megabytes of this process in memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS"))
+@contextmanager
+def _hidden_terminal() -> Iterator[None]:
+    """Discard the output, but render it as for a terminal, whose table costs more than lines in a file."""
+    from rich.console import Console
+
+    from pipelines.reporting import display
+
+    with Path("/dev/null").open("w") as nothing:
+        screen = Console(file=nothing, force_terminal=True, width=140, height=50)
+        with patch.object(display, "make_console", lambda: screen), redirect_stdout(nothing):
+            yield
+
+
+@contextmanager
+def _sampled_driver(trials: int) -> Iterator[list[dict[str, Any]]]:
+    """Within the block, sample this process's time and memory SAMPLES times as the trials of a sweep end."""
+    import torch
+
+    from benchmarks.parts import stopwatch
+    from pipelines.sweeps import tune_callback
+
+    samples, ended, started = list[dict[str, Any]](), 0, time.perf_counter()
+
+    def counting(original: Callable[..., None]) -> Callable[..., None]:
+        def end(*arguments: Any, **named: Any) -> None:
+            nonlocal ended
+            original(*arguments, **named)
+            ended += 1
+            if ended % max(1, trials // SAMPLES) == 0 or ended == trials:
+                times = {"seconds": time.perf_counter() - started, "cpu": time.process_time()}
+                samples.append({"trials": ended, "memory": harness.resident_mb(), **times, **_totals(watch)})
+
+        return end
+
+    callback = tune_callback.SweepCallback
+    with (
+        stopwatch(torch.device("cpu"), _timed()) as watch,
+        patch.object(callback, "on_trial_complete", counting(callback.on_trial_complete)),
+        patch.object(callback, "on_trial_error", counting(callback.on_trial_error)),
+    ):
+        yield samples
+
+
+def _timed() -> "tuple[Timed, ...]":
+    from ray.tune.execution.tune_controller import TuneController
+
+    from pipelines.reporting.display import TrialsDisplay
+    from pipelines.sweeps import tune_callback
+    from pipelines.tracking.runs import Tracker
+
+    return (
+        (tune_callback.SweepCallback, "on_trial_result", "rows"),
+        (TrialsDisplay, "show", "table"),
+        (tune_callback, "prune_checkpoints", "prune"),
+        (Tracker, "_send", "mlflow"),
+        (TuneController, "save_to_dir", "snapshot"),
+    )
+
+
+def _totals(watch: "Stopwatch") -> dict[str, float]:
+    seconds = {part: watch.seconds[part] for _, _, part in _timed()}
+    return seconds | {f"{part} calls": watch.calls[part] for part in ("rows", "mlflow", "snapshot")}
 
 
 def _one_more(uri: str, folder: Path) -> dict[str, float]:
-    """Milliseconds that MLflow takes of one more trial of this sweep: to start, for an evaluation, to end."""
+    """Return the milliseconds that MLflow takes to start, evaluate and end one more trial of this sweep."""
     from pipelines.reporting.summary import trial_closer
     from pipelines.runtime.run_record import read_record
-    from pipelines.sweeps.sweep import record_file
     from pipelines.tracking.runs import Tracker, start_or_resume_child
 
-    record = read_record(record_file(folder))
+    record = read_record(folder / "sweep.json")
     assert record is not None
     times: list[list[float]] = []
     for i in range(PROBES):
@@ -142,23 +160,20 @@ def _one_more(uri: str, folder: Path) -> dict[str, float]:
     return dict(zip(("start", "evaluation", "end"), map(median, zip(*times, strict=True)), strict=True))
 
 
-def apart(words: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each sweep in a process of its own: memory that one has taken is not the next one's."""
+def in_new_processes(words: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run each sweep in a new process, so that no sweep includes the memory of another."""
     sweeps = []
     for trials in options.trials:
         command = [sys.executable, str(Path(__file__).resolve()), *words, "--trials", str(trials), "--json"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise ValueError(f"the sweep of {trials} trials ended with status {done.returncode}")
-        sweeps += json.loads(done.stdout.splitlines()[-1])["sweeps"]
+        sweeps += harness.last_json(f"the sweep of {trials} trials", command, show_errors=True)["sweeps"]
         print(f"{trials} trials: {sweeps[-1]['seconds'] / 60:.1f} minutes", file=sys.stderr)
     return sweeps
 
 
 def per_trial(sweep: dict[str, Any]) -> dict[str, float]:
-    """A sweep's figures for one trial, report or snapshot."""
+    """Return a sweep's figures per trial, report and snapshot."""
     first, *_, last = samples = sweep["samples"]
-    settled = samples[len(samples) // 5 :]  # the first trials bring the packages along
+    settled = samples[len(samples) // 5 :]  # the first trials load packages
     reports, ended = last["rows calls"] - first["rows calls"], last["trials"] - first["trials"]
     return {
         "trials": sweep["trials"],
@@ -168,9 +183,7 @@ def per_trial(sweep: dict[str, Any]) -> dict[str, float]:
         "kB/trial": 1000 * linear_regression([s["trials"] for s in settled], [s["memory"] for s in settled]).slope,
         "CPU ms/report": 1000 * (last["cpu"] - first["cpu"]) / max(1, reports),
         "MLflow ms/trial": 1000 * last["mlflow"] / last["trials"],
-        "rows ms/report": 1000 * last["rows"] / last["rows calls"],
-        "table ms/report": 1000 * last["table"] / last["rows calls"],
-        "prune ms/report": 1000 * last["prune"] / last["rows calls"],
+        **{f"{part} ms/report": 1000 * last[part] / last["rows calls"] for part in ("rows", "table", "prune")},
         "ms/snapshot": 1000 * last["snapshot"] / last["snapshot calls"],
         "snapshots": last["snapshot calls"],
         "state kB": sweep["state_bytes"] / 1000,
@@ -179,24 +192,24 @@ def per_trial(sweep: dict[str, Any]) -> dict[str, float]:
 
 
 def draw(sweeps: Sequence[dict[str, Any]], file: Path) -> None:
-    """The driver as trials ended: what each tenth of them cost, and its memory."""
-    from pipelines.reporting.drawing import new_figure
+    """Save a picture of the driver's memory and of the cost of each tenth of the trials."""
+    from pipelines.evaluation.drawing import new_figure
 
     figure = new_figure((12, 3.4), f"driver of a sweep, scheduler {sweeps[0]['scheduler']}")
     panels = ("memory", "mlflow", "table", "snapshot")
-    units = ("resident, MB", "MLflow, ms a trial", "rows and table, ms a report", "ms a snapshot of Tune's state")
-    for i, (part, title) in enumerate(zip(panels, units, strict=True)):
-        axis = figure.add_subplot(1, 4, i + 1, title=title, xlabel="trials that have ended")
+    titles = ("resident, MB", "MLflow, ms per trial", "rows and table, ms per report", "Tune's state, ms per snapshot")
+    for i, (part, title) in enumerate(zip(panels, titles, strict=True)):
+        axis = figure.add_subplot(1, 4, i + 1, title=title, xlabel="ended trials")
         for sweep in sweeps:
             axis.plot(*_curve(sweep["samples"], part), marker="o", markersize=3, label=f"{sweep['trials']} trials")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=7)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    harness.save_picture(figure, file)
 
 
 def _curve(samples: Sequence[dict[str, Any]], part: str) -> tuple[list[int], list[float]]:
+    """Return the numbers of ended trials, and at each the memory, or the milliseconds of the part since the last."""
     if part == "memory":
         return [s["trials"] for s in samples], [s["memory"] for s in samples]
     count = {"mlflow": "trials", "table": "rows calls", "snapshot": "snapshot calls"}[part]
@@ -206,27 +219,20 @@ def _curve(samples: Sequence[dict[str, Any]], part: str) -> tuple[list[int], lis
     return [b["trials"] for _, b in steps], spent
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
-    typed = list(sys.argv[1:] if words is None else words)
-    options = parse_options(typed, "Measure what a sweep costs its driver, by the number of trials.", OPTIONS)
+    given = list(sys.argv[1:] if words is None else words)
+    options = parse_options(given, "Measure what a sweep costs its driver, by the number of trials.", OPTIONS)
     for trials in options.trials:
         at_least("trials", trials, 2)
-    sweeps = [measured(options)] if len(options.trials) == 1 else apart(typed, options)
+    sweeps = [measured(options)] if len(options.trials) == 1 else in_new_processes(given, options)
     if options.picture:
         draw(sweeps, options.picture)
     if options.json:
         emit_json({"sweeps": sweeps})
     else:
-        from rich.console import Console
-
-        from pipelines.reporting.display import rows_table
-
-        Console(width=200, highlight=False).print(rows_table([per_trial(sweep) for sweep in sweeps], "driver"))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(body, arguments)
+        harness.print_rows([per_trial(sweep) for sweep in sweeps], "driver", width=200)
 
 
 if __name__ == "__main__":

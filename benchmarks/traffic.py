@@ -1,8 +1,8 @@
-"""What training sends and keeps: bytes that workers all-reduce in an iteration, and bytes of a checkpoint.
+"""Bytes that workers all-reduce in an iteration, and bytes of a checkpoint.
 
     python benchmarks/traffic.py --presets snli,paper-snli,yelp
 
-One iteration of each preset, as the first of two workers would do it. Needs no Ray.
+Runs one iteration of each preset as the first of two workers would. Needs no Ray.
 """
 
 import sys
@@ -17,7 +17,8 @@ from unittest.mock import patch
 if __package__ in (None, ""):  # run as a script: the repository, not benchmarks/, is first on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from pipelines.cli.command_line import Option, emit_json, parse_options, run
+from benchmarks import harness
+from pipelines.cli.command_line import Option, emit_json, parse_options
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Experiment
 
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
     from arae_core.data.batches import Store
     from arae_core.training.state import TrainingState
 
-OPTIONS = (Option("presets", tuple[str, ...], ("grammar", "snli", "paper-snli", "yelp", "paper-yelp"), "Which ones."),)
+OPTIONS = (
+    Option("presets", tuple[str, ...], ("grammar", "snli", "paper-snli", "yelp", "paper-yelp"), "Presets to measure."),
+)
 
 
 def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
-    """Bytes that a worker hands to each all-reduce of the next iteration, in their order, by the parts updated. (Ranks
-    on one machine may sum them in memory that they share instead.)
+    """Return the bytes that a worker passes to each all-reduce of the next iteration, by the parts that are updated.
 
-    One process takes the place of the first of two workers and gets no answer: the state is of no use afterwards.
+    (Ranks on one machine may sum them in shared memory instead.) One process acts as the first of two workers and gets
+    no answer, so the state is useless afterwards.
     """
     from torch import distributed
 
@@ -45,32 +48,32 @@ def all_reduced(state: "TrainingState", store: "Store") -> dict[str, list[int]]:
     from arae_core.runtime.parallel import Parallel
 
     found: dict[str, list[int]] = defaultdict(list)
-    updated: list[str] = []
-    update = state.update
+    updated, update = "", state.update
 
-    def noted(parts: Sequence[str], *arguments: Any) -> Any:
-        updated[:] = [" + ".join(parts)]
-        return update(parts, *arguments)
+    def noting_update(parts: Sequence[str], *arguments: Any, **named: Any) -> Any:
+        nonlocal updated
+        updated = " + ".join(part for part in parts if part in state.optimizers)
+        return update(parts, *arguments, **named)
 
-    def reduced(flat: "torch.Tensor") -> None:
-        found[updated[0]].append(flat.nbytes)
+    def noting_all_reduce(flat: "torch.Tensor") -> None:
+        found[updated].append(flat.nbytes)
 
-    def made(rank: int, world: int, size: int, like: "torch.Tensor") -> AllReduce:
+    def make_exchange(rank: int, world: int, size: int, like: "torch.Tensor") -> AllReduce:
         return AllReduce(size, like)
 
     settings = state.settings
-    feed = BatchSampler(store, state.spec, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
+    batches = BatchSampler(store, state.spec, settings.batch_size, settings.seed, rank=0, world=2, device=state.device)
     with (
-        patch.object(state, "update", noted),
-        patch.object(parallel, "make_exchange", made),
-        patch.object(distributed, "all_reduce", reduced),
+        patch.object(state, "update", noting_update),
+        patch.object(parallel, "make_exchange", make_exchange),
+        patch.object(distributed, "all_reduce", noting_all_reduce),
     ):
-        algorithm.iteration(state, feed, Parallel(0, 2))
+        algorithm.iteration(state, batches, Parallel(0, 2))
     return dict(found)
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
-    """Bytes of an iteration's all-reduces, of a checkpoint, and of that part of it which a registered model keeps."""
+    """Return the bytes of an iteration's all-reduces, of a checkpoint, and of its model without training state."""
     from arae_core.data.batches import TokenStore
     from arae_core.data.data_spec import TextSpec
     from arae_core.training.checkpoint import save_checkpoint
@@ -91,7 +94,7 @@ def measured(experiment: Experiment) -> dict[str, Any]:
 
 
 def table_row(report: dict[str, Any]) -> dict[str, Any]:
-    """Megabytes."""
+    """Return a report in megabytes."""
     sizes = [size for each in report["all_reduced"].values() for size in each]
     return {
         "preset": report["preset"],
@@ -102,22 +105,15 @@ def table_row(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def body(words: Sequence[str] | None) -> None:
+@harness.command
+def main(words: Sequence[str] | None) -> None:
     """Read the command line, measure, print."""
-    options = parse_options(words, "Count what training sends and keeps.", OPTIONS)
+    options = parse_options(words, "Count the bytes that training sends and saves.", OPTIONS)
     reports = [measured(experiment) for experiment in [preset(name) for name in options.presets]]
     if options.json:
         emit_json({"presets": reports})
     else:
-        from rich.console import Console
-
-        from pipelines.reporting.display import rows_table
-
-        Console(width=160, highlight=False).print(rows_table([table_row(report) for report in reports], "megabytes"))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return run(body, arguments)
+        harness.print_rows([table_row(report) for report in reports], "megabytes", width=160)
 
 
 if __name__ == "__main__":

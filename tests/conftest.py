@@ -1,6 +1,8 @@
 """Settings of all tests: one thread a process, a clean environment, and the groups of pytest-xdist."""
 
+import multiprocessing
 import os
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,22 +15,35 @@ for name in ("ARAE_DEBUG", "ARAE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
-SLOWEST_FIRST = ("tests/pipelines", "tests/cluster", "tests/test_", "tests/benchmarks", "tests/arae_core")
-"""Order in which `make test` hands out files: with the short ones last, no worker waits long for the other."""
+# Processes of the start method "forkserver" are forked from one that has imported these: five seconds less for each.
+# The first optimizer imports torch._dynamo.
+multiprocessing.set_forkserver_preload(["torch._dynamo", "arae_core.training.loop"])
+
+WITH_RAY = (
+    "tests/pipelines/sweeps/test_search.py",
+    "tests/pipelines/sweeps/test_multi_worker_trial.py",
+    "tests/pipelines/training/test_trainer.py",
+)
+"""Files that use the private Ray cluster of the session: one worker of pytest-xdist runs them all."""
+ORDER = (*WITH_RAY, "tests/pipelines", "tests/cluster", "tests/test_", "tests/docs", "tests/benchmarks", "tests")
+"""Order of the files: with the short ones last, no worker waits long for the other."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and all tests of the shared Ray cluster, on one worker of pytest-xdist."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by ORDER."""
+    items.sort(key=lambda item: next(i for i, start in enumerate((*ORDER, "")) if item.nodeid.startswith(start)))
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
-        folder = next(i for i, start in enumerate(SLOWEST_FIRST) if item.nodeid.startswith(start))
-        return not uses_ray(item), folder
 
-    def uses_ray(item: pytest.Item) -> bool:
-        return "room" in getattr(item, "fixturenames", ())
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return the scheduler of `--dist loadfile`, which hands out whole files; those with Ray are one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray(item) else item.nodeid.partition("::")[0]))
-    items.sort(key=place)
+    class OneWorkerWithRay(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ray" if file in WITH_RAY else file
+
+    return OneWorkerWithRay(config, log)

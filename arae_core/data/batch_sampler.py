@@ -1,7 +1,7 @@
-"""Sampling of the batches of every step.
+"""The batches of every step.
 
-A batch depends on (seed, step) alone. So a run resumes without any state of its data, and every rank knows the whole
-batch, of which it takes its rows.
+A batch depends on the seed and the step alone. So a run resumes without any state of its data, and every rank knows
+the whole batch, from which it takes its own rows.
 
 Shapes: B examples in this rank's batch, N examples in the store, W workers.
 """
@@ -19,10 +19,10 @@ from arae_core.settings.checks import between
 
 
 class BatchSampler:
-    """The batches of every step, of which this rank takes rows rank, rank + W, ...
+    """Sampler of the batches of every step. This rank takes rows rank, rank + W, ... of each.
 
-    Step (1) takes an epoch's order, grouped by length; the encoder's part of step (3) and step (2b) take other such
-    orders; step (2) takes examples drawn uniformly. All but step (1) see the classes, if there are any, equally often.
+    Step (1) iterates over epochs in an order that is grouped by length. Step (2b) and the encoder's part of step (3) do
+    the same in other orders. Step (2) draws examples uniformly. All but step (1) see the classes equally often.
     """
 
     RECONSTRUCT, CONFUSE, CRITICISE, CLASSIFY = 0, 1, 2, 4  # 3 belongs to priors.fitting
@@ -39,13 +39,13 @@ class BatchSampler:
         device: torch.device | str = "cpu",
         padded_to: int = 0,
     ):
-        """padded_to: largest number of tokens in a sentence, if steps are to be captured (`device_dataset`); else 0.
+        """padded_to: largest number of tokens in a sentence if steps are captured (see `device_dataset`), else 0.
 
-        Raise ValueError for a batch larger than the data or smaller than the number of ranks or of classes, and for
-        labels that are missing or not among the classes.
+        Raise ValueError for a batch that is larger than the data or smaller than the number of ranks or classes, and
+        for labels that are missing or not among the classes.
         """
         if batch_size < world:
-            raise ValueError(f"batch_size must be >= the {world} workers, got {batch_size}")
+            raise ValueError(f"batch_size must be >= {world}, the number of workers, got {batch_size}")
         if isinstance(spec, TextSpec) != isinstance(store, TokenStore):
             raise ValueError(f"the model is for {type(spec).__name__}, the examples are a {type(store).__name__}")
         if isinstance(store, TokenStore) and isinstance(spec, TextSpec) and spec.classes:
@@ -64,7 +64,7 @@ class BatchSampler:
         self._grouped(self.RECONSTRUCT, 0)
 
     def reconstruct(self, step: int) -> tuple[Batch, float]:
-        """The batch of step (1), and the number of tokens or pixels in the batches of all ranks."""
+        """Return the batch of step (1), and the number of tokens or pixels in the batches of all ranks."""
         indices = self._grouped(self.RECONSTRUCT, step)
         if isinstance(self.store, TokenStore):
             targets = int((self.store.offsets[indices + 1] - self.store.offsets[indices] + 1).sum())
@@ -73,17 +73,17 @@ class BatchSampler:
         return self._make(indices), float(targets)
 
     def confuse(self, step: int) -> Batch:
-        """A fresh batch for the encoder's part of step (3), and for step (3b)."""
+        """Return another batch, for the encoder's part of step (3) and for step (3b)."""
         return self._make(self._grouped(self.CONFUSE, step))
 
     def classify(self, step: int) -> Batch:
-        """A fresh batch for step (2b)."""
+        """Return the batch of step (2b)."""
         return self._make(self._grouped(self.CLASSIFY, step))
 
     def criticise(self, step: int, k: int) -> Batch:
-        """The k batches of step (2) in one; consecutive blocks of B / k examples are this rank's rows of each.
+        """Return the k batches of step (2) in one; consecutive blocks of B / k examples are this rank's rows of each.
 
-        Examples are drawn uniformly. In a batch grouped by length, the critic would see lengths, not codes.
+        Examples are drawn uniformly: in batches grouped by length, the critic would compare lengths, not codes.
         """
         rng = np.random.default_rng((self.seed, self.CRITICISE, step))
         if self._shares:
@@ -101,7 +101,7 @@ class BatchSampler:
         return order
 
     def _make(self, indices: NDArray[np.int64]) -> Batch:
-        """This rank's rows of the batch at indices[batch_size], or of k batches at indices[k, batch_size]."""
+        """Return this rank's rows of the batch at indices[batch_size], or of k batches at indices[k, batch_size]."""
         own = indices[..., self.rank :: self.world].flatten()
         batch: Batch
         if self._on_device is not None:
@@ -113,8 +113,8 @@ class BatchSampler:
         return batch
 
     def _words(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The ids that may be read in the sentences at indices[batch_size]: their words, the start token, and the
-        unknown token, which replaces dropped words."""
+        """Return the ids that may be read in the sentences at indices[batch_size]: their words, the start token, and
+        the unknown token, which replaces dropped words."""
         assert isinstance(self.store, TokenStore) and isinstance(self.spec, TextSpec)
         read = [self.store.row(int(i)) for i in indices]
         return np.unique(np.concatenate([*read, [self.spec.start, self.spec.unknown]])).astype(np.int64)

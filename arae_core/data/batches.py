@@ -1,8 +1,8 @@
-"""Where examples lie and how they become batches: a flat token store, length-grouped batches, rank shards.
+"""Stores of examples, batches, and the order of examples in an epoch.
 
-Everything here is numpy on whole arrays: no Python per row.
+All of it is vectorized in numpy, without a Python loop over rows.
 
-Shapes: B examples in this rank's batch, T tokens with one mark, P pixels, N examples in the store.
+Shapes: B examples in this rank's batch, T tokens with one special token, P pixels, N examples in the store.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,19 @@ from torch import Tensor
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 
 MEMORY_MAP_BYTES = 64 * 2**20
+"""Size in bytes beyond which a stored array is memory-mapped."""
 GROUPED_BATCHES = 100
-"""Batches whose examples are sorted by length together: the padding left is small, the order still random."""
+"""Batches whose examples are sorted by length together. Little padding is left, and the order is still random."""
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """source[B, T]: start mark and words. target[B, T]: words and end mark. lengths[B]: valid columns of each row.
-    labels[B]: the class of each, where there are classes. words[U]: what the batches of all ranks have in their
-    sources, each once, in main memory, where there are several ranks and the batch is of one step."""
+    """A batch of sentences.
+
+    source[B, T]: start token and words. target[B, T]: words and end token. lengths[B]: valid columns of each row.
+    labels[B]: the class of each sentence; None without classes. words[U]: the unique ids in the sources of all ranks,
+    in main memory; None for one rank and for several batches in one.
+    """
 
     source: Tensor
     target: Tensor
@@ -39,7 +43,7 @@ class TextBatch:
         return len(self.lengths)
 
     def rows(self, rows: Tensor) -> "TextBatch":
-        """The batch of rows[N] alone (indices, in main memory), no wider than it has to be."""
+        """Return the batch of rows[N] (indices in main memory), cut to the longest of these."""
         lengths, there = self.lengths[rows], to_device(rows, self.source.device)
         longest = int(lengths.max())
         labels = None if self.labels is None else self.labels[rows]
@@ -48,13 +52,16 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class PaddedBatch(TextBatch):
-    """A batch that lies on the device with all it has, its width one of few: nothing of it may be asked in main memory,
-    which would make the host wait, and no shape may follow from its values, so that work on it can be captured."""
+    """A batch whose tensors are all on the device and whose width is one of a few.
+
+    Steps on it can be captured as CUDA graphs if they read no value of it on the host, which would wait for the device,
+    and if no shape depends on its values.
+    """
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """pixels[B, P]: 0 or 1."""
+    """A batch of binary images. pixels[B, P]: 0 or 1."""
 
     pixels: Tensor
 
@@ -66,7 +73,10 @@ Batch = TextBatch | ImageBatch
 
 
 class TokenStore:
-    """Sentences as one flat array ids[tokens] with offsets[N + 1]; no marks are stored. labels[N]: classes, if any."""
+    """Token store backed by one flat array ids[tokens] and offsets[N + 1], without special tokens.
+
+    labels[N]: the class of each sentence; None without classes.
+    """
 
     def __init__(
         self, ids: NDArray[np.int32], offsets: NDArray[np.int64], labels: NDArray[np.int64] | None = None
@@ -75,6 +85,7 @@ class TokenStore:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int]], labels: Sequence[int] | None = None) -> "TokenStore":
+        """Build a store from the ids of each sentence."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         ids = np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1]))
@@ -85,17 +96,19 @@ class TokenStore:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of every sentence, [N]."""
+        """Number of tokens of each sentence, [N]."""
         return np.diff(self.offsets)
 
     def row(self, i: int) -> NDArray[np.int32]:
+        """Return the ids of one sentence."""
         return self.ids[self.offsets[i] : self.offsets[i + 1]]
 
     def rows(self, indices: Sequence[int] | NDArray[np.int64]) -> list[list[int]]:
+        """Return the ids of the sentences at `indices`."""
         return [self.row(int(i)).tolist() for i in indices]
 
     def batch(self, indices: NDArray[np.int64], spec: TextSpec) -> TextBatch:
-        """The sentences at indices[B] as one padded batch."""
+        """Return the sentences at indices[B] as one padded batch."""
         first, lengths = self.offsets[indices], self.offsets[indices + 1] - self.offsets[indices]
         column = np.arange(int(lengths.max()) + 1)
         inside = column[:-1] < lengths[:, None]
@@ -109,6 +122,7 @@ class TokenStore:
         return TextBatch(torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(lengths + 1), labels)
 
     def save(self, folder: Path) -> None:
+        """Save the arrays to a folder, without pickles."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "ids.npy", self.ids)
         np.save(folder / "offsets.npy", self.offsets)
@@ -117,7 +131,7 @@ class TokenStore:
 
 
 class ImageStore:
-    """Binary images as pixels[N, P] of 0 and 1, each of height x width = P."""
+    """Store of binary images, pixels[N, P] of 0 and 1, with height x width = P."""
 
     def __init__(self, pixels: NDArray[np.uint8], height: int, width: int):
         if pixels.ndim != 2 or pixels.shape[1] != height * width:
@@ -129,13 +143,15 @@ class ImageStore:
 
     @property
     def shape(self) -> ImageSpec:
+        """Height and width."""
         return ImageSpec(self.height, self.width)
 
     def batch(self, indices: NDArray[np.int64]) -> ImageBatch:
-        """The images at indices[B]."""
+        """Return the images at indices[B] as a batch."""
         return ImageBatch(torch.from_numpy(self.pixels[indices].astype(np.float32)))
 
     def save(self, folder: Path) -> None:
+        """Save the arrays to a folder, without pickles."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "pixels.npy", self.pixels)
         np.save(folder / "size.npy", np.array([self.height, self.width]))
@@ -145,9 +161,9 @@ Store = TokenStore | ImageStore
 
 
 def load_store(folder: Path) -> Store:
-    """Read what a store's `save` wrote; arrays over 64 MiB stay on disk, memory-mapped. No pickle is read.
+    """Load a saved store. Large arrays are memory-mapped (MEMORY_MAP_BYTES). Pickles are never read.
 
-    Raises ValueError where the folder holds no store.
+    Raise ValueError if the folder holds no complete store.
     """
 
     def load(name: str) -> NDArray[Any]:
@@ -164,18 +180,18 @@ def load_store(folder: Path) -> Store:
         labels = load("labels.npy") if (folder / "labels.npy").exists() else None
         store = TokenStore(load("ids.npy"), load("offsets.npy"), labels)
         if not (store.ids.ndim == store.offsets.ndim == 1 <= len(store.offsets)) or store.offsets[-1] != len(store.ids):
-            raise ValueError("offsets.npy is not that of ids.npy")
+            raise ValueError("offsets.npy does not match ids.npy")
         if labels is not None and len(labels) != len(store):
-            raise ValueError(f"labels.npy has {len(labels)} classes for {len(store)} sentences")
+            raise ValueError(f"labels.npy has {len(labels)} labels for {len(store)} sentences")
         return store
     except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise ValueError(f"{folder} does not hold prepared examples: {error}") from None
 
 
 def drop_words(batch: TextBatch, share: float, unknown: int, uniform: Tensor) -> TextBatch:
-    """Replace words of the source by the unknown token where uniform[B, >= T] < share. Targets stay.
+    """Replace words of the source by the unknown token where uniform[B, >= T] < share.
 
-    The start token stays, too. Padding may be replaced: it is never read.
+    Targets and the start token stay. Padding may be replaced: it is never read.
     """
     drop = uniform[:, : batch.source.shape[1]] < share
     drop[:, 0] = False
@@ -183,12 +199,12 @@ def drop_words(batch: TextBatch, share: float, unknown: int, uniform: Tensor) ->
 
 
 def words_in(batch: Batch) -> Tensor | None:
-    """`words` of a TextBatch; None for images."""
+    """Return the `words` of a TextBatch; None for images."""
     return batch.words if isinstance(batch, TextBatch) else None
 
 
 def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
-    """Rows of `count`, `most` of them or all: data in order of class or of source are still seen as a whole."""
+    """Return at most `most` evenly spaced indices below `count`, also representative of sorted data."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
@@ -199,14 +215,14 @@ def grouped_order(
     seed: Sequence[int],
     labels: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """One epoch's batches, int64[batches, batch_size]: a random order in which every batch has examples of like length.
+    """Return the batches of one epoch, int64[batches, batch_size]: random, with examples of similar length in a batch.
 
-    The last batch is filled up from the order's beginning, so every example comes at least once. With labels every
-    batch has all classes in equal measure (to one example, where they do not divide it): those of the greater classes
-    then wait for another epoch.
+    The last batch is filled from the start of the order, so every example occurs at least once. With labels, every
+    batch has equally many examples of each class (up to one); some examples of the larger classes then wait for a
+    later epoch. Raise ValueError for a batch larger than the data or smaller than the number of classes.
     """
     if batch_size > examples:
-        raise ValueError(f"batch_size must be <= the {examples} training examples there are, got {batch_size}")
+        raise ValueError(f"batch_size must be <= {examples}, the number of training examples, got {batch_size}")
     rng = np.random.default_rng(seed)
     batches = -(-examples // batch_size)
     parts = [(np.arange(examples), batch_size)] if labels is None else class_shares(labels, batch_size)
@@ -221,16 +237,17 @@ def grouped_order(
 
 
 def class_shares(labels: NDArray[np.int64], batch_size: int) -> list[tuple[NDArray[np.int64], int]]:
-    """The examples of each class, and how many of them a batch has."""
+    """Return, for each class, the indices of its examples and their number in a batch."""
     classes = np.unique(labels)
     if batch_size < len(classes):
-        raise ValueError(f"batch_size must be >= the {len(classes)} classes there are, got {batch_size}")
+        raise ValueError(f"batch_size must be >= {len(classes)}, the number of classes, got {batch_size}")
     more = batch_size % len(classes)
     return [(np.flatnonzero(labels == y), batch_size // len(classes) + (i < more)) for i, y in enumerate(classes)]
 
 
 def make_batch(store: Store, indices: NDArray[np.int64], spec: DataSpec, device: torch.device) -> Batch:
-    """The examples at indices[B] as a batch on `device`; lengths and labels stay in main memory: they choose rows."""
+    """Return the examples at indices[B] as a batch on `device`. Lengths and labels, which select rows, stay in main
+    memory."""
     if isinstance(store, TokenStore):
         assert isinstance(spec, TextSpec)
         batch = store.batch(indices, spec)
@@ -239,7 +256,7 @@ def make_batch(store: Store, indices: NDArray[np.int64], spec: DataSpec, device:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`, without waiting for the copy."""
+    """Return the tensor on `device`, without waiting for the copy."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)

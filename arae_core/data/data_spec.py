@@ -1,11 +1,11 @@
-"""What a model must know of its data, whatever its settings. Imports no torch."""
+"""Facts about the data that a model is built for, beside its settings. Imports no torch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TextSpec:
-    """What a model of sentences must know of its data: ids in the vocabulary, and which of them are the marks."""
+    """Facts about sentences: the size of the vocabulary and the ids of the special tokens."""
 
     vocabulary: int
     pad: int = 0
@@ -13,16 +13,16 @@ class TextSpec:
     end: int = 2
     unknown: int = 3
     classes: tuple[str, ...] = ()
-    """Names of the values of the attribute y; none where the sentences have no labels."""
+    """Names of the values of the attribute y; empty without labels."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))  # JSON makes lists of tuples
+        object.__setattr__(self, "classes", tuple(self.classes))  # JSON turns tuples into lists
         assert len(self.classes) != 1 and len(set(self.classes)) == len(self.classes), self.classes
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a model of images must know of its data: pixels high and wide."""
+    """Facts about images: height and width in pixels."""
 
     height: int
     width: int

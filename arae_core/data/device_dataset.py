@@ -1,10 +1,10 @@
-"""Examples on the device, and batches of few shapes.
+"""Examples on the device, in batches of few shapes.
 
-A captured step is replayed on tensors of the shapes that it was captured with, and the host must not ask the device for
-values. So sentences are padded to one of a few widths, chosen in main memory, and all tensors of a batch are on the
-device. Only the indices of a batch, a few hundred bytes, are copied in an iteration.
+A captured step is replayed on tensors of the shapes that it was captured with, and the host must not read values from
+the device. So sentences are padded to one of a few widths, which is chosen in main memory, and all tensors of a batch
+are on the device. An iteration copies only the indices of its batches, a few hundred bytes.
 
-Shapes: B examples in a batch, N in the store, T tokens with one mark, P pixels.
+Shapes: B examples in a batch, N in the store, T tokens with one special token, P pixels.
 """
 
 import numpy as np
@@ -18,9 +18,10 @@ from arae_core.data.data_spec import DataSpec, TextSpec
 WIDTHS = 8
 """Largest number of different widths of batches."""
 LARGEST_SHARE = 0.25
-"""Share of the device's free memory that examples may take. Larger data stays in main memory, and each batch is copied
-from pinned memory while the device still works on the one before."""
+"""Share of the device's free memory that examples may take. Larger data stay in main memory, and each batch is copied
+from pinned memory while the device still works on the previous one."""
 ROWS_AT_ONCE = 65_536
+"""Sentences that are copied to the device at a time."""
 
 
 class PaddedSentences:
@@ -34,11 +35,11 @@ class PaddedSentences:
         self.rows = self._rows() if _fits(4 * len(store) * (self.widest + 1), device) else None
 
     def width(self, longest: int) -> int:
-        """The smallest of the widths that fits `longest` tokens, one special token included."""
+        """Return the smallest width that fits `longest` tokens, one special token included."""
         return min(-(-longest // self.step) * self.step, self.widest)
 
     def batch(self, indices: NDArray[np.int64]) -> PaddedBatch:
-        """The sentences at indices[B]. source[B, T] holds the end token, too, where it is not read."""
+        """Return the sentences at indices[B]. source[B, T] also holds the end token, which is never read there."""
         lengths = self.lengths[indices]
         width = self.width(int(lengths.max()))
         if self.rows is None:
@@ -52,7 +53,7 @@ class PaddedSentences:
         return PaddedBatch(rows[:, :-1], rows[:, 1:], to_device(torch.from_numpy(lengths), self.device), labels)
 
     def _rows(self) -> Tensor:
-        """int32[N, longest + 2]: start mark, words, end mark, padding."""
+        """Return int32[N, longest + 2]: start token, words, end token, padding."""
         rows = torch.empty(len(self.store), self.widest + 1, dtype=torch.int32, device=self.device)
         for first in range(0, len(rows), ROWS_AT_ONCE):
             chosen = np.arange(first, min(first + ROWS_AT_ONCE, len(rows)))
@@ -60,7 +61,7 @@ class PaddedSentences:
         return rows
 
     def _padded(self, indices: NDArray[np.int64], width: int) -> NDArray[np.int32]:
-        """int32[B, width + 1] of the sentences at indices[B]."""
+        """Return the sentences at indices[B] as int32[B, width + 1]."""
         batch = self.store.batch(indices, self.spec)
         rows = np.full((len(indices), width + 1), self.spec.pad, np.int32)
         rows[:, 0] = self.spec.start
@@ -75,7 +76,7 @@ class DeviceImages:
         self.pixels, self.device = torch.from_numpy(np.ascontiguousarray(store.pixels)).to(device), device
 
     def batch(self, indices: NDArray[np.int64]) -> ImageBatch:
-        """The images at indices[B]."""
+        """Return the images at indices[B] as a batch."""
         return ImageBatch(self.pixels[to_device(torch.from_numpy(indices), self.device)].float())
 
 
@@ -90,5 +91,5 @@ def device_dataset(
 
 
 def _fits(size: int, device: torch.device) -> bool:
-    """True if `size` bytes may be put on the device. In main memory they are already."""
+    """Return True if `size` bytes may be put on the device; always on a CPU, where they already are."""
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]

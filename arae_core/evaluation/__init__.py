@@ -1,1 +1,1 @@
-"""How good a trained model is: figures computed from what it writes or draws, without any other library."""
+"""Evaluation metrics for generated text and images, for code spaces and for reconstruction."""

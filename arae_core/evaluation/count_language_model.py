@@ -1,17 +1,20 @@
-"""A trigram language model made of counts: trained in a second, so that every evaluation can afford one.
+"""A count-based n-gram language model that trains in about a second, cheap enough for every evaluation.
 
-Interpolated modified Kneser-Ney (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for Language
-Modeling", section 3). A sentence w1 .. wn is scored as the n + 1 events w1 .. wn, end mark, each after the
-`order` - 1 tokens before it, with start marks before the first:
+Interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for
+Language Modeling", section 3). A sentence w1 ... wn is scored as n + 1 events, w1 ... wn and the end mark. The context
+of each event is the `order` - 1 tokens before it, padded on the left with start marks:
 
     p(w | context) = (c - D(c)) / sum c  +  (sum D / sum c) * p(w | context without its first token)
 
-where c counts the n-gram at the highest order and the different tokens seen before it at all lower ones. The recursion
-ends in the uniform distribution over the vocabulary and the end mark, so no event has probability 0.
+c is the count of the n-gram. At the highest order it is the number of occurrences; at lower orders it is the
+continuation count, the number of distinct tokens that precede the n-gram. (Start marks count as tokens, so an n-gram
+that begins with one has continuation count 1.) The recursion ends in the uniform distribution over the vocabulary and
+the end mark, so every event has a positive probability.
 
-Such continuation counts make the better model of real text, but take no notice of repetition: to the lower orders, one
-sentence said 2,000 times was said once. Without them c counts occurrences at every order (interpolated absolute
-discounting; Ney, Essen & Kneser 1994), and a text that repeats itself makes a model that is sure and wrong.
+Continuation counts model real text best, but they ignore repetition: at the lower orders, a sentence seen 2,000 times
+counts as much as one seen once. With `continuation=False`, c is the number of occurrences at every order (interpolated
+absolute discounting; Ney, Essen & Kneser 1994), and repetitive training text yields an overconfident model with a high
+perplexity on varied text.
 """
 
 from collections.abc import Sequence
@@ -25,14 +28,14 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""For data too small or too repetitive to estimate them from (KenLM's --discount_fallback)."""
+"""Discounts D1, D2 and D3+ for data too small or too repetitive to estimate them (KenLM's --discount_fallback)."""
 
 _NO_KEY = np.iinfo(np.int64).max
 
 
 @runtime_checkable
 class TokenRows(Protocol):
-    """Sentences end to end, such as a `TokenStore`: row i is ids[offsets[i] : offsets[i + 1]], without its end mark."""
+    """Concatenated sentences, such as a `TokenStore`. Row i is ids[offsets[i] : offsets[i + 1]], without end mark."""
 
     @property
     def ids(self) -> NDArray[Any]: ...
@@ -41,6 +44,8 @@ class TokenRows(Protocol):
 
 
 class FlatRows(NamedTuple):
+    """Concatenated sentences in memory: ids int64[tokens], offsets int64[N + 1] with offsets[0] == 0."""
+
     ids: Integers
     offsets: Integers
 
@@ -49,7 +54,7 @@ Rows = TokenRows | Sequence[Sequence[int]]
 
 
 def flat_rows(rows: Rows) -> FlatRows:
-    """The rows as ids int64[tokens] and offsets int64[N + 1] that begin at 0."""
+    """Convert rows to int64 ids and offsets that start at 0."""
     if isinstance(rows, TokenRows):
         first, last = rows.offsets[0], rows.offsets[-1]
         return FlatRows(np.asarray(rows.ids[first:last], np.int64), np.asarray(rows.offsets - first, np.int64))
@@ -59,18 +64,23 @@ def flat_rows(rows: Rows) -> FlatRows:
 
 
 class _Level(NamedTuple):
-    """The n-grams of one order: sorted keys, each list closed by a key that nothing has, for what was never seen."""
+    """Sorted n-gram keys of one order. Each array ends with a sentinel entry used for unseen n-grams and contexts."""
 
     ngrams: Integers
-    share: Floats
-    """(c - D) / sum c of each n-gram; 0 for the unseen."""
+    probability: Floats
+    """Discounted relative frequency (c - D) / sum c of each n-gram; 0 if unseen."""
     contexts: Integers
     backoff: Floats
-    """sum D / sum c of each context, the weight of the next shorter one; 1 for the unseen."""
+    """Back-off weight sum D / sum c of each context; 1 if unseen."""
 
 
 class CountLanguageModel:
-    """Trained on rows of ids in [0, vocabulary_size). No rows at all give the uniform model."""
+    """N-gram language model with interpolated modified Kneser-Ney smoothing.
+
+    rows: training sentences of ids in [0, vocabulary_size). Without any rows the model is uniform.
+    order: n, the length of the longest n-grams.
+    continuation: use continuation counts below the highest order (Kneser-Ney) instead of occurrences.
+    """
 
     def __init__(self, rows: Rows, vocabulary_size: int, order: int = 3, *, continuation: bool = True) -> None:
         self.end, self.start = vocabulary_size, vocabulary_size + 1
@@ -80,25 +90,25 @@ class CountLanguageModel:
         seen = self._ngrams(rows)
         for n in range(order, 0, -1):
             ngrams, counts = np.unique(seen % self.base**n, return_counts=True)
-            self.levels.insert(0, _level(ngrams, counts, self.base))
-            if continuation:  # from here on each n-gram counts once, however often it was seen
+            self.levels.insert(0, _make_level(ngrams, counts, self.base))
+            if continuation:  # from here on, each distinct n-gram counts once
                 seen = ngrams
 
     def log_probabilities(self, rows: Rows) -> Floats:
-        """ln p of every event, [tokens + sentences]: the rows in order, each closed by its end mark."""
+        """Return the natural log-probability of every event, float64[tokens + N], row by row with the end marks."""
         ngrams = self._ngrams(rows)
         p = np.full(len(ngrams), 1 / (self.end + 1))
         for n, level in enumerate(self.levels, start=1):
             suffixes = ngrams % self.base**n
             p *= _look_up(level.contexts, level.backoff, suffixes // self.base)
-            p += _look_up(level.ngrams, level.share, suffixes)
+            p += _look_up(level.ngrams, level.probability, suffixes)
         logs: Floats = np.log(p)
         return logs
 
     def perplexity(self, rows: Rows) -> float:
-        """exp of the mean negative log-probability of an event, end marks included: 1 is certainty.
+        """Return exp of the mean negative log-probability per event, end marks included. The minimum is 1.
 
-        Raises ValueError where there are no rows.
+        Raise ValueError if there are no rows.
         """
         logs = self.log_probabilities(rows)
         if not len(logs):
@@ -106,9 +116,9 @@ class CountLanguageModel:
         return float(np.exp(-logs.mean()))
 
     def _ngrams(self, rows: Rows) -> Integers:
-        """The key of each event and the `order` - 1 tokens before it, the event in the lowest digit of base `base`."""
+        """Encode each event and its context as one integer in base `base`, with the event in the lowest digit."""
         ids, offsets = flat_rows(rows)
-        assert not len(ids) or (ids.min() >= 0 and ids.max() < self.end), "an id outside the vocabulary"
+        assert not len(ids) or (ids.min() >= 0 and ids.max() < self.end), "an id is outside the vocabulary"
         count, starts = len(offsets) - 1, self.order - 1
         row = np.repeat(np.arange(count), np.diff(offsets))
         padded = np.full(len(ids) + count * self.order, self.start)
@@ -121,18 +131,22 @@ class CountLanguageModel:
         return keys
 
 
-def _level(ngrams: Integers, counts: Integers, base: int) -> _Level:
+def _make_level(ngrams: Integers, counts: Integers, base: int) -> _Level:
     contexts, first = np.unique(ngrams // base, return_index=True)
-    discount = _discounts(counts)[np.minimum(counts, 3)]
+    discount = _estimate_discounts(counts)[np.minimum(counts, 3)]
     totals = np.add.reduceat(counts, first)
     backoff = np.add.reduceat(discount, first) / totals
-    share = (counts - discount) / np.repeat(totals, np.diff(np.append(first, len(ngrams))))
+    probability = (counts - discount) / np.repeat(totals, np.diff(np.append(first, len(ngrams))))
     ngrams, contexts = np.append(ngrams, _NO_KEY), np.append(contexts, _NO_KEY)
-    return _Level(ngrams, np.append(share, 0.0), contexts, np.append(backoff, 1.0))
+    return _Level(ngrams, np.append(probability, 0.0), contexts, np.append(backoff, 1.0))
 
 
-def _discounts(counts: Integers) -> Floats:
-    """[0, D1, D2, D3+], what n-grams counted once, twice and more often give away (Chen & Goodman 1998, section 3)."""
+def _estimate_discounts(counts: Integers) -> Floats:
+    """Return [0, D1, D2, D3+], the discounts of n-grams with count 0, 1, 2 and 3 or more.
+
+    From the counts of counts, with Y = n1 / (n1 + 2 n2) and Dk = k - (k + 1) Y n(k+1) / nk (Chen & Goodman 1998,
+    section 3). FALLBACK_DISCOUNTS if an estimate does not exist or is not positive.
+    """
     once, twice, thrice, four = (int((counts == c).sum()) for c in (1, 2, 3, 4))
     if min(once, twice, thrice) > 0:
         y = once / (once + 2 * twice)
@@ -143,6 +157,6 @@ def _discounts(counts: Integers) -> Floats:
 
 
 def _look_up(keys: Integers, values: Floats, wanted: Integers) -> Floats:
-    """The values of the wanted keys, the last value for those that are not there."""
+    """Return the value of each wanted key, or the last value where the key is missing."""
     at = np.searchsorted(keys, wanted)
     return np.where(keys[at] == wanted, values[at], values[-1])

@@ -1,9 +1,13 @@
-"""How good sampled binary images are: precision (do they look real?) and coverage (is all that is real among them?).
+"""Quality of sampled binary images: precision (fidelity) and coverage (diversity).
 
-Both ask for nearest neighbours on the pixels themselves, where the squared Euclidean distance of two binary images is
-the number of pixels in which they differ. A real image's ball reaches to its k-th nearest real neighbour, its border
-included (distances are whole numbers, so ties are common; a copy of an image that has k twins still lies in its ball).
-The real images are those of the validation split, never of the test split, because models are chosen by the figures.
+Both are nearest-neighbour metrics on raw pixels, where the squared Euclidean distance of two binary images is the
+number of pixels that differ. The ball of a real image has the distance to its k-th nearest real neighbour as radius
+(k = NEIGHBOURS, the image itself excluded) and includes its boundary: distances are integers, so ties are common, and a
+copy of an image with k duplicates must still lie in its ball. The real images are the validation split, never the test
+split, because these metrics select models.
+
+References: improved precision, Kynkaanniemi et al. 2019 (https://arxiv.org/abs/1904.06991); coverage, Naeem et al. 2020
+(https://arxiv.org/abs/2002.09797).
 """
 
 import numpy as np
@@ -13,50 +17,58 @@ Pixels = NDArray[np.uint8]
 Distances = NDArray[np.float32]
 
 NEIGHBOURS = 5
-MOST_IMAGES = 2_000
-"""Real images, and samples, between which distances are taken; `distinct` and `novel` look at all samples."""
+"""k, the neighbour whose distance is the radius of a ball."""
+MAX_IMAGES = 2_000
+"""Maximum number of real images, and of samples, for distances. `distinct` and `novel` use all samples."""
 
 
 class ImageScorer:
-    """Scores samples against images of 0 and 1, uint8[N, ...]. What depends on the real images is made once."""
+    """Scores sampled images against real ones, both uint8[N, ...] with values 0 and 1.
+
+    Everything that depends only on the real images is computed once. Raise ValueError unless there are more than
+    NEIGHBOURS validation images.
+    """
 
     def __init__(self, train: Pixels, validation: Pixels, *, seed: int = 0) -> None:
         if len(validation) <= NEIGHBOURS:
             raise ValueError(f"scoring samples needs > {NEIGHBOURS} validation images, got {len(validation)}")
         self.seed = seed
-        self.known = _contents(train)
-        self.real = _drawn(validation, seed)
+        self.known = _unique_images(train)
+        self.real = _subsample(validation, seed)
         among_real = distances(self.real, self.real)
-        # Place 0 of a row in order is the image itself, at distance 0.
+        # The nearest entry of each row is the image itself, at distance 0.
         self.radii: Distances = np.partition(among_real, NEIGHBOURS, axis=1)[:, NEIGHBOURS]
 
     def score(self, samples: Pixels) -> dict[str, float]:
-        """The figures of the samples, each from 0 to 1, 1 the best.
+        """Return the metrics of sampled images, each from 0 to 1. Higher is better.
 
-        precision       share of the samples in some real image's ball (Kynkaanniemi et al. 2019, eq. 1 and 2)
-        coverage        share of the real images with a sample in their ball (Naeem et al. 2020, section 3.2)
-        generation_f1   their harmonic mean: the figure that chooses a model
-        distinct        share of the samples that differ from one another
-        novel           share of the distinct samples that the training split does not hold
+        precision       share of the samples that lie in the ball of any real image (Kynkaanniemi et al., eq. 1 and 2)
+        coverage        share of the real images whose ball contains a sample (Naeem et al., section 3.2)
+        generation_f1   harmonic mean of precision and coverage, the model selection metric; 0 if both are 0
+        distinct        number of distinct samples / number of samples
+        novel           share of the distinct samples that do not occur in the training split
 
-        Raises ValueError where there are no samples.
+        Raise ValueError if there are no samples.
         """
         if not len(samples):
             raise ValueError("samples must be >= 1 to be scored, got 0")
-        inside = distances(_drawn(samples, self.seed), self.real) <= self.radii
+        inside = distances(_subsample(samples, self.seed), self.real) <= self.radii
         precision, coverage = float(inside.any(axis=1).mean()), float(inside.any(axis=0).mean())
-        contents = _contents(samples)
+        distinct = _unique_images(samples)
         return {
             "generation_f1": 2 * precision * coverage / (precision + coverage) if precision else 0.0,
             "precision": precision,
             "coverage": coverage,
-            "distinct": len(contents) / len(samples),
-            "novel": len(contents - self.known) / len(contents),
+            "distinct": len(distinct) / len(samples),
+            "novel": len(distinct - self.known) / len(distinct),
         }
 
 
 def distances(a: Pixels, b: Pixels) -> Distances:
-    """How many pixels differ, float32[len(a), len(b)], of binary images; exact below 2**24 pixels."""
+    """Return the number of pixels that differ between binary images, float32[len(a), len(b)].
+
+    Exact for images of fewer than 2**24 pixels.
+    """
     first, second = (images.reshape(len(images), -1).astype(np.float32) for images in (a, b))
     inner: Distances = first @ second.T
     inner *= -2
@@ -65,12 +77,12 @@ def distances(a: Pixels, b: Pixels) -> Distances:
     return inner
 
 
-def _drawn(images: Pixels, seed: int) -> Pixels:
-    """At most MOST_IMAGES of the images, the same ones whenever the seed and their number are the same."""
-    if len(images) <= MOST_IMAGES:
+def _subsample(images: Pixels, seed: int) -> Pixels:
+    """Draw at most MAX_IMAGES images without replacement, determined by the seed and the number of images."""
+    if len(images) <= MAX_IMAGES:
         return images
-    return images[np.sort(np.random.default_rng(seed).choice(len(images), MOST_IMAGES, replace=False))]
+    return images[np.sort(np.random.default_rng(seed).choice(len(images), MAX_IMAGES, replace=False))]
 
 
-def _contents(images: Pixels) -> set[bytes]:
+def _unique_images(images: Pixels) -> set[bytes]:
     return {row.tobytes() for row in np.packbits(images.reshape(len(images), -1), axis=1)}

@@ -1,15 +1,15 @@
-"""An LSTM language model of a corpus, and what the paper measures with it: perplexity both ways (section 6.1).
+"""LSTM language model, forward and reverse perplexity (paper, section 6.1), and the Frechet distance.
 
-Forward: the perplexity of samples under a model of real text. Reverse: of real text under a model of samples. The end
-mark and the mark for unknown words are tokens like any other. Frechet distance: of the Gaussians fitted to the model's
-sentence features of two sets of sentences, as that of images (Heusel et al. 2017).
+Forward perplexity is the perplexity of samples under a model of real text; reverse perplexity is that of real text
+under a model of samples. The end mark and the unknown-word token count as ordinary tokens. The Frechet distance
+compares Gaussians fitted to sentence features of two sets of sentences, as FID does for images (Heusel et al. 2017).
 
-Shapes: N sentences, B in a batch, T tokens with one mark, H units, V entries of the vocabulary, M valid tokens.
+Shapes: N sentences, B batch size, T tokens including one mark, H hidden units, V vocabulary size, M valid tokens.
 """
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,25 +21,25 @@ from arae_core.data.data_spec import TextSpec
 
 UNITS, DROPOUT, RATE, BATCH, CLIP = 300, 0.2, 2e-3, 64, 5.0
 SEEN, FEWEST_EPOCHS, MOST_EPOCHS, PATIENCE = 200_000, 4, 12, 2
-"""As many epochs as see about SEEN sentences in all, within these bounds; done when PATIENCE epochs in a row have not
-been the best."""
+"""Train for about SEEN sentences in total, between FEWEST_EPOCHS and MOST_EPOCHS epochs, and stop early after PATIENCE
+consecutive epochs without improvement."""
 COMMON, RARE, NARROWER = 500, 3000, 4
-"""The commonest entries are told apart at once; those up to RARE, and the rest, only where a token is one of them, by
-NARROWER times fewer numbers each."""
+"""Clusters of the adaptive softmax: the COMMON most frequent entries are in the head, those up to rank RARE in the
+first tail cluster, the rest in the second. Each tail cluster has NARROWER times fewer dimensions than the previous."""
 
 
 class LanguageModel(nn.Module):
-    """p(x), one layer of LSTM with an adaptive softmax (Grave et al. 2017, https://arxiv.org/abs/1609.04309).
+    """Single-layer LSTM language model with an adaptive softmax (Grave et al. 2017, https://arxiv.org/abs/1609.04309).
 
-    An exact distribution over the whole vocabulary, whose cost is that of the words that occur: on SNLI the same
-    perplexities as with one softmax over 11,000 words, in a quarter of the time.
+    The distribution over the vocabulary is exact, but rare words cost time only where they occur. On SNLI this gives
+    the same perplexities as a full softmax over 11,000 words in a quarter of the time.
     """
 
     by_frequency: Tensor
-    """The place of every entry of the vocabulary, the commonest first: [V]."""
+    """Frequency rank of each vocabulary entry, 0 for the most frequent: int64[V]."""
 
     def __init__(self, spec: TextSpec, units: int = UNITS, counts: NDArray[np.int64] | None = None):
-        """counts: how often each entry occurs, [V]; not needed where the weights are to be loaded."""
+        """counts: frequency of each vocabulary entry, int64[V]; may be omitted if weights are loaded afterwards."""
         super().__init__()
         size = spec.vocabulary
         order = np.argsort(-counts, kind="stable") if counts is not None else np.arange(size)
@@ -52,13 +52,13 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def states(self, batch: TextBatch) -> Tensor:
-        """Hidden states [B, T, H] over start mark and words."""
+        """Return the hidden states [B, T, H] after the start mark and each word."""
         hidden, _ = self.lstm(self.dropout(self.embedding(batch.source)))
         states: Tensor = hidden
         return states
 
     def nll(self, batch: TextBatch) -> tuple[Tensor, int]:
-        """-log p(x) in nats, summed over the valid tokens, and how many there are."""
+        """Return -log p(x) in nats, summed over the M valid tokens of the batch, and M."""
         valid = (torch.arange(batch.source.shape[1]) < batch.lengths[:, None]).flatten().nonzero().squeeze(1)
         valid = valid.to(batch.source.device)
         states = self.dropout(self.states(batch).flatten(0, 1)[valid])
@@ -78,18 +78,20 @@ def train_language_model(
     seen: int = SEEN,
     progress: Callable[[int, int, float], None] = lambda epoch, epochs, perplexity: None,
 ) -> LanguageModel:
-    """A model of `train`, of the epoch that was best on `validation`. Adam, its rate falling to zero in a line.
+    """Train with Adam and linear learning rate decay to zero; return the model of the best epoch on `validation`.
 
-    On two cores, 20,000 sentences of SNLI take about a minute.
+    20,000 sentences of SNLI take about a minute on two cores. The caller's random state is left unchanged.
 
-    real: sentences by whose frequencies words are put in clusters. By those of a model's samples, words that it never
-    writes would be a cluster almost without probability, and real text, which has them, less probable than by one
-    softmax.
-    progress: told of every epoch that is done, of how many, and the perplexity of validation after it.
-    Raises ValueError where there is nothing to train on, or training diverges.
+    real: real text whose word frequencies define the clusters of the adaptive softmax. Cluster by real-text frequency
+        even for a model of samples: by sample frequency, words never sampled would get almost no probability, which
+        inflates the reverse perplexity.
+    seen: approximate number of training sentences in total, which determines the number of epochs.
+    progress: called after each epoch with the epoch (from 1), the number of epochs and the validation perplexity.
+
+    Raise ValueError if either split is empty, or if the validation perplexity is never finite.
     """
     if not len(train) or not len(validation):
-        raise ValueError("a language model needs sentences to learn from and others to choose its best epoch by")
+        raise ValueError("training a language model needs training and validation sentences, got an empty split")
     device, size = torch.device(device), min(BATCH, len(train))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -98,38 +100,53 @@ def train_language_model(
         model = LanguageModel(spec, units, counts).to(device)
         optimizer = torch.optim.Adam(model.parameters(), RATE, fused=True)
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(seen / len(train))))
-        steps, step = epochs * math.ceil(len(train) / size), 0
+        batches = math.ceil(len(train) / size)
         best, best_epoch, weights = math.inf, -1, None
         for epoch in range(epochs):
             if epoch - best_epoch > PATIENCE:
                 break
-            model.train()
-            for rows in grouped_order(train.lengths, len(train), size, (seed, epoch)):
-                for group in optimizer.param_groups:
-                    group["lr"] = RATE * (1 - step / steps)
-                batch = make_batch(train, rows, spec, device)
-                assert isinstance(batch, TextBatch)
-                nll, count = model.nll(batch)
-                optimizer.zero_grad()
-                (nll / count).backward()
-                nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-                optimizer.step()
-                step += 1
-            found = perplexity(model, validation)
-            progress(epoch + 1, epochs, found)
-            if found < best:
-                best, best_epoch, weights = found, epoch, copy.deepcopy(model.state_dict())
+            order = grouped_order(train.lengths, len(train), size, (seed, epoch))
+            rates = [RATE * (1 - (epoch * batches + i) / (epochs * batches)) for i in range(batches)]
+            _train_epoch(model, optimizer, train, order, rates)
+            current = perplexity(model, validation)
+            progress(epoch + 1, epochs, current)
+            if current < best:
+                best, best_epoch, weights = current, epoch, copy.deepcopy(model.state_dict())
     if weights is None:
-        raise ValueError("the language model never reached a finite perplexity on validation")
+        raise ValueError("training of the language model diverged: its validation perplexity was never finite")
     model.load_state_dict(weights)
     return model
 
 
+def _train_epoch(
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    train: TokenStore,
+    order: NDArray[np.int64],
+    rates: Sequence[float],
+) -> None:
+    """Train on the batches order[n, B] of an epoch with the learning rates[n]."""
+    model.train()
+    for rows, rate in zip(order, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = make_batch(train, rows, model.spec, model.by_frequency.device)
+        assert isinstance(batch, TextBatch)
+        nll, count = model.nll(batch)
+        optimizer.zero_grad()
+        (nll / count).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+
+
 @torch.no_grad()
 def perplexity(model: LanguageModel, store: TokenStore) -> float:
-    """exp of the nats a token, end marks counted. ValueError where there are no sentences."""
+    """Return exp of the mean negative log-likelihood per token, end marks included; at most e^700.
+
+    Raise ValueError if the store is empty.
+    """
     if not len(store):
-        raise ValueError("perplexity needs at least one sentence")
+        raise ValueError("perplexity needs at least one sentence, got none")
     model.eval()
     total, count = 0.0, 0
     for batch in _batches(model, store):
@@ -140,7 +157,7 @@ def perplexity(model: LanguageModel, store: TokenStore) -> float:
 
 @torch.no_grad()
 def sentence_features(model: LanguageModel, store: TokenStore) -> NDArray[np.float64]:
-    """The mean of each sentence's hidden states, float64[N, H], in the store's order."""
+    """Return the mean hidden state of each sentence (start mark and words), float64[N, H], in store order."""
     model.eval()
     features = np.zeros((len(store), model.lstm.hidden_size))
     order = np.argsort(store.lengths, kind="stable")
@@ -155,23 +172,26 @@ def sentence_features(model: LanguageModel, store: TokenStore) -> NDArray[np.flo
 
 
 def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) of the Gaussians fitted to first[N, H] and second[M, H].
+    """Return the squared Frechet distance of Gaussians fitted to the features first[N, H] and second[M, H].
 
-    Raises ValueError for fewer than two rows.
+        |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2)
+
+    m are the means and S the unbiased sample covariances (Heusel et al. 2017, eq. 6). Raise ValueError if either set
+    has fewer than two rows.
     """
     if min(len(first), len(second)) < 2:
-        raise ValueError("the Frechet distance needs two sentences or more on either side")
+        raise ValueError("the Frechet distance needs at least two sentences in each set")
     s1, s2 = np.atleast_2d(np.cov(first, rowvar=False)), np.atleast_2d(np.cov(second, rowvar=False))
     values, vectors = np.linalg.eigh(s1)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    # tr (S1 S2)^1/2 = tr (R S2 R)^1/2 with R = S1^1/2, and that is symmetric
+    # tr (S1 S2)^1/2 = tr (R S2 R)^1/2 with R = S1^1/2, and R S2 R is symmetric
     cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ s2 @ root), 0, None)).sum()
     difference = first.mean(0) - second.mean(0)
     return max(0.0, float(difference @ difference + np.trace(s1) + np.trace(s2) - 2 * cross))
 
 
 def _batches(model: LanguageModel, store: TokenStore) -> "list[TextBatch]":
-    """The whole store, in order of length."""
+    """Return all sentences of the store in batches, sorted by length."""
     device = model.by_frequency.device
     order = np.argsort(store.lengths, kind="stable")
     batches = []

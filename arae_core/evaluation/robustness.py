@@ -1,15 +1,18 @@
-"""How much of a sentence a code keeps when its words are out of order (paper, section 6.1, table 3).
+"""Reconstruction of sentences from codes of word-swapped sentences (paper, section 6.1, table 3).
 
-A sentence's words are swapped k times; the nats of the original sentence, given the code of the swapped one.
+The metric is -log p(x | c), the negative log-likelihood of the original sentence x, where c is the code of x after k
+swaps of two words.
 
 Shapes: N sentences.
 """
+
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arae_core.codecs.lstm import SeparateDecoders, TextDecoder
+from arae_core.codecs import TextDecoder
 from arae_core.data.batches import TextBatch, TokenStore, make_batch
 from arae_core.training.state import TrainingState
 
@@ -17,9 +20,10 @@ SWAPS = (0, 1, 2, 3, 4)
 
 
 def swapped(store: TokenStore, k: int, seed: int = 0) -> TokenStore:
-    """Every sentence with k pairs of words exchanged, one after the other, each pair in two different places.
+    """Return a copy of the store with k random swaps of two positions applied in turn to each sentence.
 
-    Sentences of one word stay. The same seed swaps the same first pairs whatever k is.
+    The two positions of a swap always differ. Sentences of one word are unchanged. For a given seed, the first swaps
+    are the same for every k.
     """
     rows = []
     for i in range(len(store)):
@@ -34,18 +38,20 @@ def swapped(store: TokenStore, k: int, seed: int = 0) -> TokenStore:
 
 
 @torch.no_grad()
-def nats_given(state: TrainingState, originals: TokenStore, read: TokenStore) -> NDArray[np.float64]:
-    """-log p(x | c) of each of originals[N], in nats a sentence, with c the code of what stands in its place in `read`.
+def nats_given(state: TrainingState, originals: TokenStore, encoded: TokenStore) -> NDArray[np.float64]:
+    """Return -log p(x | c) of each original sentence x, in nats per sentence, float64[N].
 
-    Of a model with classes p(x | c, y) with the original's own class.
+    c is the code of the sentence in the same row of `encoded`. A model with classes uses p(x | c, y), with y the class
+    of the original.
     """
-    assert len(originals) == len(read) and isinstance(state.decoder, TextDecoder | SeparateDecoders)
+    assert len(originals) == len(encoded) and state.settings.kind == "text"
+    decoder = cast(TextDecoder, state.decoder)
     state.modules.eval()
     nats = np.zeros(len(originals))
     order = np.argsort(originals.lengths, kind="stable")
     for part in np.array_split(order, max(1, len(order) // 256)):
-        code = state.encode_mixed(make_batch(read, part, state.spec, state.device))
+        code = state.encode_mixed(make_batch(encoded, part, state.spec, state.device))
         batch = make_batch(originals, part, state.spec, state.device)
         assert isinstance(batch, TextBatch)
-        nats[part] = state.decoder.nll_each(batch, code).double().cpu().numpy()
+        nats[part] = decoder.nll_each(batch, code).double().cpu().numpy()
     return nats

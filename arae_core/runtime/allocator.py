@@ -1,17 +1,17 @@
-"""What a process does with main memory that it no longer needs."""
+"""The memory allocator of this process."""
 
 import ctypes
 import sys
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Names of settings in glibc's malloc.h."""
+"""Parameters of mallopt in glibc's malloc.h."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep large pieces of memory that it frees, and use them again; whether that could be arranged.
+    """Make this process keep large blocks of memory that it frees and use them again. Return True if that worked.
 
-    By itself glibc hands every large tensor back to the operating system, which clears it, page by page, when the next
-    iteration asks for the same again: on processors a fifth of a training's time.
+    By default, glibc returns every large tensor to the operating system, which clears the pages when the next iteration
+    allocates the same again. On a CPU that takes a fifth of the training time.
     """
     if sys.platform != "linux":
         return False

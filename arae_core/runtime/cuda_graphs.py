@@ -1,13 +1,13 @@
-"""Steps replayed: on a GPU, a step of the algorithm is captured as a CUDA graph and launched as a whole.
+"""CUDA graphs: on a GPU, each step of the algorithm is captured once and then replayed with one launch.
 
-An iteration is some thousand small kernels, and launching them one by one takes several times as long as running them.
-The same functions run here; the kernels that they launched are kept and launched again, on tensors in the same places:
+An iteration launches about a thousand small kernels, and launching them one by one takes several times as long as
+running them. A graph records the kernels of a step and launches them again on tensors at the same addresses:
 
-- the batch is copied to where the captured one was, and so are numbers that change (float arguments);
-- batches have few shapes (`data.device_dataset`); each step has a graph for each shape;
-- random numbers come from the state's generator, which a graph advances as the calls would;
-- the first time a step meets a shape it is called. The call counts as training, and makes what graphs need: moments of
-  the optimizers, workspaces of the libraries. The second time, the step is captured.
+- the batch and the numbers that change (float arguments) are copied to the addresses of the captured ones;
+- batches have few shapes (`data.device_dataset`), and each step has one graph for each shape;
+- random numbers come from the state's generator, which a replay advances as a call does;
+- the first time that a step meets a shape, it is called. The call is part of the training, and it allocates the moments
+  of the optimizers and the workspaces of the libraries. The second time, the step is captured.
 """
 
 import warnings
@@ -25,9 +25,9 @@ from arae_core.training.state import TrainingState
 
 
 def make_step_runner(state: TrainingState, parallel: Parallel) -> "GraphRunner | None":
-    """Return a runner that captures steps, or None if they are called.
+    """Return a runner that captures steps, or None if steps are called.
 
-    They are called on a CPU, if the settings say so, and with several workers, whose steps wait for each other.
+    They are called on a CPU, if `cuda_graphs` is off, and with several workers, whose steps wait for each other.
     """
     if state.device.type != "cuda" or parallel.world > 1 or state.settings.cuda_graphs == "off":
         return None
@@ -35,7 +35,7 @@ def make_step_runner(state: TrainingState, parallel: Parallel) -> "GraphRunner |
 
 
 class Graph:
-    """One step at one shape: the places of its inputs and, once it is captured, the graph and its results' places."""
+    """One step at one shape: its input tensors and, once it is captured, the graph and its output tensors."""
 
     def __init__(self, arguments: tuple[Any, ...], state: TrainingState) -> None:
         self.inputs = tuple(_place(argument, state) for argument in arguments)
@@ -44,7 +44,7 @@ class Graph:
         self.called = False
 
     def fill(self, arguments: tuple[Any, ...]) -> None:
-        """Copy the arguments to where the step reads them."""
+        """Copy the arguments to the input tensors."""
         for place, argument in zip(self.inputs, arguments, strict=True):
             if isinstance(argument, float):
                 place.fill_(argument)
@@ -54,11 +54,11 @@ class Graph:
 
 
 class GraphRunner:
-    """Runs steps as `algorithm.run_eagerly` does, from CUDA graphs. The next run of a step overwrites its scalars."""
+    """Runs steps like `algorithm.run_eagerly`, from CUDA graphs. The next run of a step overwrites its scalars."""
 
     def __init__(self, state: TrainingState) -> None:
         self.state = state
-        # Graphs share memory. None reads what another wrote, except for tensors that are kept: their order is free.
+        # All graphs share one memory pool, in any order: none reads temporary results of another.
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream(state.device)
         self.graphs: dict[Any, Graph] = {}
@@ -66,7 +66,7 @@ class GraphRunner:
 
     @contextmanager
     def on_stream(self) -> Iterator[None]:
-        """Run steps on a stream of their own; it and the caller's stream wait for each other."""
+        """Run steps on a separate stream. This stream and the caller's wait for each other."""
         self.stream.wait_stream(torch.cuda.current_stream(self.state.device))
         with torch.cuda.stream(self.stream):
             yield
@@ -91,21 +91,23 @@ class GraphRunner:
         return graph.scalars
 
     def _capture(self, graph: Graph, step: Callable[..., Scalars], parallel: Parallel) -> bool:
-        """Capture the step; return True if that worked. If not, this and all other steps are called from now on."""
+        """Capture the step. Return False if that fails; from then on, all steps are called."""
         captured = torch.cuda.CUDAGraph()
         captured.register_generator_state(self.state.draws)
         try:
-            # Other threads, such as Ray's and MLflow's, may use the GPU meanwhile.
+            # Other threads, such as those of Ray and MLflow, may use the GPU at the same time.
             with torch.cuda.graph(captured, self.pool, self.stream, capture_error_mode="thread_local"):
                 graph.scalars = step(self.state, parallel, *graph.inputs)
         except RuntimeError as error:
             self.failed = True
             self.graphs.clear()
             if not self.state.keeps_gradients:
-                self.state.modules.zero_grad(set_to_none=True)  # gradients left from the capture were never computed
+                self.state.modules.zero_grad(
+                    set_to_none=True
+                )  # the capture has left gradients that were never computed
             reason = str(error).strip().splitlines()[0]
             warnings.warn(
-                f"{step.__name__} cannot be captured as a CUDA graph ({reason}): training continues without, slower. "
+                f"{step.__name__} cannot be captured as a CUDA graph ({reason}); training continues, slower. "
                 "--cuda-graphs off skips the attempt",
                 stacklevel=2,
             )
@@ -115,7 +117,7 @@ class GraphRunner:
 
 
 def graph_stream(run: StepRunner) -> Any:
-    """The context in which a runner's steps run."""
+    """Return the context in which a runner runs steps."""
     return run.on_stream() if isinstance(run, GraphRunner) else nullcontext()
 
 
@@ -126,12 +128,12 @@ def _tensors(batch: PaddedBatch | ImageBatch) -> dict[str, Tensor]:
 def _key(argument: Any) -> Any:
     if isinstance(argument, PaddedBatch | ImageBatch):
         return tuple(tuple(tensor.shape) for tensor in _tensors(argument).values())
-    assert isinstance(argument, float | int), "the inputs of a captured step are batches and numbers"
+    assert isinstance(argument, float | int), "inputs of a captured step are batches and numbers"
     return "float" if isinstance(argument, float) else argument
 
 
 def _place(argument: Any, state: TrainingState) -> Any:
-    """The place where a captured step reads the argument. Integers are fixed when it is captured."""
+    """Return the input tensors for an argument. Integers are fixed at the capture."""
     if isinstance(argument, float):
         return torch.full((), argument, device=state.device, dtype=state.dtype)
     if isinstance(argument, PaddedBatch | ImageBatch):

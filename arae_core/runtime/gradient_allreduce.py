@@ -1,7 +1,7 @@
-"""How the ranks' gradients are summed: by an all-reduce, or on one machine in memory that its processes share.
+"""Sums of gradients over ranks: by an all-reduce, or in shared memory if all ranks are on one machine.
 
-Between processes of one machine gloo sends through the network's stack, in several steps: for two ranks twice what it
-takes to write and read the same numbers.
+Between processes of one machine, gloo sends data through the network stack in several steps. For two ranks this takes
+twice as long as writing and reading the same numbers in memory.
 """
 
 import os
@@ -13,20 +13,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 SHARED = "/dev/shm"
-"""Where Linux keeps files in memory."""
-MOST = 4
-"""Ranks up to which memory is shared: each reads what all have written."""
+"""Folder of Linux whose files are kept in memory."""
+MAX_RANKS = 4
+"""Largest number of ranks that share memory: each rank reads the values of all."""
 
 
 class AllReduce:
-    """Sums by the process group's own all-reduce, in a buffer that is kept: new memory the operating system clears page
-    by page, which takes longer than to fill it."""
+    """Sums by the all-reduce of the process group.
+
+    The buffer is kept, because the operating system takes longer to clear the pages of a new one than it takes to fill
+    them.
+    """
 
     def __init__(self, size: int, like: Tensor):
         self.size, self.buffer = size, like.new_empty(size)
 
     def total(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The sum over the ranks of their tensors, flat and one after the other; it lies there until the next call."""
+        """Return the sum of the tensors over all ranks, flattened and concatenated. The next call overwrites it."""
         flat = self.buffer[: sum(each.numel() for each in tensors)]
         torch.cat([each.flatten() for each in tensors], out=flat)
         dist.all_reduce(flat)
@@ -34,22 +37,24 @@ class AllReduce:
 
 
 class SharedMemory:
-    """Sums in memory that all ranks see. Each has two places there and takes them in turn: whoever has passed a barrier
-    may write into the one while others still read the other.
+    """Sums in memory that all ranks share.
+
+    Each rank has two slots and uses them alternately: after a barrier it may write to one slot while other ranks still
+    read the other.
     """
 
     def __init__(self, memory: Tensor, rank: int, world: int):
         self.size = memory.numel() // (2 * world)
-        self.places = [turn.chunk(world) for turn in memory.chunk(2)]
+        self.slots = [turn.chunk(world) for turn in memory.chunk(2)]
         self.rank, self.turn = rank, 0
         self.buffer = torch.empty(self.size, dtype=memory.dtype)
 
     @classmethod
     def of_ranks(cls, rank: int, world: int, size: int, like: Tensor) -> "SharedMemory | None":
-        """Room for `size` numbers like those of a tensor. To be called by all ranks; None for all of them where one
-        cannot have it: another machine, no such memory, or not enough.
+        """Reserve shared memory for `size` numbers of the type of `like`. All ranks must call this together.
 
-        The file has no name any more when this returns, so that whatever ends the processes frees it.
+        Return None on all ranks if one of them cannot map the memory: it is on another machine, or there is no shared
+        memory, or too little. The file has lost its name when this returns, so the end of the processes frees it.
         """
         name = torch.tensor([secrets.randbits(62)])
         dist.broadcast(name, 0)
@@ -65,28 +70,29 @@ class SharedMemory:
         return cls(memory, rank, world) if memory is not None and everywhere else None
 
     def total(self, tensors: Sequence[Tensor]) -> Tensor:
-        """As `AllReduce.total`: added in the order of the ranks, the same bits on all of them."""
+        """Like `AllReduce.total`, added in the order of the ranks: the result is bit-identical on all ranks."""
         size = sum(each.numel() for each in tensors)
-        places, flat = [place[:size] for place in self.places[self.turn]], self.buffer[:size]
-        torch.cat([each.flatten() for each in tensors], out=places[self.rank])
+        slots, flat = [slot[:size] for slot in self.slots[self.turn]], self.buffer[:size]
+        torch.cat([each.flatten() for each in tensors], out=slots[self.rank])
         dist.barrier()
-        torch.add(places[0], places[1], out=flat)
-        for place in places[2:]:
-            flat += place
-        self.turn = 1 - self.turn
+        torch.add(slots[0], slots[1], out=flat)
+        for slot in slots[2:]:
+            flat += slot
         return flat
 
 
 def make_exchange(rank: int, world: int, size: int, like: Tensor) -> AllReduce | SharedMemory:
-    """The faster of the two that is to be had, for `size` numbers like those of a tensor. To be called by all ranks."""
-    if like.device.type == "cpu" and world <= MOST:
+    """Return the fastest available way to sum `size` numbers of the type of `like`. All ranks must call this."""
+    if like.device.type == "cpu" and world <= MAX_RANKS:
         return SharedMemory.of_ranks(rank, world, size, like) or AllReduce(size, like)
     return AllReduce(size, like)
 
 
 def _reserve(path: str, length: int) -> None:
-    """Make a file of so many bytes, or none where they are not to be had. They are taken now: memory that is only
-    promised ends the process that writes to it when there is none left."""
+    """Create a file of `length` bytes, or none if there is too little memory.
+
+    The memory is allocated now: a process that writes to memory that was only promised is killed if none is left.
+    """
     try:
         with open(path, "xb") as file:
             os.posix_fallocate(file.fileno(), 0, length)
@@ -96,6 +102,7 @@ def _reserve(path: str, length: int) -> None:
 
 
 def _mapped(path: str, numbers: int, dtype: torch.dtype) -> Tensor | None:
+    """Map a file as a tensor; return None if that fails."""
     if not os.path.exists(path):
         return None
     try:

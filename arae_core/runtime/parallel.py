@@ -1,7 +1,7 @@
-"""One process or several, split by data: what the ranks must tell each other, in as few collectives as possible.
+"""Data parallelism over processes (ranks), with as few collectives as possible.
 
-The parts of an ARAE are trained by different losses through each other, so what is summed is said step by step: the
-gradients of the parameters that a step updates, all at once. Whole modules are not wrapped.
+The parts of an ARAE are trained through each other by different losses. So each step sums the gradients of the
+parameters that it updates, all at once, and no module is wrapped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,37 +16,37 @@ from arae_core.runtime.gradient_allreduce import AllReduce, SharedMemory, make_e
 
 @dataclass(frozen=True)
 class Parallel:
-    """This process' place: rank of world. The default is a process alone."""
+    """The rank of this process and the number of ranks, `world`. By default there is one process."""
 
     rank: int = 0
     world: int = 1
     exchanges: dict[tuple[torch.device, torch.dtype], AllReduce | SharedMemory] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """What sums the gradients, by where they lie and their kind; made when first needed, by all ranks at once."""
+    """Device and dtype -> the object that sums such gradients, created by all ranks together when first needed."""
 
     @classmethod
     def from_process_group(cls) -> "Parallel":
-        """The place in torch's default process group, or alone where there is none."""
+        """Return this process's place in torch's default process group; a single process without a group."""
         if not dist.is_initialized():
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
 
     def share(self, rows: int) -> float:
-        """How much of a batch of so many rows is this rank's."""
+        """Return this rank's share of a batch of `rows` rows, in [0, 1]."""
         return len(range(self.rank, rows, self.world)) / rows
 
     def weighted(self, loss: Tensor, rows: int) -> Tensor:
-        """A mean over this rank's share of a batch of so many rows, as its part of the mean over the whole batch."""
+        """Turn a mean over this rank's rows into its part of the mean over a batch of `rows` rows."""
         return loss if self.world == 1 else loss * self.share(rows)
 
     def sum_gradients(
         self, parameters: Sequence[nn.Parameter], rows: Mapping[nn.Parameter, Tensor] | None = None
     ) -> None:
-        """Replace every gradient, of a loss that is `weighted`, by its sum over the ranks: the gradient of the whole
-        batch. All ranks must pass the same parameters. The gradients lie in a buffer until the next call.
+        """Replace the gradients of a `weighted` loss by their sum over the ranks, the gradient of the whole batch.
 
-        rows: of some of them, the only rows whose gradient is not zero on every rank: the same on all ranks.
+        All ranks must pass the same parameters. The gradients are views of a buffer that the next call overwrites.
+        rows: for some parameters, the rows whose gradient may differ from 0, the same on all ranks.
         """
         if self.world == 1:
             return
@@ -62,7 +62,7 @@ class Parallel:
                 gradient[some] = each.view(len(some), -1)
 
     def _exchange_for(self, tensors: Sequence[Tensor]) -> AllReduce | SharedMemory:
-        """What sums numbers of that kind, and has room for so many."""
+        """Return an exchange for the device and dtype of the tensors that is large enough."""
         size, like = sum(each.numel() for each in tensors), tensors[0]
         kept = self.exchanges.get((like.device, like.dtype))
         if kept is None or kept.size < size:
@@ -85,7 +85,7 @@ class Parallel:
         return whole.index_copy(0, torch.arange(self.rank, rows, self.world, device=own.device), own)
 
     def mean(self, values: Tensor, share: float) -> Tensor:
-        """The mean of `values` over the ranks, each with its share of the batch."""
+        """Return the mean of `values` over the ranks. share: this rank's share of the batch."""
         if self.world == 1:
             return values
         values = values * share
@@ -93,6 +93,6 @@ class Parallel:
         return values
 
     def local_rows(self, values: Tensor, batches: int = 1) -> Tensor:
-        """This rank's rows of a tensor that every rank has drawn for the whole batch, or for so many in one."""
+        """Return this rank's rows of a tensor that every rank has drawn for one batch, or for `batches` batches."""
         mine: Tensor = values.unflatten(0, (batches, -1))[:, self.rank :: self.world]
         return mine.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Which arithmetic a device computes the autoencoder in, and which it cannot."""
+"""Precision of the autoencoder's arithmetic on a device."""
 
 from functools import cache
 
@@ -8,15 +8,15 @@ from torch import nn
 from arae_core.settings import Settings
 
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
-"""Instructions of processors with which products in bfloat16 are quicker than in float32."""
+"""CPU instructions with which matrix products are faster in bfloat16 than in float32."""
 
 
 def precision_on(device: torch.device | str, settings: Settings) -> str:
-    """The precision that `settings` ask for on that device: what they name, or what `auto` means there.
+    """Return the precision of the settings, with `auto` resolved for the device.
 
-    That is bfloat16 on a processor with instructions for it, where an iteration takes half to two thirds of the time,
-    and float32 elsewhere: without them bfloat16 is many times slower, and a GPU, whose LSTMs stay in float32, gains
-    little by it. Workers on unlike machines may differ: their weights and gradients are float32 in either.
+    `auto` is bfloat16 on a CPU with instructions for it, where it takes half to two thirds of the time of float32, and
+    float32 elsewhere. On other CPUs bfloat16 is many times slower, and a GPU, whose LSTMs stay in float32, gains
+    little. Workers on different machines may differ, because weights and gradients are float32 in both.
     """
     if settings.precision != "auto":
         return settings.precision
@@ -24,20 +24,21 @@ def precision_on(device: torch.device | str, settings: Settings) -> str:
 
 
 def check_precision(settings: Settings, device: torch.device | str) -> None:
-    """Raise ValueError where a model of sentences is to be trained in bfloat16 on a processor that cannot. (To load one
-    and use it, no bfloat16 is needed.)"""
+    """Raise ValueError if this CPU cannot train a model of sentences in bfloat16. It can still use the model."""
     wanted = settings.precision == "bfloat16" and settings.kind == "text"
     if wanted and not lstm_runs_in_bfloat16(torch.device(device).type):
         raise ValueError(
-            "precision must be auto or float32 on this processor, which cannot run LSTMs in bfloat16 (that takes "
-            "AVX-512 or the like), got 'bfloat16'"
+            "precision must be auto or float32 on this CPU, which cannot run LSTMs in bfloat16 (they need AVX-512 or "
+            "similar instructions), got 'bfloat16'"
         )
 
 
 @cache
 def lstm_runs_in_bfloat16(device_type: str) -> bool:
-    """Whether LSTMs can be run in bfloat16 there: a GPU, or a processor with AVX-512 or the like. Tried, not asked:
-    what a processor needs differs from one release of torch to the next."""
+    """Return True if LSTMs run in bfloat16: on a GPU, and on a CPU with AVX-512 or similar instructions.
+
+    A small LSTM is run to find out, because the requirements differ between releases of torch.
+    """
     if device_type == "cuda":
         return True
     try:

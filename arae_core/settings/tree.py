@@ -1,4 +1,4 @@
-"""Settings as one tree: every leaf of nested dataclasses under its dotted name, read and replaced. Imports no torch."""
+"""Trees of settings: the leaves of nested dataclasses by dotted name. Imports no torch."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Tree = TypeVar("Tree")
 
 
 def flatten(tree: object, prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value, for every leaf of a tree of dataclasses, in order."""
+    """Return dotted name -> value for every leaf of a tree of dataclasses, in order."""
     flat: dict[str, Any] = {}
     for f in fields(tree):  # type: ignore[arg-type]
         value = getattr(tree, f.name)
@@ -23,10 +23,10 @@ def flatten(tree: object, prefix: str = "") -> dict[str, Any]:
 
 
 def with_settings(tree: Tree, values: Mapping[str, Any]) -> Tree:
-    """A copy of `tree` with the leaves named in `values` (dotted name -> value) replaced.
+    """Return a copy of `tree` with the leaves in `values` (dotted name -> value) replaced.
 
-    Whole numbers become floats and lists tuples where the field says so, so that JSON can be read back.
-    Raises ValueError for a name that does not exist (with the nearest one) and for a value of the wrong type.
+    Integers become floats and lists become tuples if the field has that type, so that JSON can be read back.
+    Raise ValueError for an unknown name, with the nearest known one, and for a value of the wrong type.
     """
     known = flatten(tree)
     for name in values:

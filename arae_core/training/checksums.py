@@ -1,4 +1,4 @@
-"""Digests by which what lies in a folder is known to be what was written there."""
+"""Checksums that detect damage to stored files and JSON objects."""
 
 import hashlib
 import json
@@ -9,18 +9,18 @@ SEAL = "sha256"
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises OSError where it cannot be read."""
+    """Return the SHA-256 of a file in hexadecimal. Raise OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with the digest of all else that it says, under "sha256"."""
+    """Return a copy of a JSON object with the checksum of its other entries under "sha256"."""
     rest = {name: value for name, value in content.items() if name != SEAL}
     canonical = json.dumps(rest, sort_keys=True).encode()
     return rest | {SEAL: hashlib.sha256(canonical).hexdigest()}
 
 
 def is_intact(content: dict[str, Any]) -> bool:
-    """Whether it says what it said when it was sealed. What never was, as by earlier programs, counts as intact."""
+    """Return True if a sealed object is unchanged. Objects without a checksum (earlier versions) count as intact."""
     return content.get(SEAL, "") in ("", sealed(content)[SEAL])

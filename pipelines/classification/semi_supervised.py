@@ -1,4 +1,4 @@
-"""The table of classifiers with few labels: what is still missing becomes tasks of Ray, as many at once as fit."""
+"""The table of classifiers with few labels: Ray tasks train the missing ones, as many at once as fit."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -6,93 +6,93 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.classification.classifier_trial import (
-    Cell,
-    Plan,
-    Row,
+    ClassifierPlan,
+    ClassifierRow,
+    ClassifierTrial,
     classification_of,
     result_file,
     train_autoencoder,
-    train_cell,
+    train_classifier_trial,
 )
 from pipelines.experiment.errors import FailedError
 from pipelines.experiment.settings import Experiment
 from pipelines.runtime.cluster import Room, check_fits, check_precision, use_gpu
 from pipelines.runtime.run_record import read_record
-from pipelines.training.trainer import Share
+from pipelines.training.resources import WorkerResources
 
 
-def share_of(room: Room, cells: int, experiment: Experiment) -> Share:
-    """What each classifier gets: a GPU where there are any, else the CPUs of a private cluster in equal parts."""
+def classifier_resources(room: Room, classifiers: int, experiment: Experiment) -> WorkerResources:
+    """Give each of so many classifiers a GPU if there are any, else an even part of a private cluster's CPUs."""
     gpus = 1.0 if use_gpu(experiment.device, room) else 0.0
     check_fits(room, 1, 1, gpus)
     check_precision(room, experiment, gpus)
-    at_once = max(1, min(cells, room.count(1, gpus)))
-    return Share(1, 1.0 if room.attached else max(1.0, room.cpus // at_once), gpus)
+    concurrent = max(1, min(classifiers, room.count(1, gpus)))
+    return WorkerResources(1, 1.0 if room.attached else max(1.0, room.cpus // concurrent), gpus)
 
 
-def train_cells(
-    cells: Sequence[Cell],
-    plan: Plan,
+def train_classifiers(
+    trials: Sequence[ClassifierTrial],
+    plan: ClassifierPlan,
     room: Room,
-    started: Callable[[str, int], None],
-    ended: Callable[[Row], None],
-    progress: Callable[[float], None],
-) -> list[Row]:
-    """Train all that have no result yet, in the cluster that runs, as many at once as fit; a row for each.
+    started: Callable[[str, int], object],
+    ended: Callable[[ClassifierRow], object],
+    progress: Callable[[float], object],
+) -> list[ClassifierRow]:
+    """Train all classifiers without a result in the running cluster, as many at once as fit; return a row for each.
 
-    started: called with method and seed once the autoencoder is there that their classifiers start from. ended: called
-    with each row, those of before included. progress: with the iterations that are done, a share of 1.
+    started: called with method and seed once the autoencoder of their classifiers is trained. ended: called with each
+    row, also those of an earlier call. progress: called with the share of all iterations that is done.
 
-    Raises FailedError where one cannot be trained; the others' results stay.
+    Raises FailedError if one cannot be trained; the results of the others are kept.
     """
     import ray
 
     from pipelines.runtime.progress_actor import open_progress_actor
 
     experiment = classification_of(plan.settings)
-    rows = {cell: row for cell in cells if (row := read_record(result_file(plan.folder, cell))) is not None}
+    rows = {trial: row for trial in trials if (row := read_record(result_file(plan.folder, trial))) is not None}
     for row in rows.values():
         ended(row)
-    left = [cell for cell in cells if cell not in rows]
-    share, board = share_of(room, len(left), experiment), open_progress_actor()
-    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": experiment.max_failures}
-    first: Any = ray.remote(train_autoencoder).options(**options)
-    then: Any = ray.remote(train_cell).options(**options)
-    where = (share.cpus, "cuda" if share.gpus else "cpu", board)
-    starts = {start: first.remote(*start, plan, *where) for start in dict.fromkeys((c.method, c.seed) for c in left)}
-    running = {then.remote(cell, plan, starts[cell.method, cell.seed], *where): cell for cell in left}
-    before = [f"{method}-{seed}" for method, seed in starts]
-    learning = {reference: start for start, reference in starts.items()}
+    left = [trial for trial in trials if trial not in rows]
+    resources, actor = classifier_resources(room, len(left), experiment), open_progress_actor()
+    options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": experiment.max_failures}
+    pretrain: Any = ray.remote(train_autoencoder).options(**options)
+    learn: Any = ray.remote(train_classifier_trial).options(**options)
+    where = (resources.cpus, "cuda" if resources.gpus else "cpu", actor)
+    starts = {start: pretrain.remote(*start, plan, *where) for start in dict.fromkeys((t.method, t.seed) for t in left)}
+    running = {learn.remote(trial, plan, starts[trial.method, trial.seed], *where): trial for trial in left}
+    pretraining = {reference: start for start, reference in starts.items()}
+    autoencoders = [f"{method}-{seed}" for method, seed in starts]
     while running:
-        ready, _ = ray.wait([*running, *learning], timeout=0.5)
+        ready, _ = ray.wait([*running, *pretraining], timeout=0.5)
         for reference in ready:
             try:
                 value = ray.get(reference)
             except ray.exceptions.RayError as error:
-                what = running[reference].name if reference in running else "-".join(map(str, learning[reference]))
-                raise FailedError(f"{what}: {_first_line(error)}; the others' results are kept") from None
-            if reference in learning:
-                started(*learning.pop(reference))
+                name = running[reference].name if reference in running else "-".join(map(str, pretraining[reference]))
+                raise FailedError(f"{name}: {_last_line(error)}; the results of the others are kept") from None
+            if reference in pretraining:
+                started(*pretraining.pop(reference))
             else:
                 rows[running.pop(reference)] = value
                 ended(value)
-        notes = ray.get(board.read.remote())
-        under_way = [notes[name] for name in (*(cell.name for cell in running.values()), *before) if name in notes]
-        done = len(rows) + sum(note["step"] / note["end"] for note in under_way)
-        progress(done / (len(cells) + len(before)))
-    return [rows[cell] for cell in cells]
+        newest = ray.get(actor.read.remote())
+        names = (*(trial.name for trial in running.values()), *autoencoders)
+        shares = [newest[name]["step"] / newest[name]["end"] for name in names if name in newest]
+        progress((len(rows) + sum(shares)) / (len(trials) + len(autoencoders)))
+    return [rows[trial] for trial in trials]
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
 
 
-def summary(rows: Sequence[Row]) -> list[Row]:
-    """Mean and spread over seeds: a row for each method and number of labels; "spread" is the standard deviation."""
+def mean_accuracies(rows: Sequence[ClassifierRow]) -> list[dict[str, Any]]:
+    """Return a row for each method and number of labels: means over seeds, and "spread", the standard deviation."""
     import numpy as np
 
-    groups: dict[tuple[str, int], list[Row]] = {}
+    groups: dict[tuple[str, int], list[ClassifierRow]] = {}
     for row in rows:
         if "test" in row:
             groups.setdefault((row["method"], row["labels"]), []).append(row)
@@ -110,11 +110,13 @@ def summary(rows: Sequence[Row]) -> list[Row]:
 
 
 def keep_best(folder: Path) -> Path | None:
-    """The classifier with the best validation accuracy of all that the run has trained, for another table as well. It
-    alone is kept."""
+    """Delete all classifiers of the run but the one with the best validation accuracy, and return its folder.
+
+    It is the best of all that the run has trained, also for earlier tables.
+    """
     kept = {path.name: path for path in (folder / "classifiers").glob("*") if not path.name.startswith(".")}
-    found = {name: read_record(folder / "results" / f"{name}.json") or {} for name in kept}
-    best = max(found, key=lambda name: float(found[name].get("validation", -1)), default=None)
+    results = {name: read_record(folder / "results" / f"{name}.json") or {} for name in kept}
+    best = max(results, key=lambda name: float(results[name].get("validation", -1)), default=None)
     if best is None:
         return None
     for name, path in kept.items():

@@ -1,8 +1,8 @@
-"""What every command does alike: read the command line, print the settings, end with the right status and last line.
+"""Command lines, exit statuses and JSON output of all commands.
 
-Every leaf of an Experiment is a flag under its dotted name. A command's `main` is `return run(body, arguments)`; its
-body starts with `parse` (commands that train) or `parse_options` (the others). The user's mistake is a ValueError, of
-which `run` makes one line and exit status 2; what else can be told in a line is a FailedError, and exit status 1.
+Every setting of an Experiment is a flag under its dotted name. A command's `main` is `return run(body, arguments)`; its
+body starts with `parse` (commands that train) or `parse_options` (the others). `run` prints one line for a ValueError,
+which is a user mistake (exit status 2), and for a FailedError (exit status 1).
 """
 
 import argparse
@@ -15,42 +15,32 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from arae_core.settings.tree import flatten, with_settings
 from pipelines.cli.flags import Option, peek, read_flags, setting_options, spelled
-from pipelines.experiment.environment import default_storage, default_tracking_uri, python
+from pipelines.experiment.arguments import Arguments
+from pipelines.experiment.environment import default_storage, default_tracking_uri, program
 from pipelines.experiment.errors import FailedError
 from pipelines.experiment.presets import PRESETS, preset
-from pipelines.experiment.settings import Classification, Experiment, warnings_for, why_without_effect
+from pipelines.experiment.settings import Classification, warnings_for, why_without_effect
 
 UNUSABLE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EROFS)
-"""Errors of a path that the user named."""
+"""Error numbers of a path that the user chose."""
 FULL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
-"""Errors of a disk that has no room."""
+"""Error numbers of a full disk."""
 
 __all__ = ["Arguments", "Option", "emit_json", "parse", "parse_options", "run", "show"]
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What was asked for: the resolved experiment, the settings typed explicitly, and the command's own options."""
-
-    experiment: Experiment
-    given: dict[str, Any]
-    options: argparse.Namespace
-    typed: frozenset[str] = frozenset()
-    """Those of the options that were typed: the others have their defaults."""
-
-
 def shared_options() -> tuple[Option, ...]:
+    """Return the options of every command."""
     return (
         Option("tracking_uri", str, default_tracking_uri(), "MLflow server or database ($MLFLOW_TRACKING_URI)."),
         Option("storage", Path, default_storage(), "Folder for prepared data, runs and checkpoints ($ARAE_STORAGE)."),
-        Option("json", bool, False, "Print the results as one JSON object, the last line of stdout."),
-        Option("print_config", bool, False, "Print what would be run, one NAME = VALUE a line, and stop."),
+        Option("json", bool, False, "Print the results as one JSON object on the last line of stdout."),
+        Option("print_config", bool, False, "Print the configuration, one NAME = VALUE per line, and exit."),
     )
 
 
@@ -62,11 +52,11 @@ def parse(
     *,
     classification: bool = False,
 ) -> Arguments:
-    """Read the command line of a command that trains; `config` is the preset where none is named.
+    """Parse the command line of a command that trains.
 
-    classification: whether the experiment is to be one of classification.
+    config: the default preset. classification: return a Classification, with the settings of its classifier.
 
-    Raises ValueError for the user's mistakes and SystemExit(0) after --help and --print-config.
+    Raises ValueError for user mistakes, and SystemExit(0) after --help and --print-config.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     choice = Option("config", str, config, "Preset to start from: " + ", ".join(PRESETS) + ".")
@@ -77,7 +67,7 @@ def parse(
             experiment = with_settings(experiment, {"data.label": column})
         experiment = Classification.of(experiment)
     elif isinstance(experiment, Classification):
-        raise ValueError(f"config {name} is for classify.py: its examples have classes, its sentences have none")
+        raise ValueError(f"config {name} is for classify.py: its labels belong to pairs of sentences, not to sentences")
     groups: dict[str, Sequence[Option]] = {"command": (choice, *options, *shared_options())}
     for name, option in setting_options(experiment):
         groups[name] = (*groups.get(name, ()), option)
@@ -87,15 +77,15 @@ def parse(
     for name in given:
         if why := why_without_effect(name, experiment):
             print(f"warning: {name} has no effect: {why}", file=sys.stderr)
-    for doubt in warnings_for(experiment):
-        print(f"warning: {doubt}", file=sys.stderr)
+    for warning in warnings_for(experiment):
+        print(f"warning: {warning}", file=sys.stderr)
     if chosen.print_config:
         _print_config({**vars(chosen), **flatten(experiment)}, chosen.json)
-    return Arguments(experiment, given, chosen, frozenset(values.keys() - given.keys()))
+    return Arguments(experiment, given, chosen, frozenset(values.keys() - given.keys()), tuple(words))
 
 
 def parse_options(arguments: Sequence[str] | None, description: str, options: Sequence[Option]) -> argparse.Namespace:
-    """Read the command line of a command without an experiment. Raises as `parse` does."""
+    """Parse the command line of a command without an experiment. Raises as `parse` does."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _, chosen = read_flags(words, description, {"command": (*options, *shared_options())})
     if chosen.print_config:
@@ -104,14 +94,14 @@ def parse_options(arguments: Sequence[str] | None, description: str, options: Se
 
 
 def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str] | None = None) -> int:
-    """Call body(arguments) and return the exit status: 0 done, 2 the user's mistake, 1 anything else, 130 Ctrl-C.
+    """Call body(arguments); return the exit status: 0 success, 2 user mistake, 130 Ctrl-C, 1 any other error.
 
-    A body that can go on where it stopped says how: `raise KeyboardInterrupt(command)`.
+    A body that can be resumed raises KeyboardInterrupt(command), with the command that resumes it.
     """
     try:
         body(arguments)
         if sys.stdout is not None:
-            sys.stdout.flush()  # a disk that is full says so here, where it can be told, and not when Python ends
+            sys.stdout.flush()  # a full disk fails here, where it can be reported, instead of when Python exits
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (ValueError, FailedError) as error:
@@ -127,21 +117,21 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
         if error.errno not in UNUSABLE + FULL or os.environ.get("ARAE_DEBUG"):
             traceback.print_exc()
             return 1
-        print("error:", f"{error.filename or 'what is printed'}: {error.strerror}", file=sys.stderr)
+        print("error:", f"{error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
         if error.filename is None:
             _discard_output()
         return 1 if error.errno in FULL else 2
     except KeyboardInterrupt as interrupt:
-        typed = sys.argv if arguments is None else [sys.argv[0], *arguments]
-        told = f"to continue: {interrupt}" if str(interrupt) else f"to start again: {shlex.join([python(), *typed])}"
-        print(f"\ninterrupted; {told}", file=sys.stderr)
+        words = sys.argv[1:] if arguments is None else arguments
+        again = f"to continue: {interrupt}" if str(interrupt) else f"to start again: {shlex.join([*program(), *words])}"
+        print(f"\ninterrupted; {again}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("arae_core", "pipelines", "tune_spaces"):
             raise
         print(
-            f"error: {error.name} is not installed for {sys.executable}: `make setup` makes .venv with all that is "
-            "needed; activate it (. .venv/bin/activate) or name its Python (.venv/bin/python)",
+            f'error: {error.name} is not installed for {sys.executable}; run `pip install "arae[pipelines]"`, or in a '
+            "checkout `make setup`, which creates .venv, and use .venv/bin/python",
             file=sys.stderr,
         )
         return 1
@@ -152,7 +142,7 @@ def run(body: Callable[[Sequence[str] | None], object], arguments: Sequence[str]
 
 
 def _output_closed() -> bool:
-    """Whether nobody reads our output any more, as after `command | head`; what is left of it then goes nowhere."""
+    """Return True if the reader of stdout is gone, as after `command | head`, and discard the remaining output."""
     stdout = select.poll()
     stdout.register(1, select.POLLOUT)
     closed = any(event & select.POLLERR for _, event in stdout.poll(0))
@@ -162,17 +152,17 @@ def _output_closed() -> bool:
 
 
 def _discard_output() -> None:
-    """What is left of the output goes nowhere: Python would fail again when it writes it at its end."""
+    """Send buffered output to /dev/null: otherwise Python would fail again when it flushes stdout at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def emit_json(results: Mapping[str, Any]) -> None:
-    """Print the results as one line of JSON (NaN and infinities as null): what --json promises, so print it last."""
+    """Print the results as one line of JSON, with null for NaN and infinities. Call it last: --json promises so."""
     print(json.dumps(_plain(results), default=str, allow_nan=False), flush=True)
 
 
 def show(report: Mapping[str, Any], table: Callable[[Any], str], options: argparse.Namespace) -> None:
-    """Print what was found: as JSON where --json was given, else as the text that `table` makes of it."""
+    """Print a report: as JSON with --json, else as the text that `table` returns."""
     if options.json:
         emit_json(report)
     else:

@@ -1,7 +1,7 @@
-"""Flags: from words on a command line to typed values, and the text of `--help`.
+"""Flags: typed values from the words of a command line, and the text of `--help`.
 
-argparse splits the words and lays out the help. Types, choices and near names are checked here, so that a mistake gets
-one line that says what is allowed.
+argparse splits the words and lays out the help. Types, choices and near names are checked here, so that the error is
+one line that names the allowed values.
 """
 
 import argparse
@@ -41,12 +41,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """Dotted names as they are, run-wide ones with dashes. The parser accepts underscores, too."""
+        """The flag as --help shows it: --batch-size, --critic.learning_rate. Dashes and underscores are equivalent."""
         return "--" + (self.name if "." in self.name else self.name.replace("_", "-"))
 
 
 def setting_options(tree: Any) -> Iterator[tuple[str, Option]]:
-    """(title of its group, Option) for every setting of a tree, from its declaration."""
+    """Yield (title of its group, Option) for every setting of a tree."""
     values, sections = flatten(tree), {f.name: getattr(tree, f.name) for f in fields(tree)}
     for name, entry in declarations(type(tree)).items():
         part, dot, _ = name.partition(".")
@@ -142,7 +142,7 @@ def _one(kind: Any, text: str) -> Any:
 
 
 def spelled(value: Any) -> str:
-    """A value as a user types it."""
+    """Return a value as a user types it."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(spelled, value))
     if value is None:

@@ -1,190 +1,218 @@
-"""What the commands with a trained model share: their options, checking sentences, writing what came out."""
+"""Bodies of the commands that use one trained model: generate, interpolate, reconstruct, transfer and predict.
 
+Each takes the parsed options of its script, checks them before it loads the model, and raises ValueError for mistakes
+of the user.
+"""
+
+import argparse
 import math
-import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from arae_core.data.atomic import replace_file_atomically
-from arae_core.settings import MOST_CONTRAST
-from arae_core.settings.checks import between
-from pipelines.cli.flags import Option
-from pipelines.reporting.drawing import save_images
+from pipelines.cli.command_line import emit_json
+from pipelines.cli.model_io import (
+    encode_with_warnings,
+    input_name,
+    nonempty_rows,
+    parse_images,
+    read_lines,
+    read_lines_and_load,
+    restore_empty_lines,
+    with_originals,
+    write_examples,
+)
+from pipelines.cli.model_options import check_attribute, check_contrast, check_memory, check_output, check_sampling
+from pipelines.tracking.registry import load_model
 
 if TYPE_CHECKING:
-    from arae_core.classification import SentenceClassifier
+    from collections.abc import Sequence
+
     from arae_core.model import Model
 
-Loaded = TypeVar("Loaded")
-MODEL = Option("model", str, None, "models:/NAME/VERSION, models:/NAME@ALIAS or a checkpoint's folder.", required=True)
-INPUT = Option("input", Path, None, "UTF-8 file, one sentence a line; stdin where left out.")
-SEED = Option("seed", int, 0, "Of every random draw.")
-TEMPERATURE = Option("temperature", float, 0.0, "0: the most probable word or pixel each time; 1: drawn as learnt.")
-CONTRAST = Option(
-    "contrast", float, None, "How much words that other classes make probable are avoided (default: the model's own)."
-)
-OUTPUT = Option("output", Path, None, "File to write (default: stdout).")
+MAX_QUOTED = 60
+"""Characters of a malformed line that its error quotes."""
 
 
-def output_option(picture: str) -> Option:
-    """--output of a command that writes sentences, or of a model of images a picture."""
-    return replace(OUTPUT, help=f"File to write, of a model of images a PNG picture (default: stdout; {picture} here).")
+def generate(options: argparse.Namespace) -> None:
+    """Write samples of the model."""
+    if options.count < 1:
+        raise ValueError(f"--count must be >= 1, got {options.count}")
+    check_sampling(options.seed, options.temperature or 0.0)
+    check_output(options.output)
+    model, checkpoint = load_model(options.model, options.tracking_uri)
+    check_memory("--count", options.count, model)
+    attribute = options.attribute or None
+    if attribute is not None:
+        check_attribute("--attribute", model, attribute)
+    examples = model.generate(options.count, seed=options.seed, temperature=options.temperature, attribute=attribute)
+    output = write_examples(examples, options.output, picture="generated.png")
+    _emit_json(options, checkpoint, examples, output, count=len(examples))
 
 
-WRITTEN_CUT = "they are read whole, but come back with at most {longest}"
-
-
-def check_output(output: Path | None) -> None:
-    """Raise ValueError where there is to be a file and it could not be written."""
-    if output is not None and not os.access(output.parent, os.W_OK):
-        state = "cannot be written to" if output.parent.is_dir() else "does not exist"
-        raise ValueError(f"--output {output}: the folder {output.parent} {state}")
-    if output is not None and output.is_dir():
-        raise ValueError(f"--output {output}: this is a folder; name a file")
-
-
-def check_draws(seed: int, temperature: float = 0.0) -> None:
-    """Raise ValueError for a seed or a temperature that cannot be drawn with."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"--seed must be in [0, 2**32), got {seed}")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"--temperature must be >= 0, got {temperature}")
-
-
-def check_memory(flag: str, count: int, model: "Model") -> None:
-    """Raise ValueError where so many examples are sure not to fit: noise and codes of all are there at once."""
-    each = (model.state.prior.noise_size + model.settings.code.size) * model.state.dtype.itemsize
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // each
-    if count > most:
-        raise ValueError(f"{flag} must be <= {most}, got {count}: their codes would not fit into this machine's memory")
-
-
-def check_contrast(contrast: float | None) -> None:
-    """Raise ValueError for a contrast that cannot be decoded with."""
-    if contrast is not None:
-        between("--contrast", contrast, 0, MOST_CONTRAST)
-
-
-def check_attribute(flag: str, model: "Model", attribute: str) -> None:
-    """Raise ValueError unless the model knows that class."""
-    if not model.classes:
-        raise ValueError(
-            f"{flag} {attribute}: this model has no attribute; train one with --data.label COLUMN (--config yelp or "
-            "--config grammar-sentiment does), or use transfer.py's --from-like and --to-like"
-        )
-    if attribute not in model.classes:
-        raise ValueError(f"{flag} must be one of {', '.join(model.classes)}, got {attribute!r}")
-
-
-def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
-    """The lines of the file or of stdin. Raises ValueError where there are none or they are not UTF-8."""
-    name = "stdin" if path is None else f"{flag} {path}"
-    if path is None and sys.stdin is None:  # closed by whoever called
-        raise ValueError(f"{name}: is closed; name a file with {flag}")
-    if path is None and sys.stdin.isatty():
-        print("one sentence a line, Ctrl-D ends:", file=sys.stderr)
-    try:
-        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{name}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{name}: line {line} is not UTF-8 text; convert the file, for example with iconv") from error
-    if not text.strip():
-        raise ValueError(f"{name}: is empty; it needs one sentence or image a line")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def lines_and(load: Callable[[], Loaded], path: Path | None) -> tuple[list[str], Loaded]:
-    """The lines, and what load() returns: stdin is read after it, for nobody shall type for a model that is not there,
-    a file before, for a model takes longer to load. Raises as both do."""
-    lines = None if path is None else read_lines(path)
-    loaded = load()
-    return (read_lines(None) if lines is None else lines), loaded
-
-
-def filled_lines(lines: Sequence[str]) -> list[int]:
-    """Numbers of the lines that hold something; of the others it is said on stderr that they stay as they are."""
-    filled = [i for i, line in enumerate(lines) if line.strip()]
-    if len(filled) < len(lines):
-        print(f"warning: {len(lines) - len(filled)} of {len(lines)} lines are empty and stay so", file=sys.stderr)
-    return filled
-
-
-def paired(lines: Sequence[str], written: Sequence[str]) -> list[str]:
-    """Each line, a tab, and what became of it. Tabs within a line are spaces: there are two columns."""
-    return [f"{line.replace(chr(9), ' ')}\t{new}" for line, new in zip(lines, written, strict=True)]
-
-
-def in_their_places(sentences: Sequence[str], numbers: Sequence[int], count: int) -> list[str]:
-    """`count` lines, those of `numbers` the sentences, the others empty."""
-    lines = [""] * count
-    for i, sentence in zip(numbers, sentences, strict=True):
-        lines[i] = sentence
-    return lines
-
-
-def check_sentences(
-    model: "Model | SentenceClassifier", sentences: Sequence[str], too_long: str = WRITTEN_CUT
-) -> tuple[list[list[int]], dict[str, int]]:
-    """Ids of the sentences, and what the model will not see of them as it stands: counted, and said on stderr.
-
-    too_long: what becomes of sentences of more tokens than the {longest} that the model was trained on.
-    """
-    assert model.vocabulary is not None
-    rows, unknown = model.vocabulary.encode(sentences), model.vocabulary.unknown
-    longest = model.state.settings.longest
-    counts = {
-        "tokens": sum(map(len, rows)),
-        "unknown_tokens": sum(row.count(unknown) for row in rows),
-        "too_long": sum(len(row) > longest for row in rows),
-    }
-    if counts["unknown_tokens"]:
-        print(
-            f"warning: {counts['unknown_tokens']} of {counts['tokens']} tokens are not in the model's vocabulary; "
-            "it reads the unknown mark in their place",
-            file=sys.stderr,
-        )
-    if counts["too_long"]:
-        print(
-            f"warning: {counts['too_long']} of {len(rows)} sentences have more than {longest} tokens, the longest that "
-            f"the model was trained on; {too_long.format(longest=longest)}",
-            file=sys.stderr,
-        )
-    return rows, counts
-
-
-def show(examples: Any, output: Path | None, *, picture: str, columns: int | None = None) -> Path | None:
-    """Print sentences, or write them to `output`; write images as one picture there, or to `picture`. The path if any.
-
-    columns: of the picture, as near a square as can be by default.
-    """
-    images = not isinstance(examples, list)
-    if images:
-        output = output or Path(picture)
-        _write(output, lambda path: save_images(path, examples, columns))
-    elif output is None:
-        print("\n".join(examples), flush=True)
-        return None
+def interpolate(options: argparse.Namespace) -> None:
+    """Write the points of a path between two examples, or between two noise vectors."""
+    if options.steps < 2:
+        raise ValueError(f"--steps must be >= 2, got {options.steps}")
+    check_sampling(options.seed)
+    check_output(options.output)
+    model, checkpoint = load_model(options.model, options.tracking_uri)
+    check_memory("--steps", options.steps, model)
+    if options.between is None:
+        examples = model.interpolate_noise(options.steps, seed=options.seed)
     else:
-        text = "".join(line + "\n" for line in examples)
-        _write(output, lambda path: path.write_text(text, encoding="utf-8"))
-    print(f"{len(examples)} {'images' if images else 'lines'} in {output}", file=sys.stderr)
-    return output
+        examples = model.interpolate(*_endpoints(model, options.between), options.steps)
+    output = write_examples(examples, options.output, picture="interpolation.png", columns=len(examples))
+    _emit_json(options, checkpoint, examples, output, steps=options.steps)
 
 
-def _write(output: Path, write: Callable[[Path], Any]) -> None:
-    """Write `output` whole or not at all; a device or a pipe as it is, and what a link leads to."""
-    output = output.resolve()
-    try:
-        if output.exists() and not output.is_file():
-            write(output)
-            return
-        with replace_file_atomically(output) as partial:
-            write(partial)
-    except OSError as error:
-        raise ValueError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+def _endpoints(model: "Model", between: "Sequence[str]") -> tuple[Any, Any]:
+    """Return the examples to interpolate between: the two sentences, or images sampled with the two seeds."""
+    if model.kind == "text":
+        if not all(sentence.strip() for sentence in between):
+            raise ValueError("--between must be two sentences, got an empty one")
+        encode_with_warnings(model, between)
+        return between[0], between[1]
+    if not all(text.isdecimal() and int(text) < 2**32 for text in between):
+        raise ValueError(
+            f"--between must be two seeds in [0, 2**32) for a model of kind {model.settings.kind}, got "
+            f"{between[0]!r} and {between[1]!r}"
+        )
+    first, second = (model.generate(1, seed=int(text))[0] for text in between)
+    return first, second
+
+
+def reconstruct(options: argparse.Namespace) -> None:
+    """Encode and decode each line of the input."""
+    check_sampling(options.seed, options.temperature)
+    check_output(options.output)
+    lines, (model, checkpoint) = read_lines_and_load(
+        lambda: load_model(options.model, options.tracking_uri), options.input
+    )
+    body = _reconstruct_sentences if model.kind == "text" else _reconstruct_images
+    examples, output, metrics = body(model, lines, options)
+    _emit_json(options, checkpoint, examples, output, metrics=metrics)
+
+
+def _reconstruct_sentences(
+    model: "Model", lines: list[str], options: argparse.Namespace
+) -> tuple[list[str], Path | None, dict[str, float]]:
+    """Return (a reconstruction of each line, the output file, metrics).
+
+    token_accuracy: share of the input's tokens that the output has at the same position. exact: share of sentences
+    that are reproduced exactly. Empty lines stay empty and do not count.
+    """
+    rows = nonempty_rows(lines)
+    sentences = [lines[i] for i in rows]
+    originals, counts = encode_with_warnings(model, sentences)
+    decoded = list(model.reconstruct(sentences, temperature=options.temperature, seed=options.seed))
+    pairs = list(zip(originals, model.encode_text(decoded), strict=True))
+    correct = sum(a == b for old, new in pairs for a, b in zip(old, new, strict=False))
+    metrics = {
+        "token_accuracy": correct / counts["tokens"],
+        "exact": sum(a == b for a, b in pairs) / len(pairs),
+        "sentences": len(rows),
+        "empty_lines": len(lines) - len(rows),
+        **counts,
+    }
+    examples = restore_empty_lines(decoded, rows, len(lines))
+    shown = with_originals(lines, examples) if options.pairs else examples
+    return examples, write_examples(shown, options.output, picture=""), metrics
+
+
+def _reconstruct_images(
+    model: "Model", lines: list[str], options: argparse.Namespace
+) -> tuple[Any, Path | None, dict[str, float]]:
+    """Return (reconstructions uint8[N, H, W], the picture's file, metrics)."""
+    import numpy as np
+
+    assert model.image_size is not None
+    originals = parse_images(lines, model.image_size, input_name(options.input))
+    examples = np.asarray(model.reconstruct(originals, temperature=options.temperature, seed=options.seed))
+    metrics = {"pixel_accuracy": float((originals == examples).mean()), "images": len(originals)}
+    shown = examples
+    if options.pairs:  # each image, then its reconstruction
+        shown = np.stack([originals, examples], axis=1).reshape(-1, *originals.shape[1:])
+    output = write_examples(shown, options.output, picture="reconstruction.png", columns=min(16, len(shown)))
+    return examples, output, metrics
+
+
+def transfer(options: argparse.Namespace) -> None:
+    """Rewrite each line of the input with another attribute."""
+    check_sampling(options.seed, options.temperature)
+    check_contrast(options.contrast)
+    strength = 1.0 if options.strength is None else options.strength
+    if not math.isfinite(strength):
+        raise ValueError(f"--strength must be a finite number, got {strength}")
+    sides = _transfer_sides(options)
+    check_output(options.output)
+    lines, (model, checkpoint) = read_lines_and_load(
+        lambda: load_model(options.model, options.tracking_uri), options.input
+    )
+    if model.kind != "text":
+        raise ValueError(f"--model {options.model} is a model of images; transfer needs a model of sentences")
+    if options.to:
+        check_attribute("--to", model, options.to)
+    rows = nonempty_rows(lines)
+    sentences = [lines[i] for i in rows]
+    _, counts = encode_with_warnings(model, sentences)
+    sampling = {"temperature": options.temperature, "seed": options.seed}
+    if options.to:
+        outputs = model.transfer(sentences, options.to, contrast=options.contrast, **sampling)
+    else:
+        outputs = model.shift(sentences, strength * model.offset(*sides), **sampling)
+    examples = restore_empty_lines(outputs, rows, len(lines))
+    shown = with_originals(lines, examples) if options.pairs else examples
+    output = write_examples(shown, options.output, picture="")
+    changed = sum(line.split() != new.split() for line, new in zip(lines, examples, strict=True))
+    metrics = {"sentences": len(rows), "changed": changed / len(rows), **counts}
+    _emit_json(options, checkpoint, examples, output, metrics=metrics)
+
+
+def _transfer_sides(options: argparse.Namespace) -> list[list[str]]:
+    """Return the sentences of --from-like and --to-like, or [] with --to. Warns about a flag without effect."""
+    files = {"--from-like": options.from_like, "--to-like": options.to_like}
+    named = [path for path in files.values() if path is not None]
+    if bool(options.to) == bool(named) or len(named) == 1:
+        raise ValueError("give either --to CLASS, or both --from-like FILE and --to-like FILE")
+    unused, why = ("contrast", "without --to") if named else ("strength", "with --to")
+    if getattr(options, unused) is not None:
+        print(f"warning: --{unused} has no effect {why}", file=sys.stderr)
+    sides = [read_lines(path, flag) for flag, path in files.items() if path is not None]
+    return [[line for line in side if line.strip()] for side in sides]
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Write the class of each line of the input."""
+    check_output(options.output)
+    from arae_core.classification import SentenceClassifier
+
+    lines, classifier = read_lines_and_load(lambda: SentenceClassifier.load(options.model), options.input)
+    examples = _split_examples(lines, classifier.head.sentences, input_name(options.input))
+    sentences = [text for example in examples for text in example]
+    encode_with_warnings(classifier, sentences, "words after the first {longest} are ignored")
+    classes = classifier.classify(examples)
+    pairs = [f"{line}\t{label}" for line, label in zip(lines, classes, strict=True)]
+    output = write_examples(pairs if options.pairs else classes, options.output, picture="")
+    if options.json:
+        emit_json({"model": str(options.model), "classes": classes, "output": output})
+
+
+def _split_examples(lines: "Sequence[str]", count: int, name: str) -> list[list[str]]:
+    """Split each line at its tabs into `count` sentences. Raises ValueError for a line with another number of them."""
+    examples = [line.split("\t") for line in lines]
+    for i, example in enumerate(examples):
+        if len(example) != count or not all(text.strip() for text in example):
+            expected = "one sentence" if count == 1 else f"{count} sentences separated by a tab"
+            quoted = lines[i] if len(lines[i]) <= MAX_QUOTED else f"{lines[i][:MAX_QUOTED]}..."
+            raise ValueError(f"{name}: line {i + 1} must have {expected}, got {quoted!r}")
+    return examples
+
+
+def _emit_json(
+    options: argparse.Namespace, checkpoint: Path, examples: Any, output: Path | None, **results: Any
+) -> None:
+    """With --json, print the results; the sentences are included unless they were written to a file."""
+    if options.json:
+        report = {"model": options.model, "checkpoint": checkpoint, "output": output, **results}
+        emit_json(report | ({"sentences": examples} if output is None else {}))

@@ -1,1 +1,1 @@
-""""""
+"""Data: built-in corpora, sources, and preparation into stores."""

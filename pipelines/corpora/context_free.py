@@ -1,4 +1,4 @@
-"""Probabilistic context-free grammars: drawing from one, and exact probabilities by the inside algorithm."""
+"""Probabilistic context-free grammars: sampling, and exact probabilities by the inside algorithm."""
 
 import itertools
 import math
@@ -9,16 +9,18 @@ from typing import TypeVar
 
 Rules = Mapping[str, Sequence[tuple[float, tuple[str, ...]]]]
 Lexicon = Mapping[str, Mapping[str, float]]
-Symbol = str | tuple[str, ...]  # of the grammar, or the beginning of a longer right-hand side
+Symbol = str | tuple[str, ...]
+"""A symbol of the grammar, or the beginning of a longer right-hand side."""
 Key = TypeVar("Key")
 
 
 class Grammar:
-    """A probabilistic context-free grammar: draws, and exact probabilities by the inside algorithm.
+    """A probabilistic context-free grammar.
 
-    rules:    symbol -> right-hand sides with weights (any positive numbers; they are scaled to sum to 1)
-    lexicon:  part of speech (preterminal) -> words with weights. A word has one part of speech, so that a sentence has
-              one skeleton, the sequence of its words' parts of speech. A symbol in neither is a word and its own part.
+    rules:    symbol -> right-hand sides with weights, positive numbers that are scaled to sum to 1
+    lexicon:  part of speech (preterminal) -> words with weights. A word has one part of speech, so a sentence has one
+              skeleton, the sequence of the parts of speech of its words. A symbol in neither is a word and its own part
+              of speech.
     """
 
     def __init__(self, rules: Rules, lexicon: Lexicon, start: str) -> None:
@@ -38,10 +40,10 @@ class Grammar:
         self._pairs = self._binary()
 
     def _binary(self) -> dict[Symbol, dict[Symbol, list[tuple[Symbol, float]]]]:
-        """left -> right -> what the two make, with its probability.
+        """Return left -> right -> [(symbol that yields the two, probability)].
 
-        `left` is a symbol, or the beginning of a longer right-hand side as a tuple; rules with one symbol on the right
-        are already followed upwards in what is made, so that the inside algorithm never meets them.
+        `left` is a symbol, or the beginning of a longer right-hand side as a tuple. Unit rules, with one symbol on the
+        right, are already followed upwards, so the inside algorithm never meets them.
         """
         units: dict[str, list[tuple[str, float]]] = {}
         for left, sides in self.rules.items():
@@ -49,7 +51,7 @@ class Grammar:
                 if len(side) == 1:
                     units.setdefault(side[0], []).append((left, p))
 
-        def above(symbol: str) -> dict[str, float]:  # Z -> p(Z =>* symbol by unit rules); a cycle would not end
+        def above(symbol: str) -> dict[str, float]:  # Z -> p(Z =>* symbol by unit rules); does not end on a cycle
             total = {symbol: 1.0}
             for left, p in units.get(symbol, ()):
                 for top, q in above(left).items():
@@ -75,7 +77,7 @@ class Grammar:
         return pairs
 
     def draw(self, generator: random.Random, symbol: str | None = None) -> list[str]:
-        """The words of one draw from `symbol` (the start symbol)."""
+        """Return the words of one sample from `symbol`, by default the start symbol."""
         words: list[str] = []
         stack = [symbol or self.start]
         while stack:
@@ -88,10 +90,10 @@ class Grammar:
         return words
 
     def inside(self, leaves: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Symbol -> its probability of yielding the leaves, summed over all parses; symbols with none are left out.
+        """Return symbol -> probability that it yields the leaves, summed over all parses; 0 is left out.
 
-        A leaf is the weight of each part of speech at its place: {part: 1} for a skeleton, {part: p(word | part)} for a
-        word, several parts for a coarser description. Takes O(len(leaves)^3).
+        A leaf holds the weight of each part of speech at its position: {part: 1} for a skeleton, {part: p(word | part)}
+        for a word, several parts for a coarser description. Takes O(len(leaves)^3).
         """
         pairs = self._pairs
         # chart[i][j]: symbol -> weight of leaves i..j
@@ -112,7 +114,7 @@ class Grammar:
         return {symbol: p for symbol, p in chart[0][-1].items() if isinstance(symbol, str)} if leaves else {}
 
     def skeleton(self, words: Iterable[str]) -> tuple[str, ...] | None:
-        """The parts of speech of `words`; None where a word is unknown."""
+        """Return the parts of speech of `words`; None if a word is unknown."""
         parts = tuple(self.part.get(word, "") for word in words)
         return parts if all(parts) else None
 
@@ -127,6 +129,6 @@ def _cumulative(shares: Mapping[Key, float]) -> tuple[list[Key], list[float]]:
 
 
 def _chosen(options: list[Key], cumulative: list[float], generator: random.Random) -> Key:
-    # random() is all that is promised to stay the same in every version of Python. Rounding can leave the last sum
+    # Only random() is guaranteed to give the same numbers in every version of Python. The last sum may be rounded to
     # just under 1.
     return options[min(bisect(cumulative, generator.random()), len(options) - 1)]

@@ -1,10 +1,10 @@
-"""From a data source to stores that training reads: checked, tokenised, written once and found again by fingerprint.
+"""Prepared data: a source is checked, tokenized and written once, and found again by its fingerprint.
 
     STORAGE/data/FINGERPRINT/{train,validation,test}/    stores
-                             vocabulary/                 of text
-                             corpus.json                 kind, spec, and a report of what was left out
+                             vocabulary/                 for text
+                             corpus.json                 kind, spec and report
 
-The folder appears whole or not at all, so a killed preparation and two at once are harmless.
+The folder appears complete or not at all, so a killed preparation leaves nothing behind, and two at once are harmless.
 """
 
 import hashlib
@@ -18,20 +18,21 @@ from typing import Any
 from arae_core.data.batches import Store, load_store
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 from arae_core.data.vocabulary import Vocabulary
+from arae_core.settings.declaration import named, without_effect
 from arae_core.settings.tree import flatten
 from pipelines.corpora import sources
 from pipelines.corpora.preparation import LEFT_OUT, SPLITS, Report, Rows, write_images, write_labelled, write_text
 from pipelines.experiment.settings import BUILT_IN, Experiment
 
 FORMAT = 1
-"""Counts up when the same source and settings are prepared differently, so that nothing old is taken for it."""
+"""Increases when the same source and settings are prepared differently, so that older data is not used."""
 LABELLED_FORMAT = 2
-"""The same, of labelled examples."""
+"""The same for labelled examples."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Prepared data. `report` holds the counts of each split, and "notes" in words."""
+    """Prepared data. `report` holds the counts of each split, and under "notes" lines for people."""
 
     folder: Path
     fingerprint: str
@@ -41,83 +42,84 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: Path) -> "Corpus":
-        """Read what `prepare` wrote."""
+        """Load a folder that `prepare` wrote."""
         content = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
         kind = content["kind"]
         spec = TextSpec(**content["shape"]) if kind == "text" else ImageSpec(**content["shape"])
         return cls(folder, folder.name, kind, spec, content["report"])
 
     def store(self, split: str) -> Store:
-        """The examples of train, validation or test."""
+        """Return the examples of train, validation or test."""
         return load_store(self.folder / split)
 
     @property
     def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary of a text corpus; None for images."""
         return Vocabulary.load(self.folder / "vocabulary") if self.kind == "text" else None
 
     def summary(self) -> list[str]:
-        """The report in lines for people."""
+        """Return the report as lines for people."""
         lines = []
         for split in SPLITS:
             counts = self.report[split]
-            left = [f"{counts[why]:,} {why.replace('_', ' ')}" for why in LEFT_OUT if counts.get(why)]
-            unknown = f", {counts['unknown']:.2%} of the words unknown" if counts.get("unknown") else ""
-            classes = counts.get("classes", {})
-            of = ": " + ", ".join(f"{count:,} {name}" for name, count in classes.items()) if classes else ""
-            without = f" (left out: {', '.join(left)})" if left else ""
-            lines.append(f"{split}: {counts['kept']:,} examples{of}{unknown}{without}")
+            left_out = [f"{counts[reason]:,} {reason.replace('_', ' ')}" for reason in LEFT_OUT if counts.get(reason)]
+            unknown = f", {counts['unknown']:.2%} unknown tokens" if counts.get("unknown") else ""
+            by_class = ", ".join(f"{count:,} {name}" for name, count in counts.get("classes", {}).items())
+            classes = f": {by_class}" if by_class else ""
+            missing = f" (left out: {', '.join(left_out)})" if left_out else ""
+            lines.append(f"{split}: {counts['kept']:,} examples{classes}{unknown}{missing}")
         return lines + list(self.report["notes"])
 
 
 def check_source(experiment: Experiment) -> None:
-    """Raise ValueError where the data are neither built in, nor files that are there, nor named as on the hub: at once,
-    before anything else is asked that takes time."""
+    """Raise ValueError if the source is not built in, does not exist, and cannot be a name on the hub. Fast."""
     if experiment.data.source not in BUILT_IN:
         sources.find(experiment.data.source)
 
 
 def prepare(experiment: Experiment, storage: Path) -> Corpus:
-    """The experiment's data, prepared now or earlier.
+    """Return the experiment's data, prepared now or earlier.
 
-    Raises ValueError for data that cannot be found or read, has none of the columns, leaves nothing to train on, or has
-    fewer training examples, or more classes, than a batch.
+    Raises ValueError if the data cannot be found or read, lacks the columns, leaves nothing to train on, or has fewer
+    training examples than a batch, or more classes.
     """
     root = storage.expanduser().resolve() / "data"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        partial = tempfile.TemporaryDirectory(prefix=".partial-", dir=root)
+        scratch = tempfile.TemporaryDirectory(prefix=".partial-", dir=root)
     except OSError as error:
-        raise ValueError(f"storage must be a folder that can be written to, got {str(storage)!r}: {error}") from None
-    with partial as temporary:
+        raise ValueError(f"storage must be a writable folder, got {str(storage)!r}: {error}") from None
+    with scratch as temporary:
         digest, read = _open(experiment, Path(temporary) / "cache")
         folder = root / _fingerprint(experiment, digest)
 
         def build(built: Path) -> None:
             write = write_text if experiment.kind == "text" else write_images
             spec, report = write(experiment, read(), built)
-            content = {"kind": experiment.kind, "shape": asdict(spec), "report": report}
-            (built / "corpus.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            _write_json(built / "corpus.json", {"kind": experiment.kind, "shape": asdict(spec), "report": report})
 
-        _once(folder, "corpus.json", Path(temporary), build)
+        _build_once(folder, "corpus.json", Path(temporary), build)
     corpus = Corpus.load(folder)
     examples = corpus.report["train"]["kept"]
     if experiment.batch_size > examples:
         raise ValueError(
-            f"batch_size must be <= the {examples} training examples there are, got {experiment.batch_size}"
+            f"batch_size must be <= the number of training examples ({examples}), got {experiment.batch_size}"
         )
     classes = len(corpus.spec.classes) if isinstance(corpus.spec, TextSpec) else 0
     if experiment.batch_size < classes:
-        raise ValueError(f"batch_size must be >= the {classes} classes there are, got {experiment.batch_size}")
+        raise ValueError(f"batch_size must be >= the number of classes ({classes}), got {experiment.batch_size}")
     return corpus
 
 
 def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> tuple[Path, dict[str, Any]]:
-    """The rows of the experiment's data as labelled examples, in the words of `corpus`: a folder with a LabelledStore
-    for each split, and what is in them: "sentences" of an example; of each split "classes", "left_out", "repeated",
-    "in_other_split" and "shortened".
+    """Return the rows of the data as labelled examples, tokenized with the vocabulary of `corpus`: (folder, report).
 
-    A row is an example: the texts of all its columns together. Raises ValueError as `prepare` does, for more than two
-    columns, and where a split is missing of which rows would have to be held out that `corpus` has trained on.
+    The folder has a LabelledStore for each split. The report has "sentences", the number of sentences in an example,
+    and for each split "classes", "left_out", "repeated", "in_other_split" and "shortened". A row is one example with
+    the texts of all its columns.
+
+    Raises ValueError as `prepare` does, for more than two columns, and for pairs without a validation or test split:
+    `corpus` has trained on the rows that would have to be held out.
     """
     root = storage.expanduser().resolve() / "data"
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as temporary:
@@ -128,14 +130,14 @@ def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> t
         def build(built: Path) -> None:
             assert corpus.vocabulary is not None
             report = write_labelled(experiment, read(), corpus.vocabulary, built)
-            (built / "labelled.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            _write_json(built / "labelled.json", report)
 
-        _once(folder, "labelled.json", Path(temporary), build)
+        _build_once(folder, "labelled.json", Path(temporary), build)
     return folder, json.loads((folder / "labelled.json").read_text(encoding="utf-8"))
 
 
-def _once(folder: Path, last: str, scratch: Path, build: Callable[[Path], None]) -> None:
-    """Have build(somewhere) make what becomes `folder`, unless it is there. last: the file that it writes last."""
+def _build_once(folder: Path, last: str, scratch: Path, build: Callable[[Path], None]) -> None:
+    """Create `folder` with build(path), unless it exists. `last` is the file that `build` writes last."""
     if (folder / last).exists():
         return
     built = scratch / folder.name
@@ -143,13 +145,17 @@ def _once(folder: Path, last: str, scratch: Path, build: Callable[[Path], None])
     build(built)
     try:
         built.rename(folder)
-    except OSError:  # somebody else was faster, with the same content
+    except OSError:  # another process was faster, with the same content
         if not (folder / last).exists():
             raise
 
 
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def _open(experiment: Experiment, cache: Path) -> tuple[bytes, Callable[[], Rows]]:
-    """A digest of the source's content, and how to read it."""
+    """Return (digest of the source's content, function that reads it)."""
     data = experiment.data
     rows: Rows
     if data.source == "grammar":
@@ -175,7 +181,7 @@ def _read(experiment: Experiment, files: sources.Files | None, cache: Path) -> R
         where = f"{data.source} ({split})"
         if experiment.kind == "text":
             rows[split] = sources.texts(dataset, data.columns, where)
-            if data.label:  # of a row with texts in several columns, each has the row's
+            if data.label:  # texts of several columns share the label of their row
                 of_rows = sources.labels(dataset, data.label, where)
                 of_texts = [label for label in of_rows for _ in data.columns]
                 rows[split] = [sources.Sentence(*pair) for pair in zip(rows[split], of_texts, strict=True)]
@@ -185,7 +191,7 @@ def _read(experiment: Experiment, files: sources.Files | None, cache: Path) -> R
 
 
 def _digest(rows: Rows) -> bytes:
-    """sha256 of the examples themselves, for a source without files."""
+    """Return the sha256 of the examples, for a source without files."""
     total = hashlib.sha256()
     for split, examples in rows.items():
         total.update(f"{split} {len(examples)}\n".encode())
@@ -197,17 +203,16 @@ def _digest(rows: Rows) -> bytes:
 
 
 def _fingerprint(experiment: Experiment, digest: bytes) -> str:
-    """16 hex digits of the content and of every setting that decides what is made of it; paths do not count."""
-    names = ["kind", "data.limit"]
-    if experiment.kind == "text":
-        names += ["longest", "data.distinct", "data.shortest"]
-        names += ["vocabulary.tokenizer", "vocabulary.size", "vocabulary.lowercase"]
-    if experiment.data.label:
-        names += ["data.label", "data.classes"]
-    if experiment.data.source not in BUILT_IN:
-        names.append("data.columns")
-    settings = flatten(experiment)
-    values = {name: settings[name] for name in names}
+    """Return 16 hex digits that identify the prepared data: source content and settings. Paths do not count."""
+    settings, irrelevant = flatten(experiment), without_effect(experiment)
+    values = {
+        name: settings[name]
+        for name in named(type(experiment), "prepares")
+        # size and lowercase count with a pretrained tokenizer too, though they have no effect
+        if name not in irrelevant or irrelevant[name].startswith("vocabulary.tokenizer")
+    }
+    if not experiment.data.label:
+        del values["data.label"]
     tokenizer = Path(experiment.vocabulary.tokenizer)
     tokenizer = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     if experiment.kind == "text" and tokenizer.is_file():

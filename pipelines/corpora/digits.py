@@ -1,4 +1,4 @@
-"""The built-in image corpus: scikit-learn's 1,797 handwritten digits of 8x8 pixels, binarized. Needs no network."""
+"""Built-in image corpus: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, binarized. Needs no network."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ SIZES = {"train": 1297, "validation": 250, "test": 250}
 
 
 def digits() -> dict[str, NDArray[np.uint8]]:
-    """Split -> pixels[N, 8, 8] of 0 and 1 (grey values 0..16, white from 8 on); always the same split."""
+    """Return split -> pixels[N, 8, 8] of 0 and 1. Grey values 8 to 16 are white. The split is fixed."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     white = (load_digits().images >= 8).astype(np.uint8)

@@ -1,10 +1,10 @@
-"""The built-in text corpus: a probabilistic context-free grammar of caption-like English, with exact answers.
+"""Built-in text corpus: a probabilistic context-free grammar of English captions.
 
     a little girl is playing with a red ball in the park .
 
-Because the language is known, samples of a model can be judged without a reference corpus: is a sentence in the
-language, how probable is it, what are its attributes, how much of the language do the samples reach. Its rules and
-words are in grammar_rules.py. A sentence is a string of lower-case tokens separated by single spaces, "." the last.
+The language is known exactly, so samples of a model can be judged without a reference corpus: is a sentence in the
+language, how probable is it, which attributes has it, and how much of the language do the samples cover. The rules and
+words are in grammar_rules.py. A sentence is a string of lower-case tokens separated by single spaces, with "." last.
 """
 
 import functools
@@ -25,7 +25,7 @@ START = "Text"
 
 
 class Attributes(NamedTuple):
-    """What a sentence says besides its content: each one of TENSES, NUMBERS (of the subject) and SENTIMENTS."""
+    """Attributes of a sentence: one of TENSES, one of NUMBERS (of the subject) and one of SENTIMENTS."""
 
     tense: str
     number: str
@@ -35,18 +35,20 @@ class Attributes(NamedTuple):
 def sample(
     count: int, seed: int, *, tense: str | None = None, number: str | None = None, sentiment: str | None = None
 ) -> list[str]:
-    """`count` independent draws, of the sentences with the attributes given; the same ones for a seed everywhere."""
+    """Draw `count` independent sentences with the given attributes. A seed gives the same ones on every machine."""
     grammar = _english(tense, number, sentiment)
     generator = random.Random(seed)
     return [" ".join(grammar.draw(generator)) for _ in range(count)]
 
 
 def corpus(size: int, seed: int, label: str = "") -> "dict[str, list[str] | list[Sentence]]":
-    """`size` draws as "train", "validation" and "test", no sentence in two of them; with `label`, the name of one of
-    the Attributes, each with its value. Of label "entailment", pairs made of them: premise, hypothesis, and so on.
+    """Draw `size` sentences and split them into "train", "validation" and "test"; no sentence is in two splits.
 
-    Validation and test are a tenth each, 2,000 at most, their sentences distinct: the first ones drawn, hence a fair
-    sample. Train is the rest, less what is in those two; a sentence drawn twice is in it twice.
+    label: name of one of the Attributes, whose value becomes the label of each sentence, or "entailment" for labelled
+    pairs made from the sentences (premise, hypothesis, premise, ...).
+
+    Validation and test are a tenth each, at most 2,000. They are the first distinct sentences drawn, hence a fair
+    sample. Train is the rest without the sentences of those two; a sentence drawn twice is in it twice.
     """
     at_least("data.size", size, 30)
     drawn = sample(size, seed)
@@ -69,12 +71,12 @@ def corpus(size: int, seed: int, label: str = "") -> "dict[str, list[str] | list
 
 
 def is_valid(sentence: str) -> bool:
-    """Whether the sentence is in the language."""
+    """Return True if the sentence is in the language."""
     return log_probability(sentence) > -inf
 
 
 def log_probability(sentence: str) -> float:
-    """The exact log-probability in nats, summed over all parses; -inf for what is not in the language."""
+    """Return the exact log-probability in nats, summed over all parses; -inf for a sentence not in the language."""
     grammar = _english()
     words = sentence.split(" ")
     skeleton = grammar.skeleton(words)
@@ -84,28 +86,29 @@ def log_probability(sentence: str) -> float:
 
 
 def attributes(sentence: str) -> Attributes | None:
-    """The sentence's attributes, which all its parses agree on; None for what is not in the language."""
+    """Return the attributes of the sentence, the same in all its parses; None for a sentence not in the language."""
     skeleton = _english().skeleton(sentence.split(" "))
     return None if skeleton is None else _parsed(skeleton)[1]
 
 
 def entropy(count: int = 2000, seed: int = 0) -> float:
-    """Nats a sentence: the mean of -log_probability over `count` draws, which no model's loss can beat on average."""
+    """Estimate the entropy in nats per sentence from `count` samples: the lowest expected loss of any model."""
     return -fsum(map(log_probability, sample(count, seed))) / count
 
 
 class GrammarScorer:
-    """Scores samples of a model against the grammar: `valid`, the share of sentences that are in the language, and
-    `coverage`, how much of its syntax the valid ones reach.
+    """Scores samples of a model against the grammar.
 
-    The skeleton of a sentence is the sequence of its words' Penn Treebank tags: "two dogs bark ." is DT NNS VBP . Its
-    mass is the probability that a draw from the grammar has it, exact by the inside algorithm. Coverage is the sum of
+    valid: share of the sentences that are in the language. coverage: share of the syntax that the valid ones reach.
+
+    The skeleton of a sentence is the sequence of Penn Treebank tags of its words: "two dogs bark ." is DT NNS VBP . Its
+    mass is the probability that a sentence of the grammar has it, exact by the inside algorithm. Coverage is the sum of
     the masses of the distinct skeletons among the valid samples: the probability that the next real sentence has a
-    skeleton that the samples have shown. It grows with their number; `ceiling` is what real sentences get.
+    skeleton that is among the samples. It grows with the number of samples; `ceiling` is that of real sentences.
     """
 
     def score(self, sentences: Sequence[str]) -> dict[str, float]:
-        """{"valid", "coverage"}, both in [0, 1], of one or more sentences."""
+        """Return {"valid", "coverage"}, both in [0, 1], of one or more sentences."""
         assert sentences, "no sentences to score"
         part = _english().part
         valid = [sentence.split(" ") for sentence in sentences if is_valid(sentence)]
@@ -113,13 +116,13 @@ class GrammarScorer:
         return {"valid": len(valid) / len(sentences), "coverage": fsum(map(_mass, skeletons))}
 
     def ceiling(self, count: int = 2000, seed: int = 0) -> float:
-        """The coverage of `count` draws from the grammar itself."""
+        """Return the coverage of `count` sentences drawn from the grammar itself."""
         return self.score(sample(count, seed))["coverage"]
 
 
 @functools.cache
 def _english(tense: str | None = None, number: str | None = None, sentiment: str | None = None) -> Grammar:
-    """The grammar, or what is left of it where attributes are fixed (the start symbol's right-hand sides name them)."""
+    """Return the grammar, restricted to the given attributes, which the right-hand sides of the start symbol name."""
     fixed = {"tense": (tense, TENSES), "number": (number, NUMBERS), "sentiment": (sentiment, SENTIMENTS)}
     for name, (value, allowed) in fixed.items():
         if value is not None:
@@ -135,13 +138,13 @@ def _english(tense: str | None = None, number: str | None = None, sentiment: str
 
 
 def _named(symbol: str) -> Attributes:
-    """Sentence[past,plural,positive] -> its features."""
+    """Return the attributes that a symbol such as Sentence[past,plural,positive] names."""
     return Attributes(*symbol.removeprefix("Sentence[").removesuffix("]").split(","))
 
 
 @functools.lru_cache(maxsize=2**17)
 def _parsed(skeleton: tuple[str, ...]) -> tuple[float, Attributes | None]:
-    """Probability of a sequence of parts of speech, and the attributes of every sentence that has it."""
+    """Return the probability of a sequence of parts of speech, and the attributes of the sentences that have it."""
     inside = _english().inside([{part: 1.0} for part in skeleton])
     found = [_named(symbol) for symbol in inside if symbol.startswith("Sentence[")]
     assert len(found) <= 1, f"{skeleton} has two readings: {found}"
@@ -150,7 +153,7 @@ def _parsed(skeleton: tuple[str, ...]) -> tuple[float, Attributes | None]:
 
 @functools.lru_cache(maxsize=2**17)
 def _mass(tags: tuple[str, ...]) -> float:
-    """Probability that a sentence has these tags."""
+    """Return the probability that a sentence has these tags."""
     parts = _parts_with_tag()
     return _english().inside([parts[tag] for tag in tags])[START]
 

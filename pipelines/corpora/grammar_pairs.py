@@ -1,6 +1,6 @@
-"""Pairs of sentences of the built-in grammar, of which the second follows from the first, contradicts it, or neither.
+"""Pairs of sentences of the built-in grammar: the second follows from the first, contradicts it, or neither.
 
-A caption says what is seen: without how or where it stays true, of another being, thing or deed it is false:
+A caption describes a scene. Without a modifier or a place it remains true; with another noun or verb it is false:
 
     entailment      a little girl is running in the park .      a girl is running in the park .
     neutral         a girl is running in the park .             a little girl is running .
@@ -16,7 +16,7 @@ from pipelines.corpora import grammar_rules
 Choice = TypeVar("Choice")
 CLASSES = ("entailment", "neutral", "contradiction")
 MODIFIERS = ("Trait", "Look", "Mood", "Quality", "Manner")
-"""Parts of speech that may be left out of any sentence."""
+"""Parts of speech that any sentence can do without."""
 CONTENT = ("Noun", "Present", "Past", "Participle")
 
 
@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 
 def pairs(sentences: Sequence[str], seed: int) -> list[Pair]:
-    """A pair of each sentence from which something can be left out, the classes in turn; the same for a seed."""
+    """Make a pair of each sentence with something to leave out, with the classes in turn. A seed fixes the choices."""
     lexicon = grammar_rules.lexicon()
     part = {word: name for name, words in lexicon.items() for word in words}
     generator = random.Random(seed)
@@ -56,7 +56,7 @@ def pairs(sentences: Sequence[str], seed: int) -> list[Pair]:
 
 
 def _optional(parts: Sequence[str]) -> list[tuple[int, int]]:
-    """(first, past the last) of what may be left out: a modifier, or a place with its preposition and determiner."""
+    """Return spans (start, end) that can be left out: a modifier, or a place with its preposition and determiner."""
     single = [(i, i + 1) for i, name in enumerate(parts) if name.split("[")[0] in MODIFIERS]
     return single + [(i - 2, i + 1) for i, name in enumerate(parts) if name == "Noun[place]"]
 
@@ -66,4 +66,4 @@ def _without(words: Sequence[str], span: tuple[int, int]) -> list[str]:
 
 
 def _one(options: Sequence[Choice], generator: random.Random) -> Choice:
-    return options[int(generator.random() * len(options))]  # random() is all that is the same in every Python
+    return options[int(generator.random() * len(options))]  # only random() is the same in every Python

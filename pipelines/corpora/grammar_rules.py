@@ -1,8 +1,8 @@
-"""The rules and words of the built-in corpus, as data: captions in the manner of SNLI.
+"""Rules and words of the built-in corpus: captions like those of SNLI.
 
 A block of RULES is a symbol and, indented, its right-hand sides with their weights. A letter in brackets stands for
-each of its FEATURES in turn, the same one all over a rule: agreement and selection are shared letters. A weight is
-shared out equally where a letter is on the right only. A symbol in lower case is a word.
+each of its FEATURES in turn, the same one throughout a rule: shared letters express agreement and selection. If a
+letter is only on the right, its features share the weight equally. A symbol in lower case is a word.
 """
 
 import itertools
@@ -18,20 +18,20 @@ SENTIMENTS = ("neutral", "positive", "negative")
 FEATURES = {
     "t": TENSES,
     "u": ("present", "past"),  # tense of a relative clause
-    "n": NUMBERS,  # number of the subject, or of the only noun in sight
+    "n": NUMBERS,  # number of the subject, or of the only noun
     "m": NUMBERS,  # number of another noun
     "x": SENTIMENTS,
     "s": SENTIMENTS[1:],
     "k": ("person", "animal"),  # kind of being
-    "c": ("tool", "food", "vehicle", "clothes"),  # kind of thing; also the verbs for what people do with it
+    "c": ("tool", "food", "vehicle", "clothes"),  # kind of thing, and of the verbs that take it as object
     "v": ("move", "act", "watch", "look", "play", "sniff", "tool", "food", "vehicle", "clothes"),  # kind of verb
-    "f": ("feel", "treat"),  # kind of verb with a sentiment
+    "f": ("feel", "treat"),  # kind of verb that has a sentiment
 }
 
-# Sentiment is the third feature of Sentence and the last of every symbol that may hold it. A sentence has the sentiment
-# of one part at least, and the others have the same or none. Number and tense of a sentence are its first noun phrase's
-# and main verb's. So that no sentence has two readings of them: no form of a verb is both present and past, and the
-# parts of a coordinated subject are plain ("a man near a dog and a cat slept" is one man).
+# Sentiment is the third feature of Sentence and the last feature of every symbol that can have one. At least one part
+# of a sentence has the sentiment of the sentence, and the others have the same or none. The number of a sentence is
+# that of its first noun phrase, its tense that of the main verb. To keep both unambiguous, no form of a verb is both
+# present and past, and the parts of a coordinated subject are plain ("a man near a dog and a cat slept": one man).
 RULES = """
 Text
     1 Sentence[t,n,x]
@@ -126,7 +126,7 @@ Place
     1 in Determiner[singular] Noun[place] Place
 """
 
-# Words, the frequent first. Nothing that "a" may stand before begins with a vowel.
+# Words, the most frequent first. No word that "a" can precede begins with a vowel.
 WORDS = {
     "Amount": "two some three several many",
     "Be[singular]": "is",
@@ -174,7 +174,7 @@ PASTS = {
     "run": "ran", "sleep": "slept", "sing": "sang", "sit": "sat", "find": "found", "hold": "held", "throw": "threw",
     "eat": "ate", "buy": "bought", "drive": "drove", "wear": "wore", "hug": "hugged",
 }  # fmt: skip
-DOUBLED = ("run", "sit", "hug")  # last letter, before -ing
+DOUBLED = ("run", "sit", "hug")  # verbs that double the last letter before -ing
 TAGS = {
     **dict.fromkeys(("a", "the", "this", "Amount"), "DT"),
     **dict.fromkeys(("Trait", "Look", "Mood", "Quality"), "JJ"),
@@ -188,7 +188,7 @@ LETTER = re.compile(r"(?<=[\[,])\w(?=[\],])")
 
 
 def rules() -> Rules:
-    """Symbol -> its right-hand sides with weights: RULES with every letter filled in."""
+    """Return symbol -> right-hand sides with weights: RULES with every letter filled in."""
     filled: dict[str, list[tuple[float, tuple[str, ...]]]] = {}
     left = ""
     for line in filter(None, RULES.splitlines()):
@@ -203,7 +203,7 @@ def rules() -> Rules:
 
 
 def lexicon() -> Lexicon:
-    """Part of speech -> its words with weights; the r-th word of a list (from 0) weighs 1 / (r + 2)."""
+    """Return part of speech -> words with weights. The r-th word of a list, from 0, has weight 1 / (r + 2)."""
     classes = {part: words.split() for part, words in WORDS.items()}
     for kind, nouns in NOUNS.items():
         classes[f"Noun[{kind},singular]"] = nouns.split()
@@ -217,7 +217,7 @@ def lexicon() -> Lexicon:
 
 
 def tag(part: str) -> str:
-    """The Penn Treebank's tag of a part of speech: it keeps number and verb form, and drops meaning and sentiment."""
+    """Return the Penn Treebank tag of a part of speech: number and verb form, without meaning and sentiment."""
     name, _, features = part.partition("[")
     return TAGS[name + " plural" if features.endswith("plural]") else name]
 

@@ -1,6 +1,6 @@
-"""What becomes of the examples read: which are kept, and the stores they are written to.
+"""Selects examples, and writes those that are kept to stores.
 
-Nothing is lost silently: each example is kept, or counted under the first reason in LEFT_OUT that applies.
+No example is lost silently: each is kept, or counted under the first reason in LEFT_OUT that applies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,66 +23,51 @@ from pipelines.experiment.settings import BUILT_IN, Experiment
 
 Report = dict[str, Any]
 Rows = Mapping[str, Any]
-"""Split -> its examples as read, in order: texts, Sentences, or grey values [H, W]; None for a null."""
+"""Split -> examples in the order of the source: texts, Sentences, or grey values [H, W]; None for a null."""
+Keyed = tuple[Any, Any]
+"""(key that is equal for equal examples, example)."""
 
 SPLITS = ("train", "validation", "test")
 LEFT_OUT = ("empty", "unlabelled", "repeated", "in_other_split", "too_long", "too_short", "over_limit")
-MOST_CLASSES = 100
-"""More values make no attribute but some other column, unless they are named."""
+MAX_CLASSES = 100
+"""A column with more values is not taken for a class label unless data.classes names the values to use."""
 HELD_OUT = 10_000
-"""Most examples taken from training for a split that the source does not have; else a tenth."""
+"""Largest number of training examples that replace a missing split; a tenth of them if that is less."""
 
 
 def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSpec, Report]:
-    """Write stores and vocabulary into `folder`. A text that comes with two labels keeps its first.
+    """Write the stores and the vocabulary to `folder`. A text with two labels keeps the first one.
 
-    Raises ValueError where no sentence of a split is left, the vocabulary would have a single word, or fewer than two
+    Raises ValueError if a split has no sentences left, the vocabulary would have a single word, or fewer than two
     classes are left.
     """
-    words = _words_of(experiment.vocabulary)
+    words = _splitter(experiment.vocabulary)
     report = _new_report()
     every = {split: _sentences(examples) for split, examples in _with_all_splits(rows, report).items()}
     classes = _classes(experiment, every["train"]) if experiment.data.label else ()
-    sentences: dict[str, list[tuple[str, Sentence]]] = {}  # (the words that make it distinct, the text as it came)
+    keyed: dict[str, list[tuple[str, Sentence]]] = {}  # (the words of the text, the text as read)
     for split, examples in every.items():
         pairs = [(words(example.text), example) for example in examples if example.text is not None]
         pairs = [pair for pair in pairs if pair[0]]
-        sentences[split] = [pair for pair in pairs if not classes or pair[1].label in classes]
+        keyed[split] = [pair for pair in pairs if not classes or pair[1].label in classes]
         report[split] |= {"read": len(examples), "empty": len(examples) - len(pairs)}
-        report[split]["unlabelled"] = len(pairs) - len(sentences[split])
+        report[split]["unlabelled"] = len(pairs) - len(keyed[split])
     if experiment.data.distinct:
-        held: set[str] = set()
-        for split in ("test", "validation", "train"):
-            first = {key: (key, example) for key, example in reversed(sentences[split])}
-            own = first.keys() - held
-            report[split]["repeated"] = len(sentences[split]) - len(first)
-            report[split]["in_other_split"] = len(first) - len(own)
-            sentences[split] = [pair for key, pair in reversed(first.items()) if key in own]
-            held |= own
-    # A token is a word or a part of one, so too many words are too many tokens, and the vocabulary need not know them.
+        distinct, counts = _distinct(keyed)
+        keyed |= distinct
+        for split in SPLITS:
+            report[split] |= counts[split]
+    # A token is a word or a part of one: too many words are too many tokens, and the vocabulary need not contain them.
     low = experiment.data.shortest if experiment.vocabulary.tokenizer in ("words", "spaces") else 1
-    kept = {
-        split: _of_length([(key.count(" ") + 1, example) for key, example in pairs], low, experiment.longest, counts)
-        for split, pairs in sentences.items()
-        for counts in [report[split]]
-    }
+    kept: dict[str, list[Any]] = {}
+    for split, pairs in keyed.items():
+        sized = [(key.count(" ") + 1, example) for key, example in pairs]
+        kept[split] = _of_length(sized, low, experiment.longest, report[split])
     kept["train"] = _limited(kept["train"], experiment.data.limit, report["train"])
     _require_some(kept, experiment, report)
-    tokenizer = experiment.vocabulary.tokenizer
-    if tokenizer not in TOKENIZERS and not Path(tokenizer).exists():
-        hub_is_off()  # told here, it is not asked again and again
-    vocabulary = Vocabulary.train([str(example.text) for example in kept["train"]], experiment.vocabulary)
+    vocabulary = _train_vocabulary(experiment, kept["train"])
     for split, examples in kept.items():
-        ids = vocabulary.encode([str(example.text) for example in examples])
-        sized = [(len(row), (row, example.label)) for row, example in zip(ids, examples, strict=True)]
-        kept[split] = _of_length(sized, experiment.data.shortest, experiment.longest, report[split])
-        labels = [classes.index(label) for _, label in kept[split]] if classes else None
-        store = TokenStore.from_rows([row for row, _ in kept[split]], labels)
-        unknown = int((store.ids == vocabulary.unknown).sum())
-        report[split] |= {"kept": len(store), "tokens": len(store.ids), "unknown": unknown / max(1, len(store.ids))}
-        if labels is not None:
-            report[split]["classes"] = {name: labels.count(y) for y, name in enumerate(classes)}
-        store.save(folder / split)
+        kept[split] = _write_tokens(experiment, vocabulary, classes, examples, report[split], folder / split)
     _require_some(kept, experiment, report)
     for name, count in report["train"].get("classes", {}).items():
         if not count:
@@ -92,38 +77,83 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSp
     return replace(vocabulary.spec, classes=classes), report
 
 
-def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, folder: Path) -> dict[str, Any]:
-    """Write a LabelledStore of each split into `folder`. rows: the texts of each example one after another, all with
-    its label. Words past `longest` are not read, so that no example is lost for its length; those without a label, with
-    one that is not used or with an empty text are, and, as `data.distinct` says, repetitions and what a held-out split
-    has: an example is then its texts, all of them.
+def _distinct(keyed: Mapping[str, list[Keyed]]) -> tuple[dict[str, list[Keyed]], dict[str, dict[str, int]]]:
+    """Keep the first example with each key, and keep examples of test and validation out of the other splits.
 
-    Raises ValueError for fewer than two classes and for splits without examples.
+    Returns the examples of each split, and its counts "repeated" and "in_other_split".
+    """
+    kept: dict[str, list[Keyed]] = {}
+    counts = {}
+    held_out: set[Any] = set()
+    for split in reversed(SPLITS):
+        first = dict(reversed(keyed[split]))
+        kept[split] = [(key, example) for key, example in reversed(first.items()) if key not in held_out]
+        counts[split] = {"repeated": len(keyed[split]) - len(first), "in_other_split": len(first) - len(kept[split])}
+        held_out |= first.keys()
+    return kept, counts
+
+
+def _train_vocabulary(experiment: Experiment, train: Sequence[Sentence]) -> Vocabulary:
+    tokenizer = experiment.vocabulary.tokenizer
+    if tokenizer not in TOKENIZERS and not Path(tokenizer).exists():
+        hub_is_off()  # if the hub does not answer, later requests fail at once
+    return Vocabulary.train([str(example.text) for example in train], experiment.vocabulary)
+
+
+def _write_tokens(
+    experiment: Experiment,
+    vocabulary: Vocabulary,
+    classes: Sequence[str],
+    examples: Sequence[Sentence],
+    counts: Report,
+    folder: Path,
+) -> list[tuple[list[int], str | None]]:
+    """Write the token store of a split, complete its counts, and return the (ids, label) that it holds."""
+    ids = vocabulary.encode([str(example.text) for example in examples])
+    sized = [(len(row), (row, example.label)) for row, example in zip(ids, examples, strict=True)]
+    kept = _of_length(sized, experiment.data.shortest, experiment.longest, counts)
+    labels = [classes.index(label) for _, label in kept] if classes else None
+    store = TokenStore.from_rows([row for row, _ in kept], labels)
+    unknown = int((store.ids == vocabulary.unknown).sum())
+    counts |= {"kept": len(store), "tokens": len(store.ids), "unknown": unknown / max(1, len(store.ids))}
+    if labels is not None:
+        counts["classes"] = {name: labels.count(y) for y, name in enumerate(classes)}
+    store.save(folder)
+    return kept
+
+
+def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, folder: Path) -> dict[str, Any]:
+    """Write a LabelledStore for each split to `folder` and return the report that `prepare_labelled` describes.
+
+    rows: the texts of each example one after another, all with its label. Sentences are cut at `longest` tokens, so no
+    example is lost for its length. Examples without a label, with an unused label or with an empty text are left out,
+    and so are repeated examples if `data.distinct` is true; two examples are equal if all their texts are.
+
+    Raises ValueError for fewer than two classes and for a split without examples.
     """
     per = 2 if experiment.data.source == "grammar" and experiment.data.label == "entailment" else 1
     per = per if experiment.data.source in BUILT_IN else len(experiment.data.columns)
     grouped = {split: [examples[i : i + per] for i in range(0, len(examples), per)] for split, examples in rows.items()}
-    report: dict[str, Any] = {}
     if per > 1 and set(SPLITS) - set(grouped):
         missing = " and ".join(split for split in SPLITS if split not in grouped)
         raise ValueError(f"data.source: {experiment.data.source} has no {missing} split; pairs need all three")
     grouped = dict(_with_all_splits(grouped, _new_report()))
     classes = _classes(experiment, [example[0] for example in grouped["train"]])
-    words = _words_of(experiment.vocabulary)
-    held: set[tuple[str, ...]] = set()
-    for split in ("test", "validation", "train"):
-        labelled = [example for example in grouped[split] if example[0].label in classes]
-        keyed = [(tuple(words(str(each.text or "")) for each in example), example) for example in labelled]
-        filled = [(key, example) for key, example in keyed if all(key)]
-        used, counts = [example for _, example in filled], {"repeated": 0, "in_other_split": 0}
-        if experiment.data.distinct:
-            first = dict(reversed(filled))
-            used = [example for key, example in reversed(first.items()) if key not in held]
-            counts = {"repeated": len(filled) - len(first), "in_other_split": len(first) - len(used)}
-            held |= first.keys()
+    words = _splitter(experiment.vocabulary)
+    keyed: dict[str, list[tuple[tuple[str, ...], Sequence[Sentence]]]] = {}
+    for split, examples in grouped.items():
+        labelled = [example for example in examples if example[0].label in classes]
+        pairs = [(tuple(words(str(each.text or "")) for each in example), example) for example in labelled]
+        keyed[split] = [(key, example) for key, example in pairs if all(key)]
+    counts = {split: {"repeated": 0, "in_other_split": 0} for split in SPLITS}
+    if experiment.data.distinct:
+        keyed, counts = _distinct(keyed)
+    report: dict[str, Any] = {}
+    for split in reversed(SPLITS):
+        used = [example for _, example in keyed[split]]
         ids = vocabulary.encode([str(each.text or "") for example in used for each in example])
-        longest = [ids[i * per : i * per + per] for i in range(len(used))]
-        whole = [(example, texts) for example, texts in zip(used, longest, strict=True) if all(texts)]
+        rows_of = [ids[i * per : i * per + per] for i in range(len(used))]
+        whole = [(example, texts) for example, texts in zip(used, rows_of, strict=True) if all(texts)]
         if not whole:
             raise ValueError(f"data.source: no labelled example of {experiment.data.source} is left for {split}")
         cut = [[text[: experiment.longest] for text in texts] for _, texts in whole]
@@ -131,8 +161,8 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
         LabelledStore.from_rows(cut, labels).save(folder / split)
         report[split] = {
             "classes": {name: labels.count(y) for y, name in enumerate(classes)},
-            "left_out": len(grouped[split]) - len(whole) - sum(counts.values()),
-            **counts,
+            "left_out": len(grouped[split]) - len(whole) - sum(counts[split].values()),
+            **counts[split],
             "shortened": sum(any(len(text) > experiment.longest for text in texts) for _, texts in whole),
         }
     return {split: report[split] for split in SPLITS} | {"sentences": per}
@@ -143,7 +173,7 @@ def _sentences(examples: Sequence[Any]) -> list[Sentence]:
 
 
 def _classes(experiment: Experiment, train: Sequence[Sentence]) -> tuple[str, ...]:
-    """Names of the classes, in order of the alphabet where they are not given."""
+    """Return the names of the classes: data.classes, or all values in alphabetical order."""
     data, found = experiment.data, sorted({example.label for example in train if example.label is not None})
     for name in data.classes:
         if name not in found:
@@ -152,19 +182,19 @@ def _classes(experiment: Experiment, train: Sequence[Sentence]) -> tuple[str, ..
             )
     if len(found) < 2:
         raise ValueError(f"data.label: {data.label!r} must have two or more values in training, got {found}")
-    if not data.classes and len(found) > MOST_CLASSES:
+    if not data.classes and len(found) > MAX_CLASSES:
         raise ValueError(
-            f"data.label: {data.label!r} has {len(found)} values, more than {MOST_CLASSES}, so it is no class label; "
-            "name those to use with --data.classes"
+            f"data.label: {data.label!r} has {len(found)} values, more than {MAX_CLASSES}, so it is not a class label; "
+            "name the values to use with --data.classes"
         )
     return data.classes or tuple(found)
 
 
 def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[ImageSpec, Report]:
-    """Binarize and write stores into `folder`: white from half of the largest possible grey value on.
+    """Binarize the images and write the stores to `folder`. Grey values of half the maximum and above become white.
 
-    The largest possible is 255 for images; for arrays the largest that there is in training.
-    Raises ValueError where images differ in size, or a split has none, or validation too few to judge samples by.
+    The maximum is 255 for images, and for arrays the largest value in training. Raises ValueError if the images differ
+    in size, a split has none, or validation has too few to judge samples by.
     """
     report = _new_report()
     found: dict[str, list[NDArray[Any]]] = {}
@@ -172,21 +202,21 @@ def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[Imag
         found[split] = [image for image in images if image is not None]
         report[split]["read"], report[split]["empty"] = len(images), len(images) - len(found[split])
     found["train"] = _limited(found["train"], experiment.data.limit, report["train"])
-    sizes: dict[tuple[int, ...], str] = {}  # of each, the first image that has it
+    sizes: dict[tuple[int, ...], str] = {}  # size -> the first image of that size
     for split, images in found.items():
         if not images:
-            raise ValueError(f"data.source: no image in the {split} split of {experiment.data.source}")
+            raise ValueError(f"data.source: the {split} split of {experiment.data.source} has no images")
         for i, image in enumerate(images):
             sizes.setdefault(image.shape, f"{split} image {i}")
     if len(sizes) > 1:
         some = ", ".join(f"{height}x{width} ({where})" for (height, width), where in list(sizes.items())[:3])
-        raise ValueError(f"data.source: all images must be of one size, got {some}; resize them first")
+        raise ValueError(f"data.source: all images must have the same size, got {some}; resize them first")
     height, width = next(iter(sizes))
     largest = _largest(found["train"])
     if (count := len(found["validation"])) <= NEIGHBOURS:
         raise ValueError(
-            f"data.source: {experiment.data.source} has {count} validation images, samples are judged by more than "
-            f"{NEIGHBOURS}; give it more images, or a validation split"
+            f"data.source: {experiment.data.source} has {count} validation images, but judging samples needs more than "
+            f"{NEIGHBOURS}; add images, or a validation split"
         )
     for split, images in found.items():
         white = np.stack(images).reshape(len(images), -1) >= largest / 2
@@ -200,7 +230,7 @@ def _largest(images: Sequence[NDArray[Any]]) -> float:
     if images[0].dtype == np.uint8 and most > 1:
         return 255.0
     if not 0 <= least < most:
-        raise ValueError(f"data.source: images must have grey values >= 0 that differ, got {least} to {most}")
+        raise ValueError(f"data.source: images must have different grey values >= 0, got {least} to {most}")
     return float(most)
 
 
@@ -209,7 +239,7 @@ def _new_report() -> Report:
 
 
 def _with_all_splits(rows: Rows, report: Report) -> Rows:
-    """Where validation or test is missing, a random part of train takes its place; always the same part."""
+    """Replace a missing validation or test split by a random part of train, always the same part."""
     if not len(rows.get("train", ())):
         raise ValueError("data.source: no rows to train on")
     full = {split: rows[split] for split in SPLITS if split in rows}
@@ -220,12 +250,12 @@ def _with_all_splits(rows: Rows, report: Report) -> Rows:
             count = max(1, min(len(train) // 10, HELD_OUT))
             held, rest = np.sort(order[:count]), np.sort(order[count:])
             full["train"], full[split] = [train[i] for i in rest], [train[i] for i in held]
-            report["notes"].append(f"no {split} split: {count:,} examples of train, drawn at random, take its place")
+            report["notes"].append(f"no {split} split: {count:,} random examples of train are held out instead")
     return full
 
 
-def _words_of(settings: VocabularySettings) -> Callable[[str], str]:
-    """How a text reads once normalised and split into words, with single spaces between."""
+def _splitter(settings: VocabularySettings) -> Callable[[str], str]:
+    """Return a function that normalizes a text and splits it into words, joined by single spaces."""
     ours = settings.tokenizer in TOKENIZERS
     lower = normalizers.Lowercase().normalize_str if ours and settings.lowercase else str
     if settings.tokenizer != "words":
@@ -250,7 +280,8 @@ def _limited(examples: list[Any], limit: int, counts: dict[str, int]) -> list[An
 def _require_some(kept: Rows, experiment: Experiment, report: Report) -> None:
     for split, examples in kept.items():
         if not examples:
-            left = ", ".join(f"{report[split][why]} {why.replace('_', ' ')}" for why in LEFT_OUT if report[split][why])
+            counts = report[split]
+            left = ", ".join(f"{counts[reason]} {reason.replace('_', ' ')}" for reason in LEFT_OUT if counts[reason])
             raise ValueError(
                 f"data.source: no sentence of {experiment.data.source} is left for {split} ({left or 'no rows'}); "
                 f"data.shortest is {experiment.data.shortest}, longest is {experiment.longest}"

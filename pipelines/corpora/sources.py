@@ -1,6 +1,6 @@
-"""Where examples are read from: a folder, a file or a data set on the hub, through Hugging Face datasets.
+"""Data sources: a folder, a file or a data set on the hub, read with Hugging Face datasets.
 
-Files are found and checked without importing datasets, so that what is prepared already costs no import.
+Files are found and checked without importing datasets, so data that is prepared already does not cost that import.
 """
 
 import codecs
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
 
 BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
-SPLITS = {
+SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
 FORMATS = ".parquet, .jsonl, .json, .csv or .txt"
 NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
-"""How datasets and pyarrow say that a file has none."""
+"""Parts of the error messages of datasets and pyarrow for a file without rows."""
 HINT = f"point --data.source at a folder with train, validation and test files ({FORMATS}), or at one such file"
 
 
 class Sentence(NamedTuple):
-    """An example with the name of its class."""
+    """A text with the name of its class; None for a null."""
 
     text: str | None
     label: str | None
@@ -46,18 +46,20 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True)
 class Files:
-    """The files of each split, all of a split's of one format."""
+    """The files of each split. All files of a split have the same format."""
 
     splits: Mapping[str, Sequence[Path]]
 
     def digest(self) -> bytes:
-        """sha256 of all contents, whatever the paths. Raises ValueError for an empty file, for one that cannot be read
-        and for text not in UTF-8."""
+        """Return the sha256 of the contents; paths do not count.
+
+        Raises ValueError for an empty file, an unreadable file and text that is not UTF-8.
+        """
         total = hashlib.sha256()
         for split, paths in self.splits.items():
             for path in paths:
                 content = hashlib.sha256()
-                with _told(path), path.open("rb") as file:
+                with _naming(path), path.open("rb") as file:
                     for number, line in enumerate(file, 1):
                         content.update(line)
                         if path.suffix != ".parquet":
@@ -69,39 +71,38 @@ class Files:
 
 
 def find(source: str) -> Files | None:
-    """The files at `source`, or None where it can only be a name on the hub. Raises ValueError where it is neither."""
+    """Return the files at `source`, or None if it can only be a name on the hub. Raises ValueError if it is neither."""
     path = Path(source).expanduser()
-    with _told(source):
+    with _naming(source):
         if path.is_file():
             if path.suffix not in BUILDERS:
-                raise ValueError(f"data.source must be a file that ends in {FORMATS}, got {source!r}")
+                raise ValueError(f"data.source must be a file with the suffix {FORMATS}, got {source!r}")
             return Files({"train": [path]})
         if path.is_dir():
             return _in_folder(path) or _in_folder(path / "data") or _no_train_file(path)
     if path.suffix in BUILDERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
-        raise ValueError(f"data.source: there is no file or folder {source!r}; {HINT}")
+        raise ValueError(f"data.source: no such file or folder: {source!r}; {HINT}")
     return None
 
 
 def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
-    """Split -> Dataset, of `files` or else from the hub. Raises ValueError for what cannot be had or read."""
+    """Return split -> Dataset from `files`, or from the hub if it is None. Raises ValueError if that fails."""
     import datasets
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(logging.CRITICAL)  # it logs errors that it raises, too, which would be told twice
+    datasets.logging.set_verbosity(logging.CRITICAL)  # it also logs the errors that it raises
     if files is None:
         datasets.config.HF_HUB_OFFLINE = hub_is_off()
         try:
             found = datasets.load_dataset(source)
         except Exception as error:  # the library raises a dozen types for unknown names, no access, no network
             offline = datasets.config.HF_HUB_OFFLINE
-            reason = "which cannot be reached, and it is not in the cache" if offline else _reason(error)
+            reason = "the hub cannot be reached, and it is not in the cache" if offline else _reason(error)
             raise ValueError(
-                f"data.source: {source!r} is neither a file or folder here nor a data set that can be had from the hub "
-                f"({reason}); {HINT}"
+                f"data.source: {source!r} is not a file or folder, and cannot be loaded from the hub ({reason}); {HINT}"
             ) from None
-        return {split: found[name] for split, names in SPLITS.items() for name in names if name in found}
+        return {split: found[name] for split, names in SPLIT_NAMES.items() for name in names if name in found}
     loaded = {}
     for split, paths in files.splits.items():
         builder = BUILDERS[paths[0].suffix]
@@ -110,21 +111,21 @@ def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
             loaded[split] = datasets.load_dataset(
                 builder, data_files=[str(path) for path in paths], split="train", cache_dir=str(cache), **options
             )
-        except Exception as error:  # as above: pandas', pyarrow's and its own
+        except Exception as error:  # of datasets, pandas or pyarrow
             reason, several = _reason(error), "one of " if len(paths) > 1 else ""
             if any(mark in reason for mark in NO_ROWS):
-                raise ValueError(f"data.source: there are no rows in {several}{_names(paths)}") from None
+                raise ValueError(f"data.source: no rows in {several}{_names(paths)}") from None
             raise ValueError(f"data.source: {_names(paths)} cannot be read as {builder}: {reason}") from None
     return loaded
 
 
 def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | None]:
-    """All values of the columns, row by row. Raises ValueError for a column that is missing or holds no text."""
+    """Return all values of the columns, row by row. Raises ValueError for a missing column and one that is not text."""
     _check_columns(dataset, columns, where)
     for column in columns:
         dtype = getattr(dataset.features[column], "dtype", type(dataset.features[column]).__name__)
         if dtype not in ("string", "large_string", "null"):
-            raise ValueError(f"data.columns: {column!r} of {where} must hold text, it holds {dtype}")
+            raise ValueError(f"data.columns: {column!r} of {where} must hold text, got {dtype}")
     try:
         table = dataset.select_columns(list(columns)).with_format("arrow")[:]
         return [value for row in zip(*(table[c].to_pylist() for c in columns), strict=True) for value in row]
@@ -133,10 +134,9 @@ def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | 
 
 
 def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
-    """The name of each row's class; None for a null or a blank, all that a CSV file has for one, and for the -1
-    of a class label that is missing.
+    """Return the name of the class of each row; None for a null, for a blank (a null in CSV) and for class label -1.
 
-    Raises ValueError for a column that is missing or holds neither class labels nor words nor whole numbers.
+    Raises ValueError for a missing column and for values that are not class labels, words or whole numbers.
     """
     import datasets
 
@@ -145,19 +145,19 @@ def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
     if isinstance(feature, datasets.ClassLabel):
         return [None if value is None or value < 0 else str(feature.int2str(value)) for value in values]
     dtype = getattr(feature, "dtype", type(feature).__name__)
-    if dtype.startswith("float"):  # whole numbers, of which some are missing
+    if dtype.startswith("float"):  # whole numbers, with some missing
         values = [None if value is None or math.isnan(value) else value for value in values]
         if all(value is None or float(value).is_integer() for value in values):
             return [None if value is None else str(int(value)) for value in values]
     if dtype not in ("string", "large_string", "bool") and not dtype.startswith(("int", "uint")):
         raise ValueError(
-            f"data.label: {column!r} of {where} must hold class labels, words or whole numbers, not {dtype}"
+            f"data.label: {column!r} of {where} must hold class labels, words or whole numbers, got {dtype}"
         )
     return [None if value is None or not str(value).strip() else str(value) for value in values]
 
 
 def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | None]:
-    """Grey values [H, W] of each row: of an image (uint8) or of an array of two dimensions.
+    """Return the grey values [H, W] of each row: an image (uint8) or an array with two dimensions.
 
     Raises ValueError for a missing column and for rows that are neither.
     """
@@ -165,7 +165,7 @@ def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | N
 
     _check_columns(dataset, (column,), where)
     feature = dataset.features[column]
-    if isinstance(feature, dict) and "bytes" in feature:  # an image in a file without the library's metadata
+    if isinstance(feature, dict) and "bytes" in feature:  # an image in a file without metadata of `datasets`
         dataset = dataset.cast_column(column, datasets.Image())
     found: list[NDArray[Any] | None] = []
     try:
@@ -179,34 +179,34 @@ def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | N
 def _grey(value: Any) -> NDArray[Any]:
     if hasattr(value, "convert"):  # PIL's Image
         if value.mode.startswith(("I", "F")):
-            raise ValueError(f"images must have 8 bits a channel, got mode {value.mode}")
+            raise ValueError(f"images must have 8 bits per channel, got mode {value.mode}")
         return np.asarray(value.convert("L"))
     array = np.asarray(value)
     if array.ndim != 2 or array.dtype.kind not in "buif" or not array.size:
-        raise ValueError("must hold images or arrays of height x width numbers")
+        raise ValueError("must be an image or an array of height x width numbers")
     return array
 
 
 def _in_folder(folder: Path) -> Files | None:
     splits = {}
-    for split, names in SPLITS.items():
+    for split, names in SPLIT_NAMES.items():
         pattern = re.compile(rf"({'|'.join(names)})([-_.].*)?")
         paths = sorted(p for p in folder.glob("*") if p.suffix in BUILDERS and pattern.fullmatch(p.stem))
         if len({path.suffix for path in paths}) > 1:
-            raise ValueError(f"data.source: {folder} has {_names(paths)} for {split}; keep files of one format")
+            raise ValueError(f"data.source: {folder} has {_names(paths)} for {split}; keep files of one format only")
         if paths:
             splits[split] = paths
     return Files(splits) if "train" in splits else None
 
 
 def _no_train_file(folder: Path) -> Files:
-    there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-    raise ValueError(f"data.source: {folder} has no train file ({FORMATS}); it holds {there}")
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise ValueError(f"data.source: {folder} has no train file ({FORMATS}); it holds {names}")
 
 
 @contextmanager
-def _told(path: Path | str) -> Iterator[None]:
-    """Whatever cannot be read in here is the user's `path`."""
+def _naming(path: Path | str) -> Iterator[None]:
+    """Turn an OSError in the block into a ValueError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -230,13 +230,16 @@ def _check_columns(dataset: "Dataset", columns: Sequence[str], where: str, setti
             is_text = setting == "data.columns" and dataset.column_names == ["text"]
             raise ValueError(
                 f"{setting} must be among {', '.join(dataset.column_names)}, the columns of {where}, got {column!r}"
-                + ("; of a .txt file: --data.columns text" if is_text else "")
+                + ("; for a .txt file: --data.columns text" if is_text else "")
             )
 
 
 def hub_is_off() -> bool:
-    """Whether the hub is not to be asked, or does not answer: what is in its cache still loads then, the rest fails at
-    once, not in half a minute."""
+    """Return True if the hub is switched off or does not answer.
+
+    In the second case it is switched off for this process: cached data sets still load, and others fail at once
+    instead of after half a minute.
+    """
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE and not _reachable():
@@ -245,7 +248,7 @@ def hub_is_off() -> bool:
 
 
 def _reachable() -> bool:
-    """Whether the hub answers at all."""
+    """Return True if the hub answers any request."""
     try:
         urllib.request.urlopen(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", timeout=5).close()
     except urllib.error.HTTPError:
@@ -256,7 +259,7 @@ def _reachable() -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The first cause, one line."""
+    """Return the first line of the error that caused all others."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

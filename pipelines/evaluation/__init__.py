@@ -1,1 +1,1 @@
-"""What evaluation needs beyond the core: classifiers and BLEU from libraries, and the published figures."""
+"""Evaluation of trained models with libraries: classifiers, BLEU, figures, and published results to compare with."""

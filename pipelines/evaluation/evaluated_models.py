@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A trained model of sentences. `name` is how it was asked for, `run_id` the MLflow run that trained it."""
+class EvaluatedModel:
+    """A trained model of sentences. `name` is the value of --model, `run_id` the MLflow run that trained it."""
 
     name: str
     model: "Model"
@@ -24,7 +24,7 @@ class Subject:
     run_id: str
 
     def store(self, split: str) -> "TokenStore":
-        """The sentences of train, validation or test."""
+        """Return the sentences of train, validation or test."""
         from arae_core.data.batches import TokenStore
 
         store = self.corpus.store(split)
@@ -32,10 +32,10 @@ class Subject:
         return store
 
 
-def load_subject(name: str, tracking_uri: str, storage: Path) -> Subject:
-    """The model that `name` means, with its data: as prepared in `storage`, or prepared there again.
+def load_evaluated_model(name: str, tracking_uri: str, storage: Path) -> EvaluatedModel:
+    """Load a model and its prepared data; prepare the data again if `storage` does not have them.
 
-    Raises ValueError for what cannot be found, a model of images, and data that are not what they were.
+    Raises ValueError for a model that does not exist, a model of images, and data that have changed since training.
     """
     from arae_core.model import Model
     from arae_core.training.checkpoint import read_about
@@ -46,16 +46,17 @@ def load_subject(name: str, tracking_uri: str, storage: Path) -> Subject:
     about = read_about(folder)
     if not about:
         raise ValueError(
-            f"--model {name}: it does not say on which data it was trained; train it with train.py or tune.py"
+            f"--model {name}: the checkpoint does not record its training data; train it with train.py or tune.py"
         )
     experiment = experiment_of(about["experiment"])
     if experiment.kind != "text":
-        raise ValueError(f"--model {name}: these evaluations are of sentences, this model is one of images")
-    prepared = storage / "data" / about["data_fingerprint"]
+        raise ValueError(f"--model {name} is a model of images; these evaluations need a model of sentences")
+    fingerprint = about["data_fingerprint"]
+    prepared = storage / "data" / fingerprint
     corpus = Corpus.load(prepared) if (prepared / "corpus.json").is_file() else prepare(experiment, storage)
-    if corpus.fingerprint != about["data_fingerprint"]:
+    if corpus.fingerprint != fingerprint:
         raise ValueError(
-            f"--model {name}: {experiment.data.source} no longer holds what it was trained on; --storage names the "
-            "folder where that was prepared"
+            f"--model {name}: {experiment.data.source} has changed since training; point --storage at the folder with "
+            "the data prepared then"
         )
-    return Subject(name, Model.load(folder), folder, experiment, corpus, str(about["run_id"]))
+    return EvaluatedModel(name, Model.load(folder), folder, experiment, corpus, str(about["run_id"]))

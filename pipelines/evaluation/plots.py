@@ -1,4 +1,4 @@
-"""The pictures of the experiments."""
+"""Figures of the experiments."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,27 +7,24 @@ import numpy as np
 
 from arae_core.evaluation.latent import WITHIN
 from arae_core.evaluation.robustness import SWAPS
-from pipelines.reporting.drawing import new_figure
+from pipelines.evaluation.drawing import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-OURS = ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
-"""Colours of the models that are evaluated, beside others' outputs."""
+MODEL_COLOURS = ("tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
+"""Colours of the evaluated models; outputs of other systems have another one."""
 
 
 def perplexity_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Forward and reverse of each row as points on a logarithmic axis, published ones pale."""
+    """Plot forward and reverse perplexity of each row on a logarithmic axis; published values are pale."""
     from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-    figure = new_figure(
-        (8, 1.2 + 0.42 * len(rows)), "perplexity by a language model: as near to real sentences as can be"
-    )
+    figure = new_figure((8, 1.2 + 0.42 * len(rows)), "perplexity by a language model (best: that of real sentences)")
     axis = figure.add_subplot()
-    for color, (name, marker, says) in enumerate(
-        (("forward", "o", "forward: is it probable"), ("reverse", "s", "reverse: is real text covered"))
+    for color, (name, marker, meaning) in enumerate(
+        (("forward", "o", "forward: fluency"), ("reverse", "s", "reverse: coverage of real text"))
     ):
         for y, row in enumerate(rows):
             if name in row:
@@ -35,7 +32,7 @@ def perplexity_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
                 axis.plot(row[name], y, marker, color=f"C{color}", alpha=alpha)
                 at, value = (row[name], y), f"{row[name]:.1f}"
                 axis.annotate(value, at, (0, 5), textcoords="offset points", ha="center", fontsize=7)
-        axis.plot([], [], marker, color=f"C{color}", label=says)
+        axis.plot([], [], marker, color=f"C{color}", label=meaning)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -48,64 +45,69 @@ def perplexity_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-def transfer_figure(rows: Sequence[Mapping[str, Any]], ours: Sequence[str]) -> "Figure":
-    """Accuracy against what is kept, a point a row; `ours` are the models. With people's rewritings a second panel."""
-    kept = {"self_bleu": "BLEU with the source: what is kept, %", "bleu": "BLEU with people's rewritings, %"}
-    panels = [name for name in kept if any(name in row for row in rows)]
-    figure = new_figure(
-        (5.2 * len(panels) + 3.4, 5), "sentences said again as of another class: up and to the right is better"
-    )
+def transfer_figure(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> "Figure":
+    """Plot accuracy against BLEU with the source, one point per row; `models` are the names of the evaluated models.
+
+    A second panel shows BLEU with human rewritings, if any row has it.
+    """
+    labels = {"self_bleu": "BLEU with the source, %", "bleu": "BLEU with human rewritings, %"}
+    panels = [name for name in labels if any(name in row for row in rows)]
+    figure = new_figure((5.2 * len(panels) + 3.4, 5), "attribute transfer: up and to the right is better")
     for i, name in enumerate(panels, start=1):
         axis = figure.add_subplot(1, len(panels), i)
         _equal_means(axis)
         for number, row in enumerate(rows, start=1):
             if name in row:
-                at, style = (row[name], row["accuracy"]), _style(row["model"], ours)
+                at, style = (row[name], row["accuracy"]), _style(row["model"], models)
                 axis.plot(*at, "o", markersize=13, label=f"{number}  {row['model']}", clip_on=False, **style)
                 axis.annotate(str(number), at, ha="center", va="center", fontsize=7, color="white", zorder=4)
-        axis.set_xlabel(kept[name])
-        axis.set_ylabel("accuracy: the class is the one asked for, %" if i == 1 else "")
+        axis.set_xlabel(labels[name])
+        axis.set_ylabel("accuracy, %" if i == 1 else "")
     points = figure.axes[0].get_legend_handles_labels()
     figure.legend(*points, loc="outside right center", fontsize=8, markerscale=0.5, frameon=False)
     return figure
 
 
 def _equal_means(axis: "Axes") -> None:
-    """Curves on which the geometric mean of both axes is the same."""
-    kept = np.linspace(0.5, 105, 400)
+    """Draw curves of equal geometric mean of both axes."""
+    x = np.linspace(0.5, 105, 400)
     for mean in (20, 40, 60, 80):
-        axis.plot(kept, mean**2 / kept, color="0.8", linewidth=0.8, zorder=0)
+        axis.plot(x, mean**2 / x, color="0.8", linewidth=0.8, zorder=0)
         axis.text(mean**2 / 104, 104, f" mean {mean}", fontsize=7, color="0.5", va="top")
     axis.set_xlim(0, 105)
     axis.set_ylim(0, 105)
 
 
-def _style(model: str, ours: Sequence[str]) -> dict[str, Any]:
-    if model in ours:
-        return {"color": OURS[list(ours).index(model) % len(OURS)], "zorder": 3}
+def _style(model: str, models: Sequence[str]) -> dict[str, Any]:
+    if model in models:
+        return {"color": MODEL_COLOURS[list(models).index(model) % len(MODEL_COLOURS)], "zorder": 3}
     return {"color": "0.65" if model.startswith("published") else "tab:blue", "zorder": 2}
 
 
 def swaps_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    figure = new_figure((7, 4.5), "nats of a sentence from its code after k swaps of words: flatter is more robust")
+    """Plot the reconstruction loss against the number of word swaps, one line per row."""
+    figure = new_figure((7, 4.5), "reconstruction loss after k word swaps: flatter is more robust")
     axis = figure.add_subplot()
     for row in rows:
         style = "--" if row["model"].startswith("published") else "-"
         axis.plot(SWAPS, [row[f"k={k}"] for k in SWAPS], style, marker="o", label=row["model"])
-    axis.set_xlabel("k, swaps of two words")
+    axis.set_xlabel("k, number of word swaps")
     axis.set_xticks(SWAPS)
-    axis.set_ylabel("nats a sentence")
+    axis.set_ylabel("nats per sentence")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure
 
 
 def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, Any]) -> "Figure":
-    """Norms and variances over training where there are any, and cosines of neighbours beside random pairs'."""
-    titles = {"norm": "mean length", "variance": "sum of the variances of all dimensions"}
+    """Plot norms and variances of codes over training, if known, and cosines of neighbours and of random pairs.
+
+    curves: model -> metric -> [(step, value)]. near: model -> (cosines of neighbours, cosines of random pairs).
+    """
+    titles = {"norm": "mean norm", "variance": "sum of the variances of all dimensions"}
     drawn = [what for what in titles if any(found.get(f"probe_{what}_real") for found in curves.values())]
     panels = len(drawn) + bool(near)
-    figure = new_figure((max(6, 4.3 * panels), 4), "the code space: c encoded (solid), c~ generated (dashed)")
+    figure = new_figure((max(6, 4.3 * panels), 4), "code space: encoded c (solid), generated c~ (dashed)")
     for i, what in enumerate(drawn, start=1):
         axis = figure.add_subplot(1, panels, i)
         for color, (name, found) in enumerate(curves.items()):
@@ -125,19 +127,20 @@ def latent_figure(curves: Mapping[str, Mapping[str, Any]], near: Mapping[str, An
 
 
 def _draw_cosines(axis: "Axes", near: Mapping[str, Any]) -> None:
+    """Draw a histogram of the cosines of each model."""
     bins = np.linspace(-1, 1, 41).tolist()
     for color, (name, (neighbours, random)) in enumerate(near.items()):
         for cosines, what, style in ((neighbours, "neighbours", "-"), (random, "random pairs", "--")):
             looks: dict[str, Any] = {"color": f"C{color}", "linestyle": style, "label": f"{name}, {what}"}
             axis.hist(cosines, bins, density=True, histtype="step", **looks)
     axis.set_xticks((-1, -0.5, 0, 0.5, 1))
-    axis.set_title(f"cosine of codes: within {WITHIN} edits, and at random", fontsize=10)
+    axis.set_title(f"cosine of codes: within {WITHIN} edits, and random", fontsize=10)
     axis.legend(fontsize=7)
 
 
 def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Accuracy against the number of labels: a line for each method, its spread over seeds as bars."""
-    figure = new_figure((8, 4.5), "accuracy on test by the number of labelled examples")
+    """Plot accuracy against the number of labels: one line per method, error bars for the spread over seeds."""
+    figure = new_figure((8, 4.5), "test accuracy by number of labelled examples")
     axis = figure.add_subplot()
     for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         found = sorted((row for row in rows if row["method"] == method), key=lambda row: row["labels"])

@@ -1,4 +1,4 @@
-"""What was published, to stand beside what is measured here. Other data, tokens and classifiers: read it as a scale."""
+"""Published results, shown beside measured ones for scale. Their data, tokens and classifiers differ from ours."""
 
 PERPLEXITY = (
     {"model": "published, SNLI: real data", "reverse": 27.4},
@@ -6,13 +6,13 @@ PERPLEXITY = (
     {"model": "published, SNLI: AE samples", "reverse": 97.3},
     {"model": "published, SNLI: ARAE samples", "forward": 44.3, "reverse": 82.2},
 )
-"""SNLI, 100,000 samples (paper, section 6.1). The forward figure is recollected and not sourced."""
+"""SNLI, 100,000 samples (paper, section 6.1). The forward perplexity is from memory, without a source."""
 
 ROBUSTNESS = {
     "published, SNLI: AE": (1.06, 4.51, 6.61, 9.14, 9.97),
     "published, SNLI: ARAE": (2.19, 4.07, 5.39, 6.86, 7.47),
 }
-"""Nats of the original from the code of the sentence with k = 0 to 4 swaps, SNLI (paper, table 3)."""
+"""Reconstruction loss in nats of the original, from the code of the sentence with k = 0 to 4 swaps, SNLI (table 3)."""
 
 TRANSFER = (
     {
@@ -38,7 +38,7 @@ TRANSFER = (
         "reverse": 77.0,
     },
 )
-"""Yelp, as the paper reports it (table 4), by its own classifier."""
+"""Yelp, as reported in the paper (table 4), with its own classifier."""
 
 FEW_LABELS = (
     {"method": "published: supervised", "labels": 28_000, "test": 57.9},
@@ -53,4 +53,4 @@ FEW_LABELS = (
     {"method": "published: DeConv-VAE", "labels": 28_000, "test": 67.2},
     {"method": "published: CS-LVM", "labels": 28_000, "test": 69.6},
 )
-"""SNLI entailment, accuracy on test with few labelled pairs (paper, table 5), and two later methods at 28,000."""
+"""SNLI entailment: test accuracy with few labelled pairs (paper, table 5), and two later methods with 28,000 pairs."""

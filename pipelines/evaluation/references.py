@@ -1,4 +1,4 @@
-"""Sentences with people's own rewritings, and what other systems wrote for them: files to score transfer with."""
+"""Files to score attribute transfer with: sentences with human rewritings, and outputs of other systems."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,18 +10,20 @@ from pipelines.corpora import sources
 
 @dataclass(frozen=True)
 class References:
-    """sentences[N] of classes own[N], to be said again as of another one; rewritten[R][N] by people; outputs[N] of
-    other systems by their names."""
+    """Sentences to rewrite: sentences[N] of the classes labels[N].
+
+    references: human rewritings [R][N]. outputs: [N] by each other system, keyed by its name.
+    """
 
     sentences: list[str]
-    own: list[str]
-    rewritten: list[list[str]]
+    labels: list[str]
+    references: list[list[str]]
     outputs: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A file's columns. read: of a name, texts or, of "label", the names or numbers of classes."""
+    """Columns of a file. `read(name)` returns texts or, for "label", the names or numbers of classes."""
 
     flag: str
     path: Path
@@ -35,51 +37,58 @@ class _Table:
 
 
 def read_references(references: Path, outputs: Path | None, classes: Sequence[str], cache: Path) -> References:
-    """Columns of `references`: source, label, reference or reference_0, reference_1 and so on. Of `outputs`: system,
-    source and output, a row for each system and sentence. Labels are names of classes, or numbers of them from 0 on.
+    """Read the sentences to rewrite and, if there are any, the outputs of other systems.
 
-    Raises ValueError for files or columns that are missing, classes that the model does not know, and systems that
-    wrote nothing for some of the sentences.
+    Columns of `references`: source, label, and reference or reference_0, reference_1 and so on. Columns of `outputs`:
+    system, source and output, with one row per system and sentence. Labels are names of `classes` or their numbers.
+
+    Raises ValueError for missing files or columns, unknown classes, and systems without an output for some sentence.
     """
-    table = _table("--references", references, cache)
+    table = _open_table("--references", references, cache)
     names = sorted(name for name in table.names if name == "reference" or name.startswith("reference_"))
     if not names:
-        raise ValueError(f"--references {references}: it must have a column reference, or reference_0 and so on")
+        raise ValueError(f"--references {references} must have a column reference, or reference_0 and so on")
     sentences, *rewritten = ([str(text) for text in table.column(name)] for name in ("source", *names))
-    own = [str(label) for label in table.column("label")]
+    labels = _class_names([str(label) for label in table.column("label")], classes, references)
     if not sentences:
         raise ValueError(f"--references {references}: there are no rows in it")
+    systems = _read_outputs(outputs, sentences, cache) if outputs is not None else {}
+    return References(sentences, labels, rewritten, systems)
+
+
+def _class_names(labels: list[str], classes: Sequence[str], path: Path) -> list[str]:
+    """Return the labels as names of classes; numbers count from 0. Raises ValueError for an unknown class."""
     numbers = {str(y): name for y, name in enumerate(classes)}
-    if not set(own) & set(classes) and set(own) <= set(numbers):
-        own = [numbers[label] for label in own]
-    for label in set(own):
+    if not set(labels) & set(classes) and set(labels) <= set(numbers):
+        labels = [numbers[label] for label in labels]
+    for label in set(labels):
         if label not in classes:
-            raise ValueError(f"--references {references}: the model knows {', '.join(classes)}, not {label!r}")
+            raise ValueError(f"--references {path}: label must be one of {', '.join(classes)}, got {label!r}")
+    return labels
+
+
+def _read_outputs(path: Path, sentences: Sequence[str], cache: Path) -> dict[str, list[str]]:
+    """Return system -> its output for each of the sentences."""
+    table = _open_table("--outputs", path, cache)
     found: dict[str, dict[str, str]] = {}
-    if outputs is not None:
-        other = _table("--outputs", outputs, cache)
-        columns = (other.column(name) for name in ("system", "source", "output"))
-        for system, source, output in zip(*columns, strict=True):
-            found.setdefault(str(system), {})[str(source)] = str(output or "")
-    aligned = {}
+    columns = (table.column(name) for name in ("system", "source", "output"))
+    for system, source, output in zip(*columns, strict=True):
+        found.setdefault(str(system), {})[str(source)] = str(output or "")
     for system, written in found.items():
         missing = sum(sentence not in written for sentence in sentences)
         if missing:
-            raise ValueError(
-                f"--outputs {outputs}: {system} has nothing for {missing} of the {len(sentences)} sentences"
-            )
-        aligned[system] = [written[sentence] for sentence in sentences]
-    return References(sentences, own, rewritten, aligned)
+            raise ValueError(f"--outputs {path}: {system} has no output for {missing} of {len(sentences)} sentences")
+    return {system: [written[sentence] for sentence in sentences] for system, written in found.items()}
 
 
-def _table(flag: str, path: Path, cache: Path) -> _Table:
-    """Parquet by pyarrow alone, so that it is read where there is no `datasets`; other formats as all data are."""
+def _open_table(flag: str, path: Path, cache: Path) -> _Table:
+    """Open a file of any supported format. Parquet needs pyarrow alone, so it is read without `datasets`."""
     try:
         files = sources.find(str(path))
         if files is not None and all(file.suffix == ".parquet" for file in files.splits["train"]):
-            return _parquet(flag, path, files.splits["train"])
+            return _open_parquet(flag, path, files.splits["train"])
         dataset = sources.load(str(path), files, cache)["train"]
-    except ValueError as error:  # it takes the file for the data to train on
+    except ValueError as error:  # it names the setting of the training data
         raise ValueError(str(error).replace("data.source", flag, 1)) from None
 
     def read(column: str) -> list[str | None]:
@@ -90,7 +99,7 @@ def _table(flag: str, path: Path, cache: Path) -> _Table:
     return _Table(flag, path, dataset.column_names, read)
 
 
-def _parquet(flag: str, path: Path, files: Sequence[Path]) -> _Table:
+def _open_parquet(flag: str, path: Path, files: Sequence[Path]) -> _Table:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
@@ -98,9 +107,9 @@ def _parquet(flag: str, path: Path, files: Sequence[Path]) -> _Table:
         table = pyarrow.concat_tables([parquet.read_table(file, partitioning=None) for file in files])
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{flag} {path} cannot be read as parquet: {error}") from None
-    # class labels are numbers, their names are in the library's own note beside the columns
-    note = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = note.get("info", {}).get("features", {})
+    # `datasets` stores class labels as numbers, and their names in the metadata of the schema
+    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = metadata.get("info", {}).get("features", {})
 
     def read(column: str) -> list[str | None]:
         kind, values = table.schema.field(column).type, table[column].to_pylist()
@@ -109,7 +118,7 @@ def _parquet(flag: str, path: Path, files: Sequence[Path]) -> _Table:
                 return [None if value is None or value < 0 else str(names[value]) for value in values]
             return [None if value is None else str(value) for value in values]
         if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind)):
-            raise ValueError(f"{path}: column {column} must hold text, it holds {kind}")
+            raise ValueError(f"{flag} {path}: column {column} must hold text, it holds {kind}")
         return values  # type: ignore[no-any-return]
 
     return _Table(flag, path, table.column_names, read)

@@ -1,1 +1,1 @@
-"""What is run: settings, presets, the command line, and the data."""
+"""Experiments: settings, presets, and the environment of a run."""

@@ -1,11 +1,11 @@
-"""The pictures at the end: curves of a run, and every trial's score against every setting searched."""
+"""Figures of a finished run: its curves, its samples, and the scores of all trials against every searched setting."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.reporting.display import short
-from pipelines.reporting.drawing import new_figure
+from pipelines.evaluation.drawing import new_figure
+from pipelines.reporting.display import trial_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,11 +23,11 @@ PANELS = (
     ("classifier of codes", ("classifier_loss", "hiding_loss", "classifier_accuracy")),
     ("samples", ("valid", "distinct", "novel", "precision", "coverage", "generation_f1", "validation_accuracy")),
 )
-"""Title of a panel -> the metrics drawn in it."""
+"""Title and metrics of each panel."""
 
 
 def read_curves(tracking_uri: str, run_id: str) -> Curves:
-    """The curves of PANELS that a run in MLflow has."""
+    """Return those curves of PANELS that an MLflow run has, in order of steps; the last point of a step counts."""
     from pipelines.tracking.store import connect, retry_while_unreachable
 
     client = connect(tracking_uri)
@@ -39,8 +39,8 @@ def read_curves(tracking_uri: str, run_id: str) -> Curves:
     return curves
 
 
-def run_picture(curves: Curves, title: str) -> "Figure":
-    """A panel for each group of curves that there are."""
+def run_figure(curves: Curves, title: str) -> "Figure":
+    """Return a figure with a panel for each group of curves that exist."""
     panels = [(name, names) for name, names in PANELS if any(n in curves for n in names)]
     figure, axes = _grid(max(1, len(panels)), title)
     for axis, (name, names) in zip(axes, panels, strict=False):
@@ -48,15 +48,15 @@ def run_picture(curves: Curves, title: str) -> "Figure":
     return figure
 
 
-def sweep_picture(
+def sweep_figure(
     curves: Curves, rows: Sequence[Mapping[str, Any]], metric: str, best: str, space: Mapping[str, tuple[Any, ...]]
 ) -> "Figure":
-    """The best trial's curves, then the score of every trial against each setting of the space; the best is marked.
+    """Return a figure of the best trial's curves, and of all trials' scores against each setting of the space.
 
-    rows: one a trial, with "trial", the metric and the searched settings by name.
+    rows: of the trials, with "trial", the metric and the searched settings by name. The best trial is red.
     """
     panels = [(name, names) for name, names in PANELS if any(n in curves for n in names)]
-    title = f"best trial {short({'trial': best})}: its curves, then {_words(metric)} by setting"
+    title = f"best trial {trial_number({'trial': best})}: its curves, then {_label(metric)} by setting"
     figure, axes = _grid(len(panels) + len(space), title)
     for axis, (name, names) in zip(axes, panels, strict=False):
         _draw_curves(axis, curves, names, name)
@@ -66,8 +66,8 @@ def sweep_picture(
     return figure
 
 
-def samples_picture(images: Any, title: str) -> "Figure":
-    """Binary images, uint8[N, H, W], ten in a row."""
+def samples_figure(images: Any, title: str) -> "Figure":
+    """Return a figure of binary images uint8[N, H, W], ten in a row."""
     rows = math.ceil(len(images) / 10)
     figure = new_figure((10, rows + 0.6), title)
     for i, image in enumerate(images):
@@ -81,7 +81,7 @@ def _draw_curves(axis: "Axes", curves: Curves, names: Sequence[str], title: str)
     for name in names:
         if name in curves:
             steps, values = curves[name]
-            axis.plot(steps, values, label=_words(name), marker="o" if len(steps) < 15 else None, markersize=3)
+            axis.plot(steps, values, label=_label(name), marker="o" if len(steps) < 15 else None, markersize=3)
     if title == "perplexity":
         axis.set_yscale("log")
     axis.set_title(title, fontsize=10)
@@ -95,7 +95,7 @@ def _draw_setting(
     from matplotlib.ticker import NullFormatter
 
     axis.set_title(name, fontsize=10)
-    if not rows:  # of clipping, say, where no trial clips
+    if not rows:  # critic.clip, for instance, if no trial clips weights
         axis.text(0.5, 0.5, "without effect in any trial", ha="center", fontsize=8, transform=axis.transAxes)
         return
     values = [row[name] for row in rows]
@@ -106,9 +106,9 @@ def _draw_setting(
     elif domain[0] == "loguniform":
         if min(values) > 0:
             axis.set_xscale("log")
-        else:  # the preset's own 0, which no search draws, stands at the left
+        else:  # the preset's own value may be 0, which a search never draws
             axis.set_xscale("symlog", linthresh=domain[1])
-        axis.xaxis.set_minor_formatter(NullFormatter())  # else they overlap where the range is short
+        axis.xaxis.set_minor_formatter(NullFormatter())  # labels would overlap in a short range
     if domain[0] in ("uniform", "loguniform"):
         low, high = domain[1:]
         margin = (high / low) ** 0.05 if domain[0] == "loguniform" else (high - low) * 0.05
@@ -119,10 +119,10 @@ def _draw_setting(
     axis.scatter(values, [row[metric] for row in rows], c=colors, s=18)
     if metric.endswith("perplexity"):
         axis.set_yscale("log")
-    axis.set_ylabel(_words(metric), fontsize=8)
+    axis.set_ylabel(_label(metric), fontsize=8)
 
 
-def _words(name: str) -> str:
+def _label(name: str) -> str:
     return name.replace("_", " ")
 
 

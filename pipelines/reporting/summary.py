@@ -1,4 +1,4 @@
-"""The end of a training or a sweep: registering the best model, showing what it writes, and what to type next."""
+"""The end of a training or a sweep: register the best model, show its samples, print the next command."""
 
 import math
 import shlex
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.experiment.environment import python
+from pipelines.experiment.environment import command, default_tracking_uri
 from pipelines.experiment.settings import Experiment
-from pipelines.reporting.display import short, side_by_side
+from pipelines.reporting.display import side_by_side, trial_number
 from pipelines.runtime.run_record import read_record, write_record
 from pipelines.training.worker import Metrics
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from pipelines.tracking.runs import Tracker
 
-STEPS = 7
-"""Sentences or images of the interpolation shown."""
-LITTLE = 0.8
-"""Share of what comes back by the preset's own settings below which a model's codes are warned of."""
+INTERPOLATION_STEPS = 7
+"""Sentences or images of the interpolation that is shown."""
+CONTENT_SHARE = 0.8
+"""Share of the baseline's reconstruction accuracy below which the best trial gets a warning."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A model's place in the registry."""
+    """A registered version of a model."""
 
     name: str
     version: int
@@ -43,9 +43,9 @@ def register_once(
     console: "Console",
     record_file: Path,
 ) -> Registered:
-    """Register the checkpoint as arae-NAME; it becomes champion where it beats the present one.
+    """Register the checkpoint as arae-NAME, and promote it to champion if it is better than the current one.
 
-    The version is written into the run's record, so that a finished run that is started again registers nothing twice.
+    The version is written to the run's record, so that a finished run that is started again is not registered twice.
     """
     from pipelines.tracking.promotion import promote_if_better, register
     from pipelines.tracking.store import retry_while_unreachable
@@ -53,7 +53,7 @@ def register_once(
     record = read_record(record_file)
     assert record is not None
     done = record.get("registered", {})
-    if done.get("uri") == uri and "alias" in done:  # since when a person may have promoted another
+    if done.get("uri") == uri and "alias" in done:  # a person may have promoted another one since
         return Registered(done["name"], done["version"], done["alias"])
     name, metric = f"arae-{experiment.name}", experiment.selection[0]
 
@@ -69,7 +69,7 @@ def register_once(
             samples=experiment.samples,
         )
 
-    known = done.get("uri") == uri  # killed before it was crowned
+    known = done.get("uri") == uri  # killed between registration and promotion
     done = {
         "uri": uri,
         "name": name,
@@ -83,31 +83,31 @@ def register_once(
     return Registered(name, version, alias)
 
 
-def loss_of_content(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> str:
-    """A warning where far less comes back from the best trial's codes than from those of the first, which has the
-    preset's own settings; else empty.
+def content_warning(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> str:
+    """Return a warning if the best trial reconstructs far less than the baseline trial; "" otherwise.
 
-    Samples that are drawn may be good although the code says nothing: then a language model has written them.
+    The baseline has the preset's own settings. Samples may be good although the code carries no information: then the
+    decoder works as a language model.
     """
-    own = next((row for row in rows if short(row).strip("0") == ""), best)
+    own = next((row for row in rows if trial_number(row).strip("0") == ""), best)
     was, now = (row.get("validation_accuracy", math.nan) for row in (own, best))
-    if not now < LITTLE * was:
+    if not now < CONTENT_SHARE * was:
         return ""
     return (
-        f"warning: {now:.0%} of the words or pixels come back from codes of trial {short(best)}, {was:.0%} from those "
-        f"of trial {short(own)}, the preset's own settings: its samples may be those of a decoder that ignores codes. "
-        "Less code.noise or encoder.adversarial_weight leaves more in them"
+        f"warning: trial {trial_number(best)} reconstructs {now:.0%} of the words or pixels, trial {trial_number(own)} "
+        f"(the preset's own settings) {was:.0%}: its decoder may ignore the codes. Lower code.noise or "
+        "encoder.adversarial_weight to keep more information in them"
     )
 
 
 def show_model(checkpoint: Path, seed: int, console: "Console", tracker: "Tracker") -> Any:
-    """Print ten samples and an interpolation between two of them, and keep both in the tracker; the samples."""
+    """Print samples and an interpolation between two of them, save both in the tracker, and return the samples."""
     from arae_core.model import Model
-    from pipelines.reporting.plots import samples_picture
+    from pipelines.reporting.plots import samples_figure
 
     model = Model.load(checkpoint)
     samples: Any = model.generate(100, seed=seed)
-    path: Any = model.interpolate(samples[0], _other(samples), STEPS)
+    path: Any = model.interpolate(samples[0], _different_sample(samples), INTERPOLATION_STEPS)
     if isinstance(samples, list):
         console.print("\n[bold]ten samples[/]")
         console.print("\n".join(f"  {sentence}" for sentence in samples[:10]), markup=False)
@@ -116,8 +116,8 @@ def show_model(checkpoint: Path, seed: int, console: "Console", tracker: "Tracke
         tracker.artifact("samples.txt", "\n".join(samples) + "\n")
         tracker.artifact("interpolation.txt", "\n".join(path) + "\n")
         if model.classes:
-            sources = samples[:5]  # of the classes in turn
-            console.print("\n[bold]the first five as of another class[/]")
+            sources = samples[:5]  # their classes alternate
+            console.print("\n[bold]samples transferred to another class[/]")
             for i, source in enumerate(sources):
                 wanted = model.classes[(i + 1) % len(model.classes)]
                 console.print(f"  {wanted}: {model.transfer([source], wanted)[0]}", markup=False)
@@ -127,42 +127,38 @@ def show_model(checkpoint: Path, seed: int, console: "Console", tracker: "Tracke
         console.print(side_by_side(row), markup=False, overflow="crop", no_wrap=True)
     console.print("\n[bold]from the first to another[/]")
     console.print(side_by_side(path), markup=False, overflow="crop", no_wrap=True)
-    tracker.figure("samples.png", samples_picture(samples, "samples"))
-    tracker.figure("interpolation.png", samples_picture(path, "interpolation"))
+    tracker.figure("samples.png", samples_figure(samples, "samples"))
+    tracker.figure("interpolation.png", samples_figure(path, "interpolation"))
     return samples
 
 
-def _other(samples: Any) -> Any:
-    """The first sample that differs from the first one, if any does."""
+def _different_sample(samples: Any) -> Any:
+    """Return the first sample that differs from the first one; the second if none does."""
     first = samples[0]
     return next((s for s in samples[1:] if (s != first if isinstance(s, str) else (s != first).any())), samples[1])
 
 
 def next_command(checkpoint: Path, registered: Registered | None, uri: str, kind: str) -> str:
-    """The command to type after this one. uri: where the registry is, where that has to be said."""
+    """Return a command that uses the model. uri: of the registry."""
     model = f"models:/{registered.name}@{registered.alias}" if registered else str(checkpoint)
-    words = [python(), "pipelines/generate.py", "--model", model, "--count", "10"]
-    if registered and uri:
+    words = [*command("generate"), "--model", model, "--count", "10"]
+    if registered and uri != default_tracking_uri():
         words += ["--tracking-uri", uri]
     if kind == "image":
         words += ["--output", "samples.png"]
     return shlex.join(words)
 
 
-def again(command: str, words: Sequence[str], flag: str, name: str) -> str:
-    """The command that goes on with what was interrupted: the same one, with its name if it had none."""
-    named = list(words) if flag in words else [*words, flag, name]
-    return shlex.join([python(), f"pipelines/{command}", *named])
-
-
 def trial_closer(uri: str) -> Callable[[dict[str, Any]], None]:
-    """What to do in MLflow with a trial that has ended: Ray Tune stops it in mid-report, so it cannot itself."""
+    """Return a function that ends the MLflow run of a trial's row.
+
+    The trial cannot end it, because Ray Tune stops trials in the middle of a report.
+    """
     from pipelines.tracking.runs import Tracker
 
     def close(row: dict[str, Any]) -> None:
         if "run_id" in row:
-            # what a trial could not send before it was stopped lies in its last checkpoint
-            tracker = Tracker(uri, row["run_id"], row.get("unsent", ()), resumed=True, lives=row.get("lives", ()))
+            tracker = Tracker(uri, row["run_id"], row.get("unsent", ()), resumed=True, lineages=row.get("lineages", ()))
             tracker.tag({"state": str(row["state"]), **({"diverged": row["diverged"]} if "diverged" in row else {})})
             tracker.finish("FAILED" if row["state"] in ("failed", "diverged") else "FINISHED")
 

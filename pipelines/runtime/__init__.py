@@ -1,1 +1,1 @@
-""""""
+"""The cluster, locks and records of named runs, and sessions that hold both."""

@@ -1,4 +1,4 @@
-"""Whether all nodes of a cluster see what they have to share, before anything starts there."""
+"""Checks that all nodes of a cluster see the same storage and MLflow, before anything starts there."""
 
 import os
 import tempfile
@@ -8,12 +8,13 @@ from typing import Any
 from pipelines.runtime.cluster import attached
 
 SECONDS_TO_ANSWER = 120.0
-"""A node's first task may have to wait for its packages."""
+"""A node's first task may wait for its packages."""
 
 
 def check_shared(storage: Path, tracking_uri: str) -> None:
-    """Raise ValueError unless every node of the cluster that runs sees the storage of this one, and reaches MLflow's
-    server or sees its database's file. Without it a trial would fail after minutes, and a training would lose samples.
+    """Raise ValueError unless every node of the running cluster sees `storage`, and reaches MLflow's server or file.
+
+    Otherwise trials would fail after minutes, and trainings would lose samples. Does nothing in a private cluster.
     """
     if not attached():
         return
@@ -27,20 +28,20 @@ def check_shared(storage: Path, tracking_uri: str) -> None:
     others = [n for n in nodes if n["Alive"] and n["NodeID"] != here and n["Resources"].get("CPU", 0) >= 1]
     with tempfile.NamedTemporaryFile(dir=storage, prefix=".seen-by-all-") as probe:
         files = [probe.name, *(str(file) for file in (sqlite_file(tracking_uri),) if file)]
-        look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
-        asked = {}
+        remote_look: Any = ray.remote(num_cpus=0, max_retries=0)(look)
+        answers = {}
         for node in others:
-            there = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-            asked[there.remote(files, tracking_uri)] = node
-        for answer, node in asked.items():
+            there = remote_look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            answers[there.remote(files, tracking_uri)] = node
+        for answer, node in answers.items():
             try:
                 missing, why = ray.get(answer, timeout=SECONDS_TO_ANSWER)
-            except ray.exceptions.RayError:  # gone since, or busy: whether it fits is Ray's to find out
+            except ray.exceptions.RayError:  # gone since, or busy: Ray will find out by itself
                 continue
             if probe.name in missing:
                 raise ValueError(
                     f"--storage {storage} is not the same folder on the node {node['NodeManagerAddress']}: all nodes "
-                    "must see one, at the same path; name a folder that they share ($ARAE_STORAGE)"
+                    "must see one folder at the same path; name a shared folder ($ARAE_STORAGE)"
                 )
             if missing:
                 raise ValueError(
@@ -54,8 +55,8 @@ def check_shared(storage: Path, tracking_uri: str) -> None:
                 )
 
 
-def _look(files: list[str], tracking_uri: str) -> tuple[list[str], str]:
-    """Those of the files that are not here, and why the server cannot be reached from here, if it cannot."""
+def look(files: list[str], tracking_uri: str) -> tuple[list[str], str]:
+    """Return the files that this node does not see, and why it cannot reach the MLflow server ("" if it can)."""
     from pipelines.tracking.store import unreachable
 
     return [file for file in files if not os.path.exists(file)], unreachable(tracking_uri)

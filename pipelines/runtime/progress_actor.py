@@ -1,26 +1,28 @@
-"""A notice board between processes: workers pin their newest figures to it, the driver reads them for its display."""
+"""Ray actor that holds the newest figures of every trial: workers update it, the driver's display reads it."""
 
 from typing import Any
 
 
-class Board:
-    """Becomes a Ray actor. Only the newest figures of each trial are kept."""
+class ProgressActor:
+    """Newest figures of each trial. Becomes a Ray actor."""
 
     def __init__(self) -> None:
-        self.notes: dict[str, dict[str, Any]] = {}
+        self.figures: dict[str, dict[str, Any]] = {}
 
-    def pin(self, trial: str, figures: dict[str, Any]) -> None:
-        self.notes[trial] = figures
+    def update(self, trial: str, figures: dict[str, Any]) -> None:
+        """Replace the figures of a trial."""
+        self.figures[trial] = figures
 
     def read(self) -> dict[str, dict[str, Any]]:
-        return self.notes
+        """Return the newest figures by trial."""
+        return self.figures
 
 
 def open_progress_actor() -> Any:
-    """A board that every worker may be given; it takes no CPU from them, and stays with the driver: other nodes go."""
+    """Start the actor on the driver's node, which outlives the others. It reserves no CPU."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0)(Board)
-    return board.options(scheduling_strategy=here).remote()
+    actor: Any = ray.remote(num_cpus=0)(ProgressActor)
+    return actor.options(scheduling_strategy=here).remote()

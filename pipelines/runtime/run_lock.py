@@ -1,4 +1,9 @@
-"""One command at a time works under a name: two would write the same checkpoints, and delete each other's."""
+"""Lock of a run's folder: two commands under one name would overwrite and delete each other's checkpoints.
+
+A file with a heartbeat, because locks of the operating system are unreliable on network file systems. filelock's
+SoftFileLease (4.2.11) also has a heartbeat, but it takes over the lock of a dead holder only by an atomic exchange of
+two names, which NFS and SMB refuse: a killed run would stay locked there.
+"""
 
 import json
 import math
@@ -14,29 +19,28 @@ from typing import Any
 
 NAME = "in-use.json"
 BEAT = 5.0
-"""Seconds between signs of life."""
+"""Seconds between heartbeats."""
 SILENCE = 20.0
-"""Seconds without one after which a command counts as lost. One of this machine is asked for by its process instead."""
+"""Seconds without a heartbeat after which a holder on another machine counts as lost."""
 
 
 def acquire(folder: Path, title: str) -> Callable[[], None]:
-    """Take what lies in `folder` for this process, until the function returned is called; a lost process loses it.
+    """Lock `folder`, which is created, for this process; return the function that releases it.
 
-    A file with signs of life, for locks of the operating system are not to be trusted on network file systems. Waits
-    for up to SILENCE where the one that held it is on another machine and may be lost. Raises ValueError where that one
-    still works.
+    The lock of a dead process on this machine is taken over at once, any other after SILENCE seconds without a
+    heartbeat. Raises ValueError, with `title` and the holder, if the holder is alive.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, own = folder / NAME, {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
     partial = folder / f".{NAME}-{own['id']}"
     partial.write_text(json.dumps(own) + "\n", encoding="utf-8")
     try:
-        os.link(partial, file)  # fails where there is one, on network file systems, too
+        os.link(partial, file)  # fails if the file exists, on network file systems too
     except FileExistsError:
         _wait_for_silence(file, title)
         os.replace(partial, file)
         time.sleep(0.1)
-        if _read(file) != own:  # of two that found it lost, the later one
+        if _read(file) != own:  # another process took it over as well, and later
             raise ValueError(f"{title} was just started by {_who(_read(file))}, too") from None
     finally:
         partial.unlink(missing_ok=True)
@@ -51,7 +55,7 @@ def acquire(folder: Path, title: str) -> Callable[[], None]:
 
     def release() -> None:
         done.set()
-        # a storage that cannot be written any more is told by the work itself; the process counts as gone all the same
+        # The run itself reports a storage that has become read-only, and this process will count as dead anyway.
         with suppress(OSError):
             if _read(file) == own:
                 file.unlink(missing_ok=True)
@@ -60,20 +64,23 @@ def acquire(folder: Path, title: str) -> Callable[[], None]:
 
 
 def _wait_for_silence(file: Path, title: str) -> None:
-    """By looks and not by a clock: one that was held up itself has not heard that the other was silent."""
-    holder, before = _read(file), _beat(file)
+    """Return once the holder counts as lost; raise ValueError at its first heartbeat.
+
+    Counts looks at the file instead of seconds: a contender that was itself suspended has seen no silence.
+    """
+    holder, before = _read(file), _last_beat(file)
     for _ in range(math.ceil(10 * SILENCE / BEAT)):
-        if _is_gone(holder):
+        if _is_dead(holder):
             return
-        if _beat(file) != before:
+        if _last_beat(file) != before:
             raise ValueError(
-                f"{title} is being worked on by {_who(holder)}; wait for its end, stop it, or give another name"
+                f"{title} is in use by {_who(holder)}; wait until it ends, stop it, or choose another --run-name"
             )
         time.sleep(BEAT / 10)
 
 
-def _is_gone(holder: dict[str, Any]) -> bool:
-    """Whether the process is known to be lost."""
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """True if there is no holder, or it is a process of this machine that has ended."""
     if holder.get("host") != socket.gethostname():
         return not holder
     try:
@@ -85,7 +92,7 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     return False
 
 
-def _beat(file: Path) -> int:
+def _last_beat(file: Path) -> int:
     try:
         return file.stat().st_mtime_ns
     except OSError:
@@ -93,7 +100,7 @@ def _beat(file: Path) -> int:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Who holds it; {} where nobody does."""
+    """Return the holder, or {} if there is none."""
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):

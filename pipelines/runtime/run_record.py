@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from arae_core.data.atomic import write_json_atomically
+from arae_core.settings.declaration import declarations
+from arae_core.settings.upgrade import upgraded
+from pipelines.experiment.settings import Classification
 
 Record = dict[str, Any]
-CHANGEABLE_IN_TRAINING = frozenset({"workers", "min_workers", "max_failures"})
-"""Settings that may differ when a training resumes: they decide how it runs, not what it computes."""
 
 
 def check_name(name: str) -> None:
@@ -41,11 +42,19 @@ def check_unchanged(
 ) -> None:
     """Raise ValueError, naming the first differences, unless the requested values equal the stored ones.
 
-    title: names the run in the message. changeable: settings that may differ.
+    title: names the run in the message. changeable: settings that may differ. The record may be one of an earlier
+    version: renamed settings are compared under their new names, and settings that it did not have by their defaults.
     """
-    requested = json.loads(json.dumps(requested))  # the file holds lists where settings hold tuples
+    defaults = {name: entry.default for name, entry in declarations(Classification).items()}
+    stored = _as_stored(defaults | upgraded(stored))
+    requested = _as_stored(requested)
     changed = [name for name in requested if name not in changeable and stored.get(name) != requested[name]]
     if changed:
         shown = ", ".join(f"{name} was {stored.get(name)!r} and is {requested[name]!r}" for name in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ValueError(f"{title} exists with other settings: {shown}{more}; use those, or another --run-name")
+
+
+def _as_stored(values: Mapping[str, Any]) -> Record:
+    """Return the values as JSON holds them: lists instead of tuples."""
+    return dict(json.loads(json.dumps(values)))

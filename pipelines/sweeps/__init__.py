@@ -1,1 +1,1 @@
-""""""
+"""Hyperparameter sweeps: search spaces, trials, schedulers, and Ray Tune around them."""

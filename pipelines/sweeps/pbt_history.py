@@ -1,8 +1,9 @@
-"""The lives of a trial under population based training: a new one begins where it goes on from another's checkpoint.
+"""History of a trial under population based training: its lineages, and the points it could not send to MLflow.
 
-Often that is an earlier step, and the steps after it come again with other values: points of a curve that are not
-those of the life before, which nobody may take for sent. A worker that is lost in between begins no new life, nor does
-one that goes back to an older life, as in a sweep whose last seconds were forgotten.
+When a trial continues from another trial's checkpoint, a new lineage begins, often at an earlier step. The steps after
+it are trained again with other settings, so the points of their curves are new, although MLflow has points of the same
+steps. A restart after a lost worker continues the lineage. So does a return to an older lineage, as in a sweep whose
+last seconds were lost.
 """
 
 import hashlib
@@ -13,33 +14,33 @@ from typing import Any
 
 from pipelines.runtime.run_record import read_record, write_record
 
-Lives = list[tuple[int, str]]
-"""When each life began, in milliseconds since 1970, or was gone back to, and which one."""
-NAME = "lives.json"
+Lineages = list[tuple[int, str]]
+"""(start in milliseconds since 1970, name) of each lineage; one that the trial returned to appears again."""
+FILE_NAME = "lives.json"
 
 
-def begin(folder: Path, lineage: list[Any]) -> Lives:
-    """The lives of the trial whose checkpoints lie in `folder`, up to that in which it goes on now, with this lineage.
+def begin_lineage(folder: Path, lineage: list[Any]) -> Lineages:
+    """Return the lineages of the trial with checkpoints in `folder`, of which `lineage` (see `extend_lineage`) is last.
 
-    Written there at once: its worker may be lost before it has a checkpoint of its own.
+    They are written at once, because the worker may be lost before its first checkpoint.
     """
-    lives = lives_of(folder)
-    life = hashlib.sha256(json.dumps(lineage, sort_keys=True).encode()).hexdigest()[:16]
-    if not lives or lives[-1][1] != life:
-        lives.append((time.time_ns() // 1_000_000, life))
-        write_record(folder / NAME, {"lives": lives})
-    return lives
+    lineages = read_lineages(folder)
+    name = hashlib.sha256(json.dumps(lineage, sort_keys=True).encode()).hexdigest()[:16]
+    if not lineages or lineages[-1][1] != name:
+        lineages.append((time.time_ns() // 1_000_000, name))
+        write_record(folder / FILE_NAME, {"lives": lineages})
+    return lineages
 
 
-def lives_of(folder: Path) -> Lives:
-    """What was written last."""
-    return [(int(began), str(life)) for began, life in (read_record(folder / NAME) or {"lives": ()})["lives"]]
+def read_lineages(folder: Path) -> Lineages:
+    """Return the lineages last written to `folder`."""
+    return [(int(start), str(name)) for start, name in (read_record(folder / FILE_NAME) or {"lives": ()})["lives"]]
 
 
-def unsent_of(folder: Path) -> list[Any]:
-    """The points of its curves that a trial had not sent when it wrote the last checkpoint in `folder`."""
+def unsent_points(folder: Path) -> list[Any]:
+    """Return the points that were not in MLflow when the trial wrote its newest checkpoint in `folder`."""
     try:
         files = sorted(folder.glob("checkpoint_*/training.json"), key=lambda file: file.stat().st_mtime_ns)
         return list(json.loads(files[-1].read_text(encoding="utf-8"))["unsent"]) if files else []
-    except (OSError, ValueError, KeyError):  # not written to its end
+    except (OSError, ValueError, KeyError):  # an incomplete checkpoint
         return []

@@ -1,7 +1,6 @@
-"""Which trials Ray Tune stops early, or lets go on from better ones."""
+"""Schedulers: which trials Ray Tune stops early, or continues from better ones."""
 
 import contextlib
-import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,81 +8,84 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler
 
+from pipelines.runtime.ray_internals import asha_rungs, last_result, skip_passed_rungs
 from pipelines.runtime.run_record import read_record, write_record
 from pipelines.sweeps.search_space import inside, mutations, own_values, with_tuples
 from pipelines.sweeps.sweep import Sweep
 
 
-class SparingScheduler(ASHAScheduler):
-    """ASHA that lets the trial with the experiment's own settings, which the others are compared with, run to its end.
+class ResumableASHA(ASHAScheduler):
+    """ASHA that never stops the baseline trial, and whose rungs survive a restart of the sweep.
 
-    At the first rung samples may all be alike still, and what the figure says there is chance.
+    The baseline has the experiment's own settings, with which all others are compared. At the first rung, trials may
+    still be alike, and their scores noise.
 
-    Ray keeps no rungs, and goes on with a sweep with the scheduler as it was at the beginning. So they are kept in a
-    file: whoever comes to a rung is compared with those of before, too.
+    Ray does not save rungs: a resumed sweep starts with the scheduler as it was at the beginning. The rungs are saved
+    in a file, so that trials are also compared with those that reached a rung before the restart.
     """
 
     def __init__(self, own: Mapping[str, Any], file: Path, **options: Any) -> None:
+        """own: the searched values of the baseline. file: of the rungs. options: of ASHAScheduler."""
         super().__init__(**options)
         self.own, self.file = dict(own), file
         self.stopped: set[str] = set()
 
     @property
     def rungs(self) -> dict[str, dict[str, float]]:
-        """Step -> trial -> score, where more is better."""
-        return {str(at): scores for at, scores in self._brackets[0]._rungs}
+        """Step -> trial id -> score, higher is better."""
+        return asha_rungs(self)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """What is to be compared; called at every start, before there are trials."""
+        """Read the saved rungs. Ray Tune calls this at every start, before there are trials."""
         record = read_record(self.file) or {"rungs": {}, "stopped": []}
-        for at, scores in self.rungs.items():
-            scores.update(record["rungs"].get(at, {}))
+        for step, scores in self.rungs.items():
+            scores.update(record["rungs"].get(step, {}))
         self.stopped = set(record["stopped"])
         return bool(super().set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Take in a trial; one of a sweep that is gone on with, for the rungs that it has not come to yet.
+        """Add a trial; compare a resumed one only at rungs that it has not passed.
 
-        Where the file could not be written, a rung lacks a trial that has passed it. Its next score would stand for
-        that of many steps ago, and whoever comes there by and by would be stopped for being worse.
+        If the file could not be written, a passed rung lacks the trial's score. Its next score would then enter that
+        rung although it is many steps older, and later trials would be stopped unfairly.
         """
         super().on_trial_add(tune_controller, trial)
-        step = (trial.run_metadata.last_result or {}).get(self._time_attr, 0)
-        bracket = copy.copy(self._trial_info[trial.trial_id])  # the scores of each rung stay those of all
-        bracket._rungs = [(at, scores) for at, scores in bracket._rungs if at > step]
-        self._trial_info[trial.trial_id] = bracket
+        skip_passed_rungs(self, trial.trial_id, last_result(trial).get(self._time_attr, 0))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """What becomes of the trial. One that was stopped, which Ray had not written down when it was killed, is
-        stopped again: it has its scores, and would not be judged by them a second time."""
+        """Return STOP or CONTINUE.
+
+        A trial that was stopped just before a crash, which Ray did not record, is stopped again: its scores are in the
+        rungs already.
+        """
         if trial.trial_id in self.stopped:
             return str(self.STOP)
         before = sum(map(len, self.rungs.values()))
         decision: str = super().on_trial_result(tune_controller, trial, result)
-        has = with_tuples(trial.config)  # lists where the sweep was gone on with
-        if self.own == {name: has.get(name) for name in self.own}:
+        values = with_tuples(trial.config)  # a resumed sweep has lists
+        if self.own == {name: values.get(name) for name in self.own}:
             decision = self.CONTINUE
         if decision == self.STOP:
             self.stopped.add(trial.trial_id)
         if sum(map(len, self.rungs.values())) > before:
-            with contextlib.suppress(OSError):  # a full disk: the sweep goes on
+            with contextlib.suppress(OSError):  # the sweep continues on a full disk
                 write_record(self.file, {"rungs": self.rungs, "stopped": sorted(self.stopped)})
         return decision
 
 
 def make_scheduler(sweep: Sweep) -> Any:
-    """asha stops the worse trials early, pbt lets them go on from better ones, none lets all run to their end."""
+    """Return the scheduler of a sweep: asha, pbt, or one that runs all trials to their end."""
     from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 
     every, total = sweep.experiment.evaluate_every, sweep.iterations
     evaluations = math.ceil(total / every)
     if sweep.options["scheduler"] == "asha":
-        # A quarter of the run before anything is judged: adversarial training is often worst before it gets good. The
-        # limit lies past the end, so that a trial ends by itself and not in its last report.
+        # The first rung is at a quarter of the run: adversarial training often gets worse before it gets better.
+        # max_t is after the end, so that a trial ends by itself and is not stopped in its last report.
         grace = min(every * math.ceil(evaluations / 4), total)
         own = own_values(sweep.space, sweep.experiment)
         options = {"time_attr": "step", "max_t": total + 1, "grace_period": grace, "reduction_factor": 3}
-        return SparingScheduler(own, sweep.folder / "rungs.json", **options)
+        return ResumableASHA(own, sweep.folder / "rungs.json", **options)
     if sweep.options["scheduler"] == "pbt":
         mutated = mutations(sweep.space)
         return PopulationBasedTraining(

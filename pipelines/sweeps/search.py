@@ -1,4 +1,4 @@
-"""Ray Tune around the trials: search algorithms, going on with a sweep, and what came out of it."""
+"""Ray Tune around the trials: search algorithms, resuming a sweep, and its results."""
 
 import math
 import random
@@ -14,79 +14,88 @@ from pipelines.sweeps.schedulers import make_scheduler
 from pipelines.sweeps.search_space import domains, own_values, with_own, with_tuples, without_effect
 from pipelines.sweeps.sweep import Sweep
 from pipelines.sweeps.trial import run_trial
-from pipelines.sweeps.tune_callback import STOPPING, Row, Watch, ending, figures, prune
-from pipelines.sweeps.tune_state import can_go_on
+from pipelines.sweeps.tune_callback import (
+    STOP_SIGNALS,
+    SweepCallback,
+    TrialRow,
+    final_state,
+    prune_checkpoints,
+    reported_metrics,
+)
+from pipelines.sweeps.tune_state import can_resume
 from pipelines.training.worker import read_trainer_state
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a sweep found: a row for each trial with its best evaluation, the best trial first, which is also `best`."""
+class SweepResult:
+    """Result of a sweep: a row for each trial with its best evaluation, the best trial first."""
 
-    rows: list[Row]
-    best: Row | None
-    """With "checkpoint", a Path; None where no trial came to an evaluation."""
+    rows: list[TrialRow]
+    best: TrialRow | None
+    """The first row, with "checkpoint", a Path; None if no trial came to an evaluation."""
 
 
 def run_sweep(
-    sweep: Sweep, room: Room, reported: Callable[[list[Row], Row], None], ended: Callable[[Row], None]
-) -> Found:
-    """Run the sweep in the cluster that runs, from its beginning or from where it stopped.
+    sweep: Sweep, room: Room, reported: Callable[[list[TrialRow], TrialRow], None], ended: Callable[[TrialRow], None]
+) -> SweepResult:
+    """Start or resume the sweep in the running cluster.
 
-    reported: called with all trials' rows, and the one that has just reported. ended: with the row of a trial that has
-    ended. Raises KeyboardInterrupt after Ctrl-C, the state saved, and ValueError where the state cannot be read.
+    reported: called with the rows of all trials, and the row of the trial that has just reported. ended: called with
+    the row of a trial that has ended. Raises KeyboardInterrupt after Ctrl-C, once the state is saved, and ValueError if
+    the state cannot be read.
     """
     from ray import tune
 
     trainable = make_trainable(sweep, room)
-    goes_on = can_go_on(sweep.folder)
-    tuner = make_tuner(sweep, trainable, sweep.at_once(room))  # writes tuner.pkl anew, which may be cut off as well
-    if goes_on:
+    resumed = can_resume(sweep.folder)
+    tuner = make_tuner(sweep, trainable, sweep.concurrent_trials(room))  # also writes tuner.pkl anew
+    if resumed:
         tuner = tune.Tuner.restore(str(sweep.folder), trainable=trainable, resume_errored=True)
-    Watch.reported, Watch.ended, Watch.interrupted, Watch.rows, Watch.copied = reported, ended, False, {}, None
-    # PBT may want any checkpoint that a donor ever had
-    Watch.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    SweepCallback.reported, SweepCallback.ended, SweepCallback.interrupted = reported, ended, False
+    SweepCallback.rows, SweepCallback.copied = {}, None
+    # PBT may ask for any checkpoint that a donor ever had.
+    SweepCallback.selection = None if sweep.options["scheduler"] == "pbt" else sweep.selection
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         results: Any = tuner.fit()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if Watch.interrupted:
+    if SweepCallback.interrupted:
         raise KeyboardInterrupt
     for result in results:
-        prune(Path(result.path), *sweep.selection, newest=1)
-    found = collect(results, *sweep.selection)
-    for row in found.rows:
+        prune_checkpoints(Path(result.path), *sweep.selection, newest=1)
+    collected = collect(results, *sweep.selection)
+    for row in collected.rows:
         for name in without_effect({name: row[name] for name in sweep.space if name in row}, sweep.experiment):
             del row[name]
-    return found
+    return collected
 
 
 def make_trainable(sweep: Sweep, room: Room) -> Any:
-    """What Ray Tune runs as a trial, with what it takes of the cluster."""
+    """Return the function that Ray Tune runs as a trial, with the resources that it reserves."""
     from ray import tune
 
     plan = sweep.plan(room)
-    if plan.share.workers == 1:
-        resources = {"cpu": plan.share.cpus, "gpu": plan.share.gpus}
+    if plan.resources.workers == 1:
+        resources = {"cpu": plan.resources.cpus, "gpu": plan.resources.gpus}
         return tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources)
-    # A cluster that others started knows nothing of our own resource: there a driver takes some of a node's memory.
+    # A cluster started by others does not have the custom resource: there a driver reserves some memory.
     resources = {"memory": 2_000_000_000} if room.attached else {DRIVER: 1}
     return tune.with_resources(tune.with_parameters(drive_trial, plan=plan), resources)
 
 
-def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
-    """A Tuner whose first trial has the experiment's own settings."""
+def make_tuner(sweep: Sweep, trainable: Any, concurrent: int) -> Any:
+    """Return a Tuner whose first trial has the experiment's own settings. concurrent: trials at a time."""
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     experiment, (metric, mode) = sweep.experiment, sweep.selection
     pbt = sweep.options["scheduler"] == "pbt"
     own = own_values(sweep.space, experiment)
-    random.seed(experiment.seed)  # population based training draws from this one
-    limit = 0 if pbt else at_once  # with PBT it would limit the population
-    # Tune ignores its own max_concurrent_trials, with a warning, where it is given this generator
+    random.seed(experiment.seed)  # population based training draws from this generator
+    limit = 0 if pbt else concurrent  # with PBT it would limit the population
+    # With this generator, Tune ignores its own max_concurrent_trials and warns.
     algorithm: Any = BasicVariantGenerator([own], limit, random_state=experiment.seed)
     if sweep.options["search"] == "optuna":
         from ray.tune.search.optuna import OptunaSearch
@@ -110,27 +119,29 @@ def make_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             storage_path=str(sweep.folder.parent),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            callbacks=[Watch()],
+            callbacks=[SweepCallback()],
         ),
     )
 
 
-def collect(results: Any, metric: str, mode: str) -> Found:
-    """Every trial with the best of its evaluations whose checkpoint is still there, the best trial first."""
+def collect(results: Any, metric: str, mode: str) -> SweepResult:
+    """Return every trial with its best evaluation among those whose checkpoint still exists, the best trial first."""
     sign = 1 if mode == "min" else -1
     rows = []
     for result in results:
-        row = figures(result.metrics or {}) | with_tuples(result.config or {}) | {"trial": Path(result.path).name}
-        row["state"] = "failed" if result.error else ending(row)
+        row = reported_metrics(result.metrics or {}) | with_tuples(result.config or {})
+        row["trial"] = Path(result.path).name
+        row["state"] = "failed" if result.error else final_state(row)
         scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m and Path(c.path).exists()]
         if scored:
             checkpoint, metrics = min(scored, key=lambda pair: sign * float(pair[1][metric]))
-            row |= figures(metrics) | settings_of(Path(checkpoint.path)) | {"checkpoint": Path(checkpoint.path)}
+            folder = Path(checkpoint.path)
+            row |= reported_metrics(metrics) | searched_values(folder) | {"checkpoint": folder}
         rows.append(row)
     rows.sort(key=lambda row: sign * float(row[metric]) if "checkpoint" in row else math.inf)
-    return Found(rows, rows[0] if rows and "checkpoint" in rows[0] else None)
+    return SweepResult(rows, rows[0] if rows and "checkpoint" in rows[0] else None)
 
 
-def settings_of(checkpoint: Path) -> Row:
-    """What was searched and what a checkpoint was last trained with: under PBT a trial's settings change on its way."""
+def searched_values(checkpoint: Path) -> TrialRow:
+    """Return the searched settings that a checkpoint was last trained with. Under PBT they change during a trial."""
     return dict(with_tuples(read_trainer_state(checkpoint)["lineage"][-1][2]))

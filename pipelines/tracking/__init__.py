@@ -1,1 +1,1 @@
-"""MLflow: runs, the model registry, and the packaged model that both serve."""
+"""MLflow: runs, the model registry, and the packaged model."""

@@ -1,4 +1,4 @@
-"""An ARAE checkpoint -> the folder of an MLflow model: code, weights (safetensors), JSON, signature, requirements."""
+"""Packages a checkpoint as an MLflow model: code, weights (safetensors), JSON, signature, requirements."""
 
 import re
 import shutil
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 CHECKPOINT = "artifacts/checkpoint"
-"""Where the checkpoint lies in a packaged model."""
+"""Path of the checkpoint in a packaged model."""
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch")
 
 
 def write_package(checkpoint: Path, folder: Path, model_file: "ModelFile") -> None:
-    """Write the MLflow model of `checkpoint` (without its training state) to `folder`, which must not exist yet.
+    """Write the MLflow model of `checkpoint`, without the training state, to `folder`, which must not exist.
 
-    `model_file` is the description to complete: MLflow's ids are in it. Raises ValueError for a bad checkpoint.
+    model_file: the description to complete, with the ids of MLflow. Raises ValueError for an invalid checkpoint.
     """
     import mlflow.pyfunc
 
@@ -32,7 +32,7 @@ def write_package(checkpoint: Path, folder: Path, model_file: "ModelFile") -> No
         exported = Path(scratch, Path(CHECKPOINT).name)
         export_model(checkpoint, exported)
         model = Model.load(exported)
-        code = Path(scratch, "arae_core")  # copied first, so that no __pycache__ goes along
+        code = Path(scratch, "arae_core")  # a copy, to leave __pycache__ out
         shutil.copytree(Path(arae_core.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
         mlflow.pyfunc.save_model(
             folder,
@@ -49,12 +49,12 @@ def write_package(checkpoint: Path, folder: Path, model_file: "ModelFile") -> No
 
 
 def requirements() -> list[str]:
-    """What serving needs, at the versions installed here, without marks such as +cpu that an index does not have."""
+    """Return the requirements of serving at the installed versions, without local suffixes such as +cpu."""
     return [f"{name}=={re.sub(r'[+].*', '', version(name))}" for name in REQUIREMENTS]
 
 
 def signature(kind: str) -> "ModelSignature":
-    """What a request to a model of `kind` may hold; packaged_model.py explains it."""
+    """Return the signature of requests to a model of `kind`; packaged_model.py explains it."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
@@ -82,7 +82,7 @@ def signature(kind: str) -> "ModelSignature":
 
 
 def input_example(model: Any) -> Any:
-    """(table, parameters) of an interpolation between two samples of the model itself."""
+    """Return (table, parameters) of a request: interpolate between two samples of the model."""
     import pandas as pd
 
     first, second = (x if isinstance(x, str) else x.tolist() for x in model.generate(2, seed=0))

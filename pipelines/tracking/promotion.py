@@ -1,4 +1,4 @@
-"""Writing to the model registry: new versions, and which of them is the champion."""
+"""Registration and promotion of models."""
 
 import math
 import re
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 SECONDS_TO_SETTLE = 1.0
-"""In which whoever has already compared itself with the champion of before will have set its alias."""
+"""Time in which another process that has compared its version with the previous champion sets its alias."""
 COMPARABLE = ("metric", "data_fingerprint", "samples")
-"""Tags that two versions must share before their values can be compared."""
+"""Tags that must be equal for the values of two versions to be comparable."""
 
 
 def register(
@@ -32,10 +32,10 @@ def register(
     data_fingerprint: str,
     samples: int,
 ) -> int:
-    """Package `checkpoint` and register it as a new version of arae-CONFIG; the version's number.
+    """Package `checkpoint`, register it as a new version of arae-CONFIG, and return the version's number.
 
-    `value` is what `metric` was on the validation data, from that many `samples`; the run is where it comes from.
-    Raises ValueError for a bad checkpoint. The version has no alias yet: see `crown`.
+    value: `metric` on the validation data, measured with `samples` samples. run_id: the run that trained the model.
+    The version gets no alias; see `promote_if_better`. Raises ValueError for an invalid checkpoint.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model as ModelFile
@@ -88,61 +88,62 @@ def register(
 
 
 def promote_if_better(uri: str, name: str, version: int) -> tuple[str, str]:
-    """Give the version the alias it has earned: (champion or candidate, why).
+    """Make the version champion or candidate, and return (alias, reason).
 
-    It becomes champion where there is none yet, or where it beats the present one on the same metric, data and number
-    of samples. In any other case it is the candidate, and the champion stays: `promote` is for people who know better.
+    It becomes champion if there is none, or if it beats the champion on the same metric, data and number of samples.
+    Otherwise it becomes candidate and the champion stays; people can overrule this with `promote`.
 
-    MLflow cannot set an alias on condition, and another version may have been compared with the same champion at the
-    same time, and set after this one. So it is looked at once more, and where another is there, compared with that:
-    the better one stays in the end, though the other may have been told that it is champion.
+    MLflow has no conditional update of an alias: another version may be compared with the same champion at the same
+    time, and replace this one. So the alias is read again after a moment, and if another version has it, the two are
+    compared. The better one keeps the alias, but both calls may return champion.
     """
     client = connect(uri)
-    new, crowned = client.get_model_version(name, str(version)), ""
+    new, reason = client.get_model_version(name, str(version)), ""
     while True:
         aliases = client.get_registered_model(name).aliases
         holder = aliases.get(CHAMPION)
-        if crowned and int(holder or 0) == version:
+        if reason and int(holder or 0) == version:
             break
-        present = client.get_model_version(name, str(holder)) if holder is not None else None
-        won, why = _beats(new, present)
+        champion = client.get_model_version(name, str(holder)) if holder is not None else None
+        won, why = _beats(new, champion)
         client.set_registered_model_alias(name, CHAMPION if won else CANDIDATE, str(version))
         if not won:
             return CANDIDATE, why
-        crowned = why
+        reason = why
         time.sleep(SECONDS_TO_SETTLE)
     if int(aliases.get(CANDIDATE, 0)) == version:
         client.delete_registered_model_alias(name, CANDIDATE)
-    return CHAMPION, crowned
+    return CHAMPION, reason
 
 
-def _beats(new: "ModelVersion", present: "ModelVersion | None") -> tuple[bool, str]:
+def _beats(new: "ModelVersion", champion: "ModelVersion | None") -> tuple[bool, str]:
+    """Compare a version with the champion, if there is one; return (it is better, reason)."""
     from arae_core.evaluation.generation import better
 
     metric, value = new.tags["metric"], float(new.tags["value"])
     if not math.isfinite(value):
         return False, f"its {metric} is {value}"
-    if present is None:
+    if champion is None:
         return True, f"the first champion of {new.name} ({metric} {value:.4g})"
-    if present.version == new.version:
+    if champion.version == new.version:
         return True, "it is the champion already"
     for tag in COMPARABLE:
-        if present.tags.get(tag) != new.tags.get(tag):
+        if champion.tags.get(tag) != new.tags.get(tag):
             return False, (
-                f"the champion, version {present.version}, cannot be compared ({tag} {present.tags.get(tag)} there, "
-                f"{new.tags.get(tag)} here); {python()} pipelines/promote.py --model {SCHEME}{new.name}/{new.version} "
-                "--alias champion if this one should replace it"
+                f"not comparable with the champion, version {champion.version} ({tag} {new.tags.get(tag)}, champion's "
+                f"{champion.tags.get(tag)}); to promote it anyway: {python()} pipelines/promote.py "
+                f"--model {SCHEME}{new.name}/{new.version} --alias champion"
             )
-    held = float(present.tags["value"])
-    won = better(metric, value, held)
+    to_beat = float(champion.tags["value"])
+    won = better(metric, value, to_beat)
     relation = "beats" if won else "does not beat"
-    return won, f"{metric} {value:.4g} {relation} {held:.4g} of the champion, version {present.version}"
+    return won, f"{metric} {value:.4g} {relation} {to_beat:.4g} of the champion, version {champion.version}"
 
 
 def promote(uri: str, model: str, alias: str) -> tuple[str, int, int | None]:
-    """Point the alias at the version that `model` names: (name, version, the version that had it before or None)."""
+    """Point the alias at the version named by `model`; return (name, version, previous version or None)."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias) or re.fullmatch(r"[vV][0-9]+|latest", alias):
-        raise ValueError(f"--alias must be a word such as champion, not latest or v1, got {alias!r}")
+        raise ValueError(f"--alias must be a word such as champion, but not latest or v1, got {alias!r}")
     version = find_version(uri, model)
     before = connect(uri).get_registered_model(version.name).aliases.get(alias)
     connect(uri).set_registered_model_alias(version.name, alias, version.version)

@@ -1,4 +1,4 @@
-"""Reading the model registry: what `--model` means, and what there is."""
+"""Reads the model registry: resolves `--model`, lists versions."""
 
 import atexit
 import shutil
@@ -21,19 +21,19 @@ SCHEME = "models:/"
 
 
 def resolve(model: str, tracking_uri: str) -> Path:
-    """The checkpoint folder that `--model` means: a folder as it is, or a registered model's, downloaded if need be.
+    """Return the checkpoint folder of `--model`: that folder itself, or a registered model's, downloaded if needed.
 
-    Raises ValueError, one line, for what does not exist (naming what does) or is no ARAE checkpoint.
+    Raises ValueError, one line, for a model that does not exist, naming those that do, or is not an ARAE checkpoint.
     """
     if not model.startswith(SCHEME):
         folder = Path(model)
         if not model or not (folder / "manifest.json").is_file():
-            state = "is not a checkpoint (no manifest.json in it)" if folder.exists() else "does not exist"
+            state = "is not a checkpoint (it has no manifest.json)" if folder.exists() else "does not exist"
             inside = sorted(file.parent for file in folder.glob("checkpoint*/manifest.json")) if model else []
-            holds = f", it holds some, the last is {inside[-1]}" if inside else ""
+            holds = f", but it contains checkpoints, the last one is {inside[-1]}" if inside else ""
             raise ValueError(
-                f"--model {model or 'is empty'}: this folder {state}{holds}; give a checkpoint's folder or "
-                f"models:/NAME/VERSION or models:/NAME@ALIAS ({python()} pipelines/promote.py lists them)"
+                f"--model {model or 'is empty'}: this folder {state}{holds}; use a checkpoint folder, "
+                f"models:/NAME/VERSION or models:/NAME@ALIAS ({python()} pipelines/promote.py lists the models)"
             )
         return folder
     uri = open_tracking(tracking_uri, create=False)
@@ -41,7 +41,7 @@ def resolve(model: str, tracking_uri: str) -> Path:
 
 
 def load_model(model: str, tracking_uri: str) -> tuple["Model", Path]:
-    """What `--model` means, ready to sample, and its checkpoint folder. Raises ValueError as `resolve` does."""
+    """Load the model of `--model`; return it and its checkpoint folder. Raises ValueError as `resolve` does."""
     folder = resolve(model, tracking_uri)
     from arae_core.model import Model
 
@@ -49,7 +49,7 @@ def load_model(model: str, tracking_uri: str) -> tuple["Model", Path]:
 
 
 def find_version(uri: str, model: str) -> "ModelVersion":
-    """The registered version that models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME/latest names."""
+    """Return the version that models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME/latest names."""
     from mlflow.exceptions import MlflowException
 
     name, mark, wanted = _parts(model)
@@ -90,7 +90,7 @@ def _listed(versions: list[int]) -> str:
 
 
 def _download(uri: str, version: "ModelVersion") -> Path:
-    """The version's checkpoint folder on this machine; from a server it lives as long as this process."""
+    """Return the checkpoint folder of the version. A download from a server is deleted when this process ends."""
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
 
@@ -103,18 +103,18 @@ def _download(uri: str, version: "ModelVersion") -> Path:
     try:
         listed = mlflow.artifacts.list_artifacts(f"{source}/{CHECKPOINT}", tracking_uri=uri)
         if not any(Path(item.path).name == "manifest.json" for item in listed):
-            raise ValueError(f"--model {label}: this model was registered by something else, it is no ARAE checkpoint")
+            raise ValueError(f"--model {label} is not an ARAE checkpoint; another program has registered it")
         path = mlflow.artifacts.download_artifacts(f"{source}/{CHECKPOINT}", dst_path=scratch, tracking_uri=uri)
     except (MlflowException, OSError) as error:
-        raise ValueError(f"--model {label}: its files cannot be had from {source} ({first_line(error)})") from error
+        raise ValueError(f"--model {label}: cannot read its files from {source} ({first_line(error)})") from error
     return Path(path)
 
 
-def listing(uri: str) -> list[dict[str, Any]]:
-    """A row for every registered version, newest first within a name, for people and for JSON.
+def list_versions(uri: str) -> list[dict[str, Any]]:
+    """Return a row for every registered version, sorted by name, newest first.
 
-    Keys: name, version, aliases, kind, metric, value, samples, data_fingerprint, step, run_id, created (ISO, UTC).
-    What a model registered by something else does not have is None.
+    Keys: name, version, aliases, kind, metric, value, samples, data_fingerprint, step, run_id, created (ISO, UTC). A
+    value that another program has not recorded is None.
     """
     client = connect(uri)
     rows = []
@@ -141,7 +141,7 @@ def listing(uri: str) -> list[dict[str, Any]]:
 
 
 def _pages(search: Callable[..., Any], condition: str | None = None) -> Iterator[Any]:
-    """Everything that one of MLflow's searches finds, page by page."""
+    """Yield all results of an MLflow search, page by page."""
     token = None
     while True:
         page = search(condition, page_token=token)

@@ -1,7 +1,7 @@
-"""MLflow runs: where they are kept, a parent for each sweep, a child for each trial.
+"""MLflow runs: one for each training, a parent for each sweep and a child for each trial.
 
-MLflow's global "active run" is never used: everything goes by tracking URI and run id, so that the driver, a trial
-and a Ray worker on another machine can all write to the same run.
+MLflow's global "active run" is never used. A run is addressed by tracking URI and id, so that the driver, a trial and a
+Ray worker on another machine can all write to it.
 """
 
 import subprocess
@@ -17,7 +17,8 @@ from pipelines.tracking.tracker import Tracker
 __all__ = ["Tracker", "open_tracking", "start_or_resume_child", "start_parent"]
 
 PARENT, TRIAL = "mlflow.parentRunId", "trial_id"
-LONGEST_VALUE = 6000  # characters that MLflow keeps of a parameter
+LONGEST_VALUE = 6000
+"""Characters of a parameter that MLflow stores."""
 
 
 def start_parent(
@@ -30,11 +31,11 @@ def start_parent(
     resume: str | None = None,
     storage: Path | None = None,
 ) -> str:
-    """Start the run of a training or of a sweep, or reopen the one whose id is `resume`, if it is there; its run id.
+    """Start the run of a training or a sweep, or reopen the run with id `resume` if it exists; return the run id.
 
-    Not by its name, which others may have given theirs, and which a person may change. The MLflow experiment is created
-    where it is missing; its files lie in `storage` where `uri` is a database that keeps none. Parameters are written
-    once: a reopened run keeps its own.
+    Runs are not found by name: other runs may have the same one, and people may change it. The MLflow experiment is
+    created if it does not exist; its artifacts are in `storage` if `uri` is a database, which stores none. A reopened
+    run keeps its parameters.
     """
     experiment_id = _experiment_id(uri, experiment, storage)
     if resume and has_run(uri, resume):
@@ -52,7 +53,7 @@ def start_or_resume_child(
     params: Mapping[str, Any],
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """The run of one trial, found by its tag and reopened after a restart, else started; its run id."""
+    """Reopen the run of a trial, found by its tag, or start it; return the run id."""
     condition = f"tags.`{PARENT}` = '{parent_run_id}' and tags.{TRIAL} = '{_quoted(trial_id)}'"
     tags = {**(tags or {}), PARENT: parent_run_id, TRIAL: trial_id}
 
@@ -61,8 +62,8 @@ def start_or_resume_child(
         found = _find(uri, experiment_id, condition)
         if found is None:
             return _start(uri, experiment_id, trial_id, params, tags)
-        there = connect(uri).get_run(found).data.params  # the server may have been lost between run and parameters
-        _log_params(uri, found, {name: value for name, value in params.items() if name not in there})
+        logged = connect(uri).get_run(found).data.params  # the server may have failed between run and parameters
+        _log_params(uri, found, {name: value for name, value in params.items() if name not in logged})
         return found
 
     return retry_while_unreachable(uri, find_or_start)
@@ -79,13 +80,13 @@ def _experiment_id(uri: str, name: str, storage: Path | None = None) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
-            experiment = client.get_experiment_by_name(name)  # another process was quicker
+            experiment = client.get_experiment_by_name(name)  # another process was faster
             if experiment is None:
                 raise
     if experiment.lifecycle_stage == "deleted":
         raise ValueError(
-            f"the MLflow experiment {name!r} at {uri} was deleted; "
-            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` brings it back"
+            f"the MLflow experiment {name!r} at {uri} is deleted; restore it with "
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
     return str(experiment.experiment_id)
 
@@ -115,7 +116,7 @@ def _log_params(uri: str, run_id: str, params: Mapping[str, Any]) -> None:
 
 
 def commit_tag() -> dict[str, str]:
-    """The git commit of the working directory as MLflow's tag; empty where this is no checkout."""
+    """Return MLflow's tag for the git commit of the working directory; {} outside a checkout."""
     try:
         out = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -125,11 +126,11 @@ def commit_tag() -> dict[str, str]:
 
 def _shortened(value: object) -> str:
     text = str(value)
-    note = f" ... ({len(text)} characters, whole in the run's artifacts)"
+    note = f" ... ({len(text)} characters, complete in the artifacts)"
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(note)] + note
 
 
 def _quoted(text: str) -> str:
     if "'" in text:
-        raise ValueError(f"a trial's name cannot hold a single quote, got {text!r}")
+        raise ValueError(f"the name of a trial must not contain a single quote, got {text!r}")
     return text

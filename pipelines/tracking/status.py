@@ -1,4 +1,4 @@
-"""Whether a run in MLflow is there, and going on."""
+"""Status of MLflow runs."""
 
 import sys
 
@@ -6,7 +6,7 @@ from pipelines.tracking.store import connect, first_line
 
 
 def has_run(uri: str, run_id: str) -> bool:
-    """Whether the run is at `uri`, and not deleted. Raises MlflowException where that cannot be found out."""
+    """Return True if the run exists and is not deleted. Raises MlflowException if the store does not answer."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -18,9 +18,9 @@ def has_run(uri: str, run_id: str) -> bool:
 
 
 def end_children(uri: str, run_id: str, status: str) -> None:
-    """End the runs below this one that MLflow still believes to be going on: who was to end them is gone.
+    """Set the status of the children of a run that are still RUNNING, because the processes that ran them are gone.
 
-    A tracker that fails gives a warning, as the end of a Tracker does.
+    Warns if MLflow fails.
     """
     from mlflow.exceptions import MlflowException
 
@@ -30,4 +30,4 @@ def end_children(uri: str, run_id: str, status: str) -> None:
         for run in client.search_runs([client.get_run(run_id).info.experiment_id], condition):
             client.set_terminated(run.info.run_id, status)
     except (MlflowException, OSError) as error:
-        print(f"warning: MLflow at {uri} fails ({first_line(error)}); trials stay RUNNING there", file=sys.stderr)
+        print(f"warning: MLflow at {uri} fails ({first_line(error)}); trials remain RUNNING there", file=sys.stderr)

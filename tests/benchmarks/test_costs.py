@@ -1,4 +1,4 @@
-"""What is counted, against what torch is seen to multiply, and against what was published."""
+"""Computed costs against the products that torch executes, and against published figures."""
 
 from collections import Counter
 from typing import Any
@@ -9,7 +9,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from arae_core.algorithm import iteration
-from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import ImageStore, Store, TokenStore
 from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 from arae_core.runtime.parallel import Parallel
@@ -17,7 +16,7 @@ from arae_core.settings import Settings
 from arae_core.settings.tree import with_settings
 from arae_core.training.state import TrainingState
 from benchmarks.costs import Cost, iteration_parts, parameters, product
-from benchmarks.parts import Stopwatch, watched
+from benchmarks.parts import Stopwatch, batch_sampler, stopwatch
 from pipelines.experiment.presets import preset
 
 WORDS = 16
@@ -41,7 +40,7 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def subject(name: str) -> tuple[Settings, DataSpec, Store]:
-    """Settings and data of one shape: sentences of one length, which nothing pads."""
+    """Return settings and data. All sentences have the same length, so nothing is padded."""
     config, values = SUBJECTS[name]
     settings = with_settings(preset(config), values)
     if settings.kind == "text":
@@ -50,8 +49,8 @@ def subject(name: str) -> tuple[Settings, DataSpec, Store]:
     return settings, ImageSpec(5, 7), ImageStore(pixels, 5, 7)
 
 
-class Products(TorchDispatchMode):
-    """Operations of the products that torch does, by the part that is watched meanwhile."""
+class CountProducts(TorchDispatchMode):
+    """Counts the operations of torch's matrix products by the part that is being timed."""
 
     def __init__(self, watch: Stopwatch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -60,61 +59,57 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         result = function(*arguments, **(named or {}))
         if count := flop_registry.get(function._overloadpacket):
-            self.flops[self.watch._open[-1]] += count(*arguments, **(named or {}), out_val=result)
+            self.flops[self.watch.current] += count(*arguments, **(named or {}), out_val=result)
         return result
 
 
-def multiplied(settings: Settings, spec: DataSpec, store: Store) -> Counter[str]:
-    """The operations of one iteration, by part."""
+def executed(settings: Settings, spec: DataSpec, store: Store) -> Counter[str]:
+    """Run an iteration; return its operations by part."""
     state = TrainingState(settings, spec)
-    feed = BatchSampler(store, spec, settings.batch_size, settings.seed)
-    # without its own library for LSTMs, which counts as one call, torch takes them apart into products
-    with torch.backends.mkldnn.flags(enabled=False), watched(torch.device("cpu")) as watch:
-        seen = Products(watch)
-        with seen:
-            iteration(state, feed, Parallel())
-    return seen.flops
-
-
-def counted(settings: Settings, spec: DataSpec) -> Counter[str]:
-    flops: Counter[str] = Counter()
-    for part in iteration_parts(settings, spec, WORDS + 1):
-        flops[part.within] += int(part.cost.flops)
+    # Without mkldnn, which runs an LSTM in one call, torch splits LSTMs into products.
+    no_mkldnn = torch.backends.mkldnn.flags(enabled=False)
+    with no_mkldnn, stopwatch(torch.device("cpu")) as watch, CountProducts(watch) as mode:
+        iteration(state, batch_sampler(state, store), Parallel())
+    flops: Counter[str] = mode.flops
     return flops
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_torch_multiplies_what_is_counted(name: str) -> None:
+def test_operations_equal_those_that_torch_executes(name: str) -> None:
     settings, spec, store = subject(name)
-    seen, expected = multiplied(settings, spec, store), counted(settings, spec)
+    seen, expected = executed(settings, spec, store), Counter[str]()
+    for each in iteration_parts(settings, spec, WORDS + 1):
+        expected[each.within] += int(each.cost.flops)
     assert set(seen) == {part for part, flops in expected.items() if flops}
     for part, flops in expected.items():
-        # torch leaves out the gradient of an LSTM's first state, one step of WORDS + 1, and multiplies zeros where the
-        # penalty goes through LeakyReLU
+        # torch skips the gradient of an LSTM's first state, one step of WORDS + 1, and multiplies by zeros in the
+        # penalty's gradient through LeakyReLU.
         zeros = name == "layers" and part == "critic steps"
         assert flops == pytest.approx(seen[part], rel=0.12 if zeros else 0.02), part
 
 
-def test_the_published_iteration() -> None:
-    """25.5 GFLOP: 47 % projection, 15 % decoder, 10 % encoder, 17 % the critic's encodings, 10 % the encoder's own."""
+def test_published_operations_of_an_iteration() -> None:
+    """25.5 GFLOP, without those of the critic and the generator."""
     parts = {p.name: p.cost.flops / 1e9 for p in iteration_parts(preset("paper-snli"), TextSpec(11_000), 9.46)}
     shares = {
         **{"vocabulary projection": 0.47, "decoder LSTM": 0.15, "encoder LSTM": 0.10},
         **{"encodings for the critic": 0.17, "encoder against the critic": 0.10},
     }
-    total = sum(parts[name] for name in shares)  # the critic and the generator were not in it
+    total = sum(parts[name] for name in shares)
     assert total == pytest.approx(25.5, abs=0.1)
     assert {name: parts[name] / total for name in shares} == pytest.approx(shares, abs=0.006)
     assert 0.8 < parts["critic"] < 1.2
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_parameters_are_those_of_the_model(name: str) -> None:
+def test_parameters_equal_those_of_the_model(name: str) -> None:
     settings, spec, _ = subject(name)
-    modules = TrainingState(settings, spec).modules
-    there = {part: sum(p.numel() for p in modules[part].parameters()) for part in modules if part != "average"}
-    assert {part: n for part, n in parameters(settings, spec).items() if n} == {p: n for p, n in there.items() if n}
+    state = TrainingState(settings, spec)
+    counts = {part: sum(p.numel() for p in state.parameters([part])) for part in state.optimizers}
+    if "prior" in counts:
+        counts["generator"] = counts.pop("prior")
+    assert parameters(settings, spec) == counts
 
 
 def test_a_product_reads_its_matrices_and_writes_its_result_once() -> None:
@@ -124,6 +119,7 @@ def test_a_product_reads_its_matrices_and_writes_its_result_once() -> None:
 
 
 def updated(values: dict[str, Any]) -> float:
+    """Return the numbers that updates read and write."""
     settings = with_settings(preset("paper-snli"), SMALL | values)
     (bytes_,) = (p.cost.bytes for p in iteration_parts(settings, TextSpec(101), 9) if p.name == "updates")
     return bytes_ / 4

@@ -1,21 +1,19 @@
-"""The cost of a sweep, measured as a user measures it."""
+"""The cost of a sweep to its driver."""
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import harness
 from benchmarks.sweep_cost import draw, main, per_trial
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sweep_cost.py"
+from tests.benchmarks.conftest import Report
 
 
 def sweep(trials: int = 40) -> dict[str, Any]:
-    """One whose driver takes 10 MB at first and 0.5 MB a trial, which has two reports and 30 ms in MLflow."""
+    """A driver of 10 MB that grows by 0.5 MB per trial; a trial has two reports and takes MLflow 30 ms."""
     samples = [
         {
             **{"trials": n, "memory": 10 + 0.5 * n, "seconds": 3.0 * n, "cpu": 1 + 0.1 * n, "prune": 0.0},
@@ -28,51 +26,37 @@ def sweep(trials: int = 40) -> dict[str, Any]:
     return about | {"samples": samples, "mlflow_ms": {"start": 1.0, "evaluation": 2.0, "end": 3.0}}
 
 
-def test_figures_for_a_trial_a_report_and_a_snapshot() -> None:
+def test_figures_and_picture(tmp_path: Path) -> None:
     figures = per_trial(sweep())
     expected = {
         **{"minutes": 3, "s/trial": 3, "MB": 30, "kB/trial": 500, "CPU ms/report": 50, "MLflow ms/trial": 30},
         **{"rows ms/report": 1, "table ms/report": 2, "ms/snapshot": 20, "state kB": 4, "MLflow start ms": 1},
     }
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
-
-
-def test_a_picture(tmp_path: Path) -> None:
     draw([sweep(10), sweep(40)], tmp_path / "new" / "cost.png")
     assert (tmp_path / "new" / "cost.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--trials", "1"], "trials must be >= 2, got 1"),
-        (["--trials", "10,x"], "trials must be"),
-        (["--scheduler", "ash"], "asha"),
-    ],
-)
-def test_a_mistake_costs_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and said in lines[0]
+def test_each_sweep_has_a_process_of_its_own(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(title: str, command: list[str], **_: Any) -> dict[str, Any]:
+        return {"sweeps": [sweep(int(command[-2]))]}
+
+    monkeypatch.setattr(harness, "last_json", run)
+    assert [found["trials"] for found in report(main, ["--trials", "10,40"])["sweeps"]] == [10, 40]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_sweeps_are_measured_and_leave_nothing_behind(tmp_path: Path) -> None:
-    words = ["--trials", "2,3", "--scheduler", "asha", "--picture", str(tmp_path / "cost.png"), "--json"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+def test_a_sweep_is_measured_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=tmp_path, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    sweeps = json.loads(done.stdout.splitlines()[-1])["sweeps"]
-    assert [found["trials"] for found in sweeps] == [2, 3]
-    for found in sweeps:
-        assert [sample["trials"] for sample in found["samples"]] == list(range(1, found["trials"] + 1))
-        last = found["samples"][-1]
-        assert last["rows calls"] >= found["trials"] and last["memory"] > 50
-        assert min(last[part] for part in ("rows", "table", "mlflow", "snapshot")) > 0
-        assert per_trial(found)["MLflow start ms"] > 0
+    command = [sys.executable, str(harness.ROOT / "benchmarks" / "sweep_cost.py"), "--trials=3", "--scheduler=asha"]
+    command += [f"--picture={tmp_path / 'cost.png'}", "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    (found,) = harness.last_json("the sweep", command, cwd=tmp_path, env=environment)["sweeps"]
+    assert [sample["trials"] for sample in found["samples"]] == [1, 2, 3]
+    last = found["samples"][-1]
+    assert last["rows calls"] >= 3 and last["memory"] > 50
+    assert min(last[part] for part in ("rows", "table", "mlflow", "snapshot")) > 0
+    assert per_trial(found)["MLflow start ms"] > 0
     assert [path.name for path in tmp_path.iterdir() if path.name != "scratch"] == ["cost.png"]
     assert not list((tmp_path / "scratch").glob("*/sweeps"))

@@ -1,128 +1,89 @@
-"""The throughput harness, run as a user runs it."""
+"""Throughput, the time of parts, and the examples that are measured on."""
 
-import json
-import re
-import subprocess
+import shlex
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from arae_core import algorithm
-from arae_core.runtime.precision import precision_on
 from arae_core.settings import Settings, VocabularySettings
-from benchmarks import parts as parts_of
+from arae_core.settings.tree import with_settings
+from arae_core.training.state import TrainingState
+from benchmarks import harness, parts
 from benchmarks.examples import examples, synthetic_sentences
-from benchmarks.parts import PARTS, WATCHED, Stopwatch, watched
-from benchmarks.throughput import FEEDING_LIMIT, main
+from benchmarks.parts import PARTS, TIMED, Stopwatch, batch_sampler, part_times, stopwatch
+from benchmarks.throughput import FEEDING_LIMIT, main, table
+from pipelines.experiment.presets import preset
+from tests.benchmarks.conftest import Report
 
 SMALL = ["--config", "grammar", "--batch-size", "16", "--samples", "20", "--iterations", "3", "--threads", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """The harness sets torch's threads; other tests keep theirs."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def report(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert main([*words, "--json"]) == 0
-    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return result
-
-
-def test_reports_every_part_of_an_iteration(capsys: pytest.CaptureFixture[str]) -> None:
-    result = report(SMALL, capsys)
-    assert result["config"] == "grammar"
-    assert result["iterations"] == 3
-    assert result["ms_10th_percentile"] <= result["ms_per_iteration"] <= result["ms_90th_percentile"]
-    assert result["examples_per_second"] == pytest.approx(16_000 / result["ms_per_iteration"])
-    assert result["tokens_per_second"] > 3 * result["examples_per_second"]
-    assert set(result["sampling"]) == set(result["sampled_words"]) == {"greedy", "temperature 1"}
-    assert list(result["parts"]) == list(PARTS)
-    assert sum(part["share"] for part in result["parts"].values()) == pytest.approx(1)
-    assert all(result["parts"][name]["ms"] > 0 for name in PARTS)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--config", "digits"],
-        ["--config", "mnist", "--encoder.hidden", "16", "--decoder.hidden", "16"],
-        ["--config", "grammar", "--critic.objective", "none"],
-    ],
-)
-def test_every_kind_of_experiment_can_be_measured(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    result = report([*words, "--batch-size", "16", "--iterations", "2", "--samples", "8", "--threads", "1"], capsys)
-    assert result["ms_per_iteration"] > 0
-    assert ("tokens_per_second" in result) == ("grammar" in words)
-
-
-def test_feeding_costs_less_than_three_percent_at_the_published_settings(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of processor time: whoever else the processor works for may hold up either."""
-    monkeypatch.setattr(parts_of, "time", SimpleNamespace(perf_counter=time.process_time))
-    parts = report(["--config", "paper-snli", "--iterations", "3", "--samples", "2", "--threads", "1"], capsys)["parts"]
-    assert 0 < parts["feeding"]["share"] < FEEDING_LIMIT
-
-
-def test_table_is_what_is_printed_without_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(SMALL) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"grammar: batch 16, {precision_on('cpu', Settings())}, cpu, threads 1")
+def test_every_part_of_an_iteration_is_reported(report: Report) -> None:
+    found = report(main, SMALL)
+    assert found["config"] == "grammar" and found["iterations"] == 3
+    assert found["ms_10th_percentile"] <= found["ms_per_iteration"] <= found["ms_90th_percentile"]
+    assert found["examples_per_second"] == pytest.approx(16_000 / found["ms_per_iteration"])
+    assert found["tokens_per_second"] > 3 * found["examples_per_second"]
+    assert set(found["sampling"]) == set(found["sampled_words"]) == {"greedy", "temperature 1"}
+    assert list(found["parts"]) == list(PARTS) and all(part["ms"] > 0 for part in found["parts"].values())
+    assert sum(part["share"] for part in found["parts"].values()) == pytest.approx(1)
+    lines = table(found).splitlines()
+    assert lines[0].startswith("grammar: batch 16, ")
     assert [line.split("  ")[0] for line in lines[-len(PARTS) :]] == list(PARTS)
 
 
-def test_given_sentences_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", ["--config=digits", "--config=mnist --encoder.hidden=16", "--critic.objective=none"])
+def test_every_kind_of_experiment_can_be_measured(words: str, report: Report) -> None:
+    small = [*SMALL, *words.split(), "--decoder.hidden=16", "--iterations=2", "--samples=8"]
+    found = report(main, small)
+    assert found["ms_per_iteration"] > 0 and ("tokens_per_second" in found) == ("none" in words)
+
+
+def test_feeding_takes_less_than_three_percent_at_the_published_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processor time, which does not depend on other processes."""
+    monkeypatch.setattr(parts, "time", SimpleNamespace(perf_counter=time.process_time))
+    torch.set_num_threads(1)
+    settings = with_settings(preset("paper-snli"), {"precision": "float32"})
+    store, spec, _ = examples(settings, None)
+    state = TrainingState(settings, spec)
+    batches = batch_sampler(state, store)
+    part_times(state, batches, 1)
+    times = part_times(state, batches, 3)
+    assert 0 < times["feeding"] < FEEDING_LIMIT * sum(times.values())
+
+
+def test_sentences_of_a_file_are_measured(tmp_path: Path, report: Report) -> None:
     (tmp_path / "train.txt").write_text("a man sleeps .\n" * 20 + "\n" + "too long " * 20 + "\n", encoding="utf-8")
-    result = report([*SMALL, "--data", str(tmp_path)], capsys)
-    assert (result["examples"], result["mean_length"]) == (20, 4)
+    found = report(main, [*SMALL, "--data", str(tmp_path)])
+    assert (found["examples"], found["mean_length"]) == (20, 4)
 
 
-def test_a_peer_is_measured_in_turn(tmp_path: Path) -> None:
-    peer = tmp_path / "peer.py"
-    peer.write_text("print('warming up')\nprint('{\"ms_per_iteration\": 1e6}')\n")
-    script = Path(__file__).parents[2] / "benchmarks" / "throughput.py"
-    command = [sys.executable, str(script), *SMALL, "--peer", f"{sys.executable} {peer}", "--rounds", "2", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
-    rounds = result["peer"]["rounds"]
-    assert [turn["peer"] for turn in rounds] == [1e6, 1e6]
-    assert all(turn["ratio"] == pytest.approx(turn["ours"] / 1e6) for turn in rounds)
-    assert result["peer"]["ratio"] == pytest.approx(sum(turn["ratio"] for turn in rounds) / 2)
-    assert result["iterations"] == 3  # the settings typed reach the process that measures
-    assert re.findall("^round .", done.stderr, re.MULTILINE) == ["round 1", "round 2"]
+def test_a_peer_is_measured_alternately(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer is a real process. Ours is not run; the report is that of the median round."""
+    ours, last_json = iter((5.0, 3.0, 4.0)), harness.last_json
+
+    def run(title: str, command: list[str]) -> dict[str, object]:
+        if title == "peer":
+            return last_json(title, command)
+        assert {"--config", "grammar", "--json", "--iterations=3", "--threads=1"} <= set(command)
+        assert Path(command[1]).name == "throughput.py"
+        return {"ms_per_iteration": next(ours)}
+
+    monkeypatch.setattr(harness, "last_json", run)
+    peer = shlex.join([sys.executable, "-c", "print('warming up'); print('{\"ms_per_iteration\": 8}')"])
+    found = report(main, [*SMALL, "--peer", peer, "--rounds", "3"])
+    assert [(turn["ours"], turn["peer"]) for turn in found["peer"]["rounds"]] == [(5, 8), (3, 8), (4, 8)]
+    assert found["peer"]["ratio"] == 0.5 and found["ms_per_iteration"] == 4
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--config", "paper-snl"], "paper-snli"),
-        (["--data", "missing.txt"], "data must be a text file"),
-        (["--config", "digits", "--data", "x"], "data must not be given for images"),
-        (["--threads", "0"], "threads must be >= 1"),
-        (["--rounds", "0"], "rounds must be >= 1"),
-        (["--iterations", "-1"], "iterations must be >= 0"),
-        (["--iteration", "5"], "did you mean --iterations"),
-        (["--peer", "no-such-command"], "peer must be a command that can be run"),
-        (["--peer", f"{sys.executable} -c 'raise SystemExit(\"no data here\")'"], "no data here"),
-        (["--peer", f"{sys.executable} -c 'print(1)'"], "peer must print a JSON object"),
-        (["--peer", "'"], "peer must be a command"),
-    ],
-)
-def test_a_mistake_costs_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith("error: ")
-    assert said in lines[-1]
+def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
+    command = [sys.executable, str(harness.ROOT / "benchmarks" / "throughput.py"), *SMALL, "--print-config", "--json"]
+    assert harness.last_json("the script", command, cwd=tmp_path)["batch_size"] == 16
 
 
 def test_few_sentences_and_other_encodings_are_refused(tmp_path: Path) -> None:
@@ -136,7 +97,7 @@ def test_few_sentences_and_other_encodings_are_refused(tmp_path: Path) -> None:
 
 def test_synthetic_sentences_fill_the_vocabulary_and_have_the_lengths_of_snli() -> None:
     settings = Settings(vocabulary=VocabularySettings(size=500), longest=15)
-    lengths = [len(sentence.split()) for sentence in synthetic_sentences(settings)]
+    lengths = [len(sentence.split()) for sentence in synthetic_sentences(settings, 10_000)]
     assert (min(lengths), max(lengths)) == (3, 15)
     assert sum(lengths) / len(lengths) == pytest.approx(9.2, abs=0.1)
     _, spec, vocabulary = examples(settings, None)
@@ -145,9 +106,9 @@ def test_synthetic_sentences_fill_the_vocabulary_and_have_the_lengths_of_snli() 
     assert max(len(s.split()) for s in synthetic_sentences(Settings(longest=2), 50)) <= 2
 
 
-def test_a_part_inside_another_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter((1, 2, 4, 8, 16))  # the watch, then both parts, begin; then both end
-    monkeypatch.setattr(parts_of, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+def test_time_in_a_nested_part_is_charged_to_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((1, 2, 4, 8, 16))  # the stopwatch starts, two parts start, two parts end
+    monkeypatch.setattr(parts, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     watch = Stopwatch(torch.device("cpu"))
     with watch.part("reconstruct"), watch.part("optimizer"):
         pass
@@ -155,8 +116,9 @@ def test_a_part_inside_another_counts_for_itself(monkeypatch: pytest.MonkeyPatch
     assert watch.calls == {"reconstruct": 1, "optimizer": 1}
 
 
-def test_watching_leaves_the_algorithm_as_it_was() -> None:
-    before = [vars(owner)[name] for owner, name, _ in WATCHED]
-    with watched(torch.device("cpu")):
-        assert algorithm.reconstruct is not before[3]
-    assert [vars(owner)[name] for owner, name, _ in WATCHED] == before
+def test_timing_leaves_the_algorithm_unchanged() -> None:
+    before = [vars(owner)[name] for owner, name, _ in TIMED]
+    step = algorithm.reconstruction_step
+    with stopwatch(torch.device("cpu")):
+        assert algorithm.reconstruction_step is not step
+    assert [vars(owner)[name] for owner, name, _ in TIMED] == before

@@ -82,15 +82,16 @@ class Cluster:
         self.nodes: list[Program] = []
 
     def _start(self, name: str, words: list[str], cpus: int, hidden: Path | None = None) -> Program:
-        """Start a node and wait until it has joined. Try again if `ray start` gives up, as on a busy machine."""
+        """Start a node and wait until it has joined. On a busy machine `ray start` may give up: try again."""
         before = self.alive()
         mount = f"mount -t tmpfs none '{hidden}' && exec \"$@\""
         command = ["unshare", "--mount", "sh", "-c", mount, "sh"] if hidden else []
         command += [str(ROOT / "cluster" / "node.sh"), *words, "--node-name", name]
         command += ["--num-cpus", str(cpus), "--object-store-memory", "100000000"]
         for attempt in range(3):
-            # In one folder, nodes would delete each other's unpacked jobs.
-            temporary = self.folder / f"{name}-{attempt}"
+            temporary = (
+                self.folder / f"{name}-{attempt}"
+            )  # in one folder, nodes would delete each other's unpacked jobs
             temporary.mkdir()
             # All nodes are on one machine, so the default ports would collide.
             ports = ["--dashboard-agent-listen-port", str(free_port()), "--metrics-export-port", str(free_port())]

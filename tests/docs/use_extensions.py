@@ -116,7 +116,7 @@ def rank(number: int, folder: str) -> None:
 
 
 def test_two_workers_compute_what_one_computes(folder: Path) -> None:
-    mp.spawn(rank, (str(folder),), nprocs=2)  # type: ignore[attr-defined]
+    mp.spawn(rank, (str(folder),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     for i, changes in enumerate(COMBINATIONS):
         alone = trained(changes, 5).modules.state_dict()
         for number in range(2):

@@ -1,4 +1,4 @@
-"""Models small enough to train in seconds, one small corpus, an empty MLflow store and a private Ray cluster."""
+"""Fixtures: models that train in seconds, a small corpus, an empty MLflow database, a private Ray cluster."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ def image_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes two seconds to make one, so that tests copy it."""
+    """An empty MLflow database. Tests copy it, because creating one takes two seconds."""
     from pipelines.tracking.store import open_tracking
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -100,14 +100,14 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tracking_uri(empty_database: Path, tmp_path: Path) -> str:
-    """An empty store of the test's own."""
+    """Tracking URI of an empty database for one test."""
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 @pytest.fixture
 def ray_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What starts Ray, or joins a cluster, ends with status 1; the tests' own cluster may be up all the while."""
+    """Starting Ray is an error. The cluster of other tests may be running."""
     import ray
 
     def start(*_: object, **__: object) -> None:
@@ -118,7 +118,7 @@ def ray_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def small() -> Experiment:
-    """The grammar with parts so small that an iteration takes milliseconds."""
+    """The grammar preset with a model so small that an iteration takes milliseconds."""
     return with_settings(preset("grammar"), SMALL)
 
 
@@ -134,7 +134,7 @@ def corpus(small: Experiment, storage: Path) -> Corpus:
 
 @pytest.fixture
 def make_task(corpus: Corpus, small: Experiment, tracking_uri: str) -> Callable[..., Task]:
-    """make_task(**{"critic.steps": 3}) with an MLflow run of its own."""
+    """make_task(**{"critic.steps": 3}): return a task with its own MLflow run."""
     from pipelines.tracking.runs import start_parent
 
     def make(trial: str = "train", resume: str | None = None, **changes: Any) -> Task:
@@ -161,6 +161,6 @@ def make_sweep(corpus: Corpus, small: Experiment, tracking_uri: str, tmp_path: P
 
 @pytest.fixture(scope="session")
 def room() -> Iterator[Room]:
-    """A private cluster of two CPUs, whatever there is: the workers of the tests are small."""
+    """A private cluster of two CPUs, whatever the machine has: the workers of the tests are small."""
     with running(Room(2, 0, 2, 0, attached=False), drivers=2, dashboard=True) as started:
         yield started

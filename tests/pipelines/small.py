@@ -1,4 +1,4 @@
-"""A small experiment, and ways to look at what was trained."""
+"""A small experiment, and helpers that look at its checkpoints and processes."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ RATES: Space = {
 
 
 def weights(checkpoint: Path) -> dict[str, str]:
-    """Every tensor of a checkpoint, of the training state too, as a digest: equal ones are bit-identical."""
+    """Return the digest of every tensor of a checkpoint, training state included: equal means bit-identical."""
     from safetensors.numpy import load_file
 
     tensors = load_file(checkpoint / "model.safetensors") | load_file(checkpoint / "training.safetensors")
@@ -48,12 +48,12 @@ def step_of(checkpoint: Path) -> int:
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """The one with the most steps of all that lie in a folder."""
+    """Return the checkpoint with the most steps in a folder."""
     return max((file.parent for file in folder.glob("*/manifest.json")), key=step_of)
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """(pid, command line) of the processes below a process."""
+    """Yield (pid, command line) of all descendants of a process."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -72,5 +72,5 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
 
 
 def workers_of(pid: int = 0) -> list[int]:
-    """The processes that train below this one (or another): Ray names them."""
+    """Return the training workers below this process (or another): Ray names them."""
     return [child for child, command in descendants(pid or os.getpid()) if "RayTrainWorker" in command]

@@ -1,11 +1,12 @@
-"""classify and predict as they are typed: the table, going on, what is kept, mistakes."""
+"""classify.py and predict.py end to end: the table of accuracies, resuming it, and the best classifier."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,16 +20,21 @@ from arae_core.data.labelled import load_labelled
 from arae_core.settings.tree import flatten, with_settings
 from pipelines import classify, predict
 from pipelines.classification import semi_supervised
-from pipelines.classification.classifier_trial import Cell, Plan, result_file, settings_of
-from pipelines.classification.semi_supervised import summary
+from pipelines.classification.classifier_trial import (
+    ClassifierPlan,
+    ClassifierTrial,
+    autoencoder_experiment,
+    result_file,
+)
 from pipelines.corpora.corpus import prepare, prepare_labelled
 from pipelines.experiment.presets import preset
 from pipelines.experiment.settings import Classification
+from pipelines.runtime import cluster
 from pipelines.runtime.cluster import Room
 from pipelines.runtime.run_record import write_record
 from tests.pipelines.small import SMALL
 from tests.pipelines.test_model_commands import Typed, result, typed
-from tests.pipelines.test_train import ROOT, command, spelled
+from tests.pipelines.test_train import command, spelled
 
 __all__ = ["typed"]
 
@@ -46,22 +52,33 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("storage")
 
 
-def in_a_process_of_its_own(*words: str) -> tuple[int, str, str]:
-    """classify.py with a Ray cluster of its own: this process may have one already. Exit status, stdout, stderr."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "pipelines" / "classify.py"), *words], capture_output=True, text=True
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
 def words(storage: Path, *more: object, **changes: Any) -> list[str]:
     shared = ["--storage", str(storage), "--tracking-uri", f"sqlite:///{storage / 'mlflow.db'}"]
     return [*spelled({**TINY, **changes}), *shared, *map(str, more)]
 
 
-def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Path, tmp_path: Path) -> None:
+Classify = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def classified(
+    room: Room, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Classify:
+    """classified(*words, **settings): exit status, stdout and stderr of classify.py, in the tests' cluster."""
+
+    def call(*more: object, **changes: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(cluster, "running", lambda: nullcontext(room))
+        capsys.readouterr()
+        return classify.main(words(storage, *more, **changes)), *capsys.readouterr()
+
+    return call
+
+
+def test_a_table_resumes_and_its_best_classifier_predicts(
+    classified: Classify, typed: Typed, storage: Path, tmp_path: Path
+) -> None:
     asked = ("--labels", "9,30", "--seeds", 2, "--run-name", "first", "--json")
-    status, out, err = in_a_process_of_its_own(*words(storage, *asked))
+    status, out, err = classified(*asked)
     assert status == 0, err
     assert "autoencoder of arae, seed 1: ready" in out
     found = result(out)
@@ -72,7 +89,7 @@ def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Pat
         tests = [each["test"] for key, each in rows.items() if key[:2] == (row["method"], row["labels"])]
         assert row["test"] == pytest.approx(np.mean(tests)) and row["spread"] == pytest.approx(np.std(tests, ddof=1))
     folder = storage / "classifications" / "first"
-    assert np.asarray(Image.open(folder / "accuracy.png").convert("L")).std() > 10, "something is drawn"
+    assert np.asarray(Image.open(folder / "accuracy.png").convert("L")).std() > 10
     assert [path.name for path in (folder / "classifiers").iterdir()] == [Path(found["best"]).name]
     best = max(found["rows"], key=lambda row: row["validation"])
     classifier = SentenceClassifier.load(Path(found["best"]))
@@ -83,18 +100,18 @@ def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Pat
 
     (folder / "results" / "arae-30-1.json").unlink()
     before = {file: file.stat().st_mtime_ns for file in (folder / "results").iterdir()}
-    status, out, _ = in_a_process_of_its_own(*words(storage, *asked))
-    assert status == 0 and "going on with run first" in out
-    assert all(file.stat().st_mtime_ns == old for file, old in before.items()), "what is done is not done again"
+    status, out, _ = classified(*asked)
+    assert status == 0 and "resuming run first" in out
+    assert all(file.stat().st_mtime_ns == old for file, old in before.items())
     again = {(row["method"], row["labels"], row["seed"]): row for row in result(out)["rows"]}
     for key in rows:
-        assert again[key]["test"] == rows[key]["test"], "and what is, comes out the same"
+        assert again[key]["test"] == rows[key]["test"]
 
     long = " ".join(["zebra", *14 * ["very"], "sad"])
     (tmp_path / "pairs.txt").write_text(f"a sad man sleeps .\ta man sleeps .\n{long}\tthe cat\n")
     status, out, err = typed(predict, "--model", found["best"], "--input", "pairs.txt", "--pairs", "--json")
     assert status == 0
-    assert "1 of 4 sentences have more than 15 tokens" in err and "words past the 15th are not read" in err
+    assert "1 of 4 sentences have more than 15 tokens" in err
     assert "tokens are not in the model's vocabulary" in err
     lines = out.splitlines()
     assert lines[0].startswith("a sad man sleeps .\ta man sleeps .\t") and len(lines) == 3
@@ -111,13 +128,13 @@ def test_a_table_that_goes_on_and_its_best_classifier(typed: Typed, storage: Pat
     status, _, err = typed(predict, "--model", folder, "--input", "pairs.txt")
     assert status == 2 and "is not a classifier" in err
 
-    status, _, err = in_a_process_of_its_own(*words(storage, *asked, **{"head.hidden": (5,)}))
+    status, _, err = classified(*asked, **{"head.hidden": (5,)})
     assert status == 2 and "run first exists with other settings: head.hidden was [7] and is [5]" in err
 
 
-def test_sentences_with_a_class_of_their_own(storage: Path) -> None:
+def test_sentences_instead_of_pairs(classified: Classify) -> None:
     asked = ("--config", "grammar-sentiment", "--labels", 10, "--methods", "supervised", "--json")
-    status, out, err = in_a_process_of_its_own(*words(storage, *asked))
+    status, out, err = classified(*asked)
     assert status == 0, err
     (row,) = result(out)["rows"]
     classifier = SentenceClassifier.load(Path(result(out)["best"]))
@@ -125,53 +142,8 @@ def test_sentences_with_a_class_of_their_own(storage: Path) -> None:
     assert len(classifier.classify([["a sad man sleeps ."]])) == 1
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (("--methods", "arae,bert"), "--methods must be among supervised, ae, arae, got 'bert'"),
-        (("--methods", "ae,ae"), "each once"),
-        (("--labels", "3,x"), "labels must be an integer, or several with commas between, got '3,x'"),
-        (("--labels", "5,5"), "--labels must be different whole numbers >= 0"),
-        (("--labels", "2"), "--labels must be from 3 to "),
-        (("--labels", "100000"), "as many of each of contradiction, entailment, neutral; got 100000"),
-        (("--seeds", "0"), "--seeds must be from 1 to 100, got 0"),
-        (("--seed", str(2**32 - 1), "--seeds", "2"), "seed must be <= 4294967294 with --seeds 2, got 4294967295"),
-        (
-            ("--head.start", "0.96", "--iterations", "10"),
-            "head.start must leave at least one of the 10 iter",
-        ),
-        (("--run-name", "a/b"), "--run-name must be a name without slashes"),
-        (("--critic.objective", "none"), "--methods supervised,ae leaves it out"),
-        (("--config", "digits"), "kind must be text for classification, got 'image'"),
-        (("--config", "grammar"), "data.label must be the column with the class, for classification"),
-        (("--config", "grammar", "--data.label", "colour"), "data.label must be one of tense, number, sentiment"),
-        (("--workers", "2"), "workers must be 1: each classifier is trained by one worker, got 2"),
-        (("--head.dropout", "1"), "head.dropout must be"),
-        (("--tracking-uri", "http://127.0.0.1:1"), "no MLflow server answers there"),
-        (("--storage", "/dev/null/here"), "--storage /dev/null/here cannot be written to"),
-    ],
-)
-@pytest.mark.usefixtures("ray_stays_off")
-def test_mistakes_are_told_before_ray_starts(
-    more: tuple[str, ...], message: str, storage: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shared = ["--storage", str(storage), "--tracking-uri", tracking_uri, "--data.size", "600"]
-    assert classify.main([*shared, *more]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
-
-
-def test_a_preset_of_pairs_is_not_for_train(capsys: pytest.CaptureFixture[str]) -> None:
-    from pipelines import train, tune
-
-    for program in (train, tune):
-        assert program.main(["--config", "snli-entailment"]) == 2
-        assert "config snli-entailment is for classify.py" in capsys.readouterr().err
-
-
 def test_pairs_of_a_file(tmp_path: Path) -> None:
-    """Rows are examples; those without a class or a text, repeated or held out are left out and counted; a long one is
-    not."""
+    """Rows without a class or a text, repeated and held-out ones are left out and counted; a long one is shortened."""
     rows: dict[str, list[tuple[str, str, str | None]]] = {
         "train": [
             ("a b", "c", "yes"),
@@ -217,16 +189,16 @@ def test_pairs_of_a_file(tmp_path: Path) -> None:
         prepare_labelled(experiment, prepare(experiment.without_labels, tmp_path / "storage"), tmp_path / "storage")
 
 
-def test_means_and_spreads() -> None:
+def test_mean_accuracies_and_spreads() -> None:
     rows = [{"method": "ae", "labels": 5, "seed": s, "test": t, "validation": 50.0} for s, t in enumerate((1, 2, 6))]
     rows.append({"method": "ae", "labels": 7, "seed": 0, "test": 4, "validation": 60.0})
     rows.append({"method": "arae", "labels": 7, "seed": 0, "diverged": "not finite"})
-    first, second = summary(rows)
+    first, second = semi_supervised.mean_accuracies(rows)
     assert (first["test"], first["spread"], first["seeds"]) == (3.0, pytest.approx(np.sqrt(7)), 3)
     assert (second["test"], second["spread"]) == (4.0, None)
 
 
-def test_the_best_of_all_tables_is_kept(tmp_path: Path) -> None:
+def test_the_best_classifier_of_all_tables_is_kept(tmp_path: Path) -> None:
     assert semi_supervised.keep_best(tmp_path) is None
     for name, figures in (
         ("ae-7-0", {"validation": 70.0}),
@@ -236,32 +208,32 @@ def test_the_best_of_all_tables_is_kept(tmp_path: Path) -> None:
         write_record(tmp_path / "results" / f"{name}.json", figures)
         (tmp_path / "classifiers" / name).mkdir(parents=True)
     assert semi_supervised.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
-    # a smaller table under the same name, of which all is known: its classifiers are gone, the best one stays
+    # a smaller table under the same name: its results exist, its classifiers were deleted
     assert semi_supervised.keep_best(tmp_path) == tmp_path / "classifiers" / "ae-5-0"
     assert [path.name for path in (tmp_path / "classifiers").iterdir()] == ["ae-5-0"]
 
 
-def test_methods_differ_in_what_the_autoencoder_is_trained_with() -> None:
+def test_only_arae_trains_a_critic() -> None:
     experiment = preset("snli-entailment")
     assert isinstance(experiment, Classification)
-    plain = settings_of(experiment, "ae", 3)
-    regularized = settings_of(experiment, "arae", 3)
+    plain = autoencoder_experiment(experiment, "ae", 3)
+    regularized = autoencoder_experiment(experiment, "arae", 3)
     assert not plain.adversarial and regularized.adversarial
     assert plain.seed == regularized.seed == 3 and plain.data.label == ""
-    assert Cell("ae", 30, 3).name == "ae-30-3"
+    assert ClassifierTrial("ae", 30, 3).name == "ae-30-3"
 
 
-def test_an_autoencoder_that_diverges_is_told(storage: Path) -> None:
+def test_an_autoencoder_that_diverges_is_reported(classified: Classify) -> None:
     rates: dict[str, Any] = {f"{part}.learning_rate": 1e300 for part in ("encoder", "decoder")}
     rates |= {f"{part}.optimizer": "sgd" for part in ("encoder", "decoder")}
     asked = ("--labels", 9, "--methods", "ae", "--max-failures", 0, "--gradient-clip", 0)
-    status, _, err = in_a_process_of_its_own(*words(storage, *asked, **rates))
+    status, _, err = classified(*asked, **rates)
     assert status == 1 and "error: ae-0: " in err and "not finite" in err and "Lower the learning rates" in err
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on(storage: Path, tracking_uri: str) -> None:
-    """The driver is killed once a classifier is done; the same command trains the others only."""
+def test_a_killed_driver_resumes(storage: Path, tracking_uri: str) -> None:
+    """After SIGKILL, the same command trains the missing classifiers only."""
     asked = command("classify.py", storage, tracking_uri, "--labels", "9,30", "--run-name", "killed")
     asked = [word for i, word in enumerate(asked) if "--samples" not in (word, asked[i - 1])]
     results = storage / "classifications" / "killed" / "results"
@@ -279,26 +251,29 @@ def test_killed_it_goes_on(storage: Path, tracking_uri: str) -> None:
     assert len(result(out)["rows"]) == 6 and len(list(results.glob("*.json"))) == 6
 
 
-def test_what_each_classifier_gets() -> None:
-    """Of a machine of their own as many as there are get all of it; beside others on a cluster one CPU is theirs."""
+def test_classifiers_share_a_machine_and_take_one_cpu_of_a_cluster() -> None:
     experiment = preset("grammar-entailment")
-    own, theirs = (Room(13, 0, 13, 0, attached=attached) for attached in (False, True))
-    shares = [semi_supervised.share_of(own, cells, experiment) for cells in (0, 1, 3, 5, 100)]
+    private, joined = (Room(13, 0, 13, 0, attached=attached) for attached in (False, True))
+    shares = [semi_supervised.classifier_resources(private, cells, experiment) for cells in (0, 1, 3, 5, 100)]
     assert [(share.workers, share.cpus, share.gpus) for share in shares] == [(1, n, 0) for n in (13, 13, 4, 2, 1)]
-    assert semi_supervised.share_of(theirs, 3, experiment).cpus == 1
-    with_gpus = semi_supervised.share_of(Room(13, 2, 13, 2, attached=False), 5, experiment)
+    assert semi_supervised.classifier_resources(joined, 3, experiment).cpus == 1
+    with_gpus = semi_supervised.classifier_resources(Room(13, 2, 13, 2, attached=False), 5, experiment)
     assert (with_gpus.cpus, with_gpus.gpus) == (6, 1)
 
 
-def test_of_a_table_that_is_done_all_is_told_and_nothing_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what a task would take, and how often it would be tried."""
+def test_a_finished_table_starts_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks reserve a classifier's resources, and Ray retries them `max_failures` times."""
     import ray
 
     from pipelines.runtime import progress_actor
 
     settings = flatten(with_settings(preset("grammar-entailment"), {"max_failures": 7}))
-    plan = Plan(settings, "", "", ("no", "yes"), 2, str(tmp_path), "", "", "")
-    cells, asked, told = [Cell("ae", 5, 0), Cell("arae", 3, 1)], list[dict[str, float]](), list[Any]()
+    plan = ClassifierPlan(settings, "", "", ("no", "yes"), 2, str(tmp_path), "", "", "")
+    cells, asked, told = (
+        [ClassifierTrial("ae", 5, 0), ClassifierTrial("arae", 3, 1)],
+        list[dict[str, float]](),
+        list[Any](),
+    )
     rows = [{"method": cell.method, "labels": cell.labels, "seed": cell.seed, "test": 50.0} for cell in cells]
     for cell, row in zip(cells, rows, strict=True):
         write_record(result_file(tmp_path, cell), row)
@@ -306,7 +281,8 @@ def test_of_a_table_that_is_done_all_is_told_and_nothing_begun(tmp_path: Path, m
     monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **options: asked.append(options)))
     never: Any = None
     assert (
-        semi_supervised.train_cells(cells, plan, Room(13, 0, 13, 0, attached=True), never, told.append, never) == rows
+        semi_supervised.train_classifiers(cells, plan, Room(13, 0, 13, 0, attached=True), never, told.append, never)
+        == rows
     )
     assert told == rows
     assert asked == [{"num_cpus": 1.0, "num_gpus": 0.0, "max_retries": 7}] * 2

@@ -26,17 +26,18 @@ from arae_core.runtime.parallel import Parallel
 from arae_core.settings.tree import flatten, with_settings
 from arae_core.training.checkpoint import read_about
 from pipelines import evaluate
+from pipelines.cli import evaluation
 from pipelines.corpora.corpus import prepare
-from pipelines.evaluation import perplexity as perplexity_module
-from pipelines.evaluation.evaluated_models import load_subject
-from pipelines.evaluation.perplexity import language_model_of
-from pipelines.evaluation.tasks import TASKS, Asked, Outcome, code_space
-from pipelines.evaluation.tasks.perplexity import _reconstructed, sample_perplexity
-from pipelines.evaluation.tasks.robustness import swaps
-from pipelines.evaluation.tasks.transfer import attribute_transfer
-from pipelines.evaluation.transfer import GrammarClassifier, score_transfer
+from pipelines.evaluation import corpus_language_model
+from pipelines.evaluation.corpus_language_model import load_or_train_language_model
+from pipelines.evaluation.evaluated_models import load_evaluated_model
+from pipelines.evaluation.tasks import TASKS, TaskOptions, TaskResult, code_space
+from pipelines.evaluation.tasks.attribute_transfer import attribute_transfer
+from pipelines.evaluation.tasks.perplexity import reconstruct_ids, sample_perplexity
+from pipelines.evaluation.tasks.robustness import word_swaps
+from pipelines.evaluation.transfer_metrics import GrammarClassifier, score_transfer
 from pipelines.experiment.presets import preset
-from pipelines.training.worker import Metrics, Task, work
+from pipelines.training.worker import Metrics, Task, train_worker
 from tests.pipelines.small import SMALL
 from tests.pipelines.test_model_commands import Typed, result, typed
 
@@ -67,7 +68,7 @@ def trained(storage: Path, empty_database: Path, tmp_path_factory: pytest.TempPa
                 shutil.copytree(checkpoint, kept)
 
         task = Task(flatten(experiment), str(corpus.folder), uri, start_parent(uri, "test", name, params={}))
-        work(task, Parallel(), report)
+        train_worker(task, Parallel(), report)
         return kept
 
     return make
@@ -94,7 +95,7 @@ def test_robustness_is_a_table_and_a_picture(typed: Typed, arae: Path, plain: Pa
     assert status == 0 and "k=2: " in out
     rows = table(out, "robustness")
     assert set(rows) == {str(arae), str(plain)}
-    subject = load_subject(str(plain), "", storage)
+    subject = load_evaluated_model(str(plain), "", storage)
     store = subject.store("validation")
     exact = nats_given(subject.model.state, store, store).mean()
     assert rows[str(plain)]["k=0"] == pytest.approx(exact, rel=1e-5)
@@ -134,8 +135,8 @@ def test_published_figures_stand_beside_those_of_real_text(trained: Callable[...
     (storage / "text").mkdir()
     (storage / "text" / "train.txt").write_text("".join(f"{a} {n} .\n" for a in "abcdef" for n in "uvwxyz"))
     changes = {"data.source": str(storage / "text"), "data.columns": ("text",), "data.label": "", "data.classes": ()}
-    subject = load_subject(str(trained("real", **changes)), "", storage)
-    rows = {row["model"]: row for row in swaps([subject], Asked(storage=storage)).rows}
+    subject = load_evaluated_model(str(trained("real", **changes)), "", storage)
+    rows = {row["model"]: row for row in word_swaps([subject], TaskOptions(storage=storage)).rows}
     assert rows["published, SNLI: AE"]["k=4"] == 9.97 and rows["published, SNLI: ARAE"]["k=0"] == 2.19
 
 
@@ -174,7 +175,7 @@ def test_a_model_without_classes_moves_codes(typed: Typed, arae: Path, plain: Pa
     status, out, _ = typed(evaluate, *words)
     assert status == 0
     moved = table(out, "transfer")[str(plain)]
-    subject, labelled = load_subject(str(plain), "", storage), load_subject(str(arae), "", storage)
+    subject, labelled = load_evaluated_model(str(plain), "", storage), load_evaluated_model(str(arae), "", storage)
     held, train = labelled.store("validation"), labelled.store("train")
     assert held.labels is not None and train.labels is not None and labelled.model.vocabulary is not None
     texts = labelled.model.vocabulary.decode(held.rows(range(len(held))))
@@ -246,17 +247,17 @@ def test_perplexity_both_ways(typed: Typed, arae: Path, storage: Path) -> None:
 
 
 def test_the_bar_is_real_text_that_its_language_model_has_not_seen(arae: Path, storage: Path) -> None:
-    subject = load_subject(str(arae), "", storage)
-    asked = Asked(split="test", samples=70, storage=storage, say=lambda _: None)
+    subject = load_evaluated_model(str(arae), "", storage)
+    asked = TaskOptions(split="test", samples=70, storage=storage, log=lambda _: None)
     real = sample_perplexity([subject], asked).rows[0]
-    model = language_model_of(subject, storage, lambda _: None)
+    model = load_or_train_language_model(subject, storage, lambda _: None)
     assert real["forward"] == pytest.approx(language_model.perplexity(model, subject.store("test")), rel=1e-6)
     assert real["forward"] > language_model.perplexity(model, subject.store("train"))
 
 
 def test_empty_samples_count(arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = load_subject(str(arae), "", storage)
-    asked = Asked(samples=70, storage=storage, say=lambda _: None)
+    subject = load_evaluated_model(str(arae), "", storage)
+    asked = TaskOptions(samples=70, storage=storage, log=lambda _: None)
     own = sample_perplexity([subject], asked).rows[-1]
     written = subject.model.generate_ids(70)
     monkeypatch.setattr(subject.model, "generate_ids", lambda *_, **__: [[], *written[:35], *[[]] * 34])
@@ -265,8 +266,8 @@ def test_empty_samples_count(arae: Path, storage: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_copied_covers_other_sentences_not_its_own(arae: Path, storage: Path) -> None:
-    subject = load_subject(str(arae), "", storage)
-    copied = attribute_transfer([subject], Asked(storage=storage)).rows[0]
+    subject = load_evaluated_model(str(arae), "", storage)
+    copied = attribute_transfer([subject], TaskOptions(storage=storage)).rows[0]
     held, vocabulary = subject.store("validation"), subject.model.vocabulary
     assert vocabulary is not None and copied["model"] == "copy of the input"
     itself = SentenceScorer(subject.store("train"), held, len(vocabulary)).score(held.rows(range(len(held))))
@@ -284,11 +285,11 @@ def test_perplexity_of_reconstructions(typed: Typed, arae: Path, storage: Path) 
 
 def test_reconstructions_are_of_the_sentences_themselves(arae: Path, storage: Path) -> None:
     """A model that says every sentence again has those of real text."""
-    subject = load_subject(str(arae), "", storage)
+    subject = load_evaluated_model(str(arae), "", storage)
     rows = subject.store("train").rows(range(17))
     with patch.object(type(subject.model), "reconstruct", lambda self, sentences, **how: list(sentences)):
-        assert _reconstructed(subject, rows, 0) == rows
-    assert _reconstructed(subject, rows, 0) != rows
+        assert reconstruct_ids(subject, rows, 0) == rows
+    assert reconstruct_ids(subject, rows, 0) != rows
 
 
 def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> None:
@@ -298,7 +299,7 @@ def test_all_that_the_models_can(typed: Typed, plain: Path, storage: Path) -> No
 
 
 def test_data_are_prepared_again_where_they_are_not_there(plain: Path, tmp_path: Path) -> None:
-    subject = load_subject(str(plain), "", tmp_path)
+    subject = load_evaluated_model(str(plain), "", tmp_path)
     assert subject.corpus.fingerprint == read_about(plain)["data_fingerprint"]
     assert (tmp_path / "data" / subject.corpus.fingerprint).is_dir()
 
@@ -330,8 +331,11 @@ def test_models_that_say_too_little(typed: Typed, text_checkpoint: Path, image_c
 
 
 def test_nats_are_of_the_sentence_and_its_code_of_the_swapped_one(plain: Path, storage: Path) -> None:
-    subject = load_subject(str(plain), "", storage)
-    store, row = subject.store("test"), swaps([subject], Asked(split="test", seed=3, storage=storage)).rows[0]
+    subject = load_evaluated_model(str(plain), "", storage)
+    store, row = (
+        subject.store("test"),
+        word_swaps([subject], TaskOptions(split="test", seed=3, storage=storage)).rows[0],
+    )
     for k in (0, 3):
         exact = nats_given(subject.model.state, store, swapped(store, k, 3)).mean()
         assert row[f"k={k}"] == pytest.approx(exact, rel=1e-5)
@@ -341,14 +345,14 @@ def test_nats_are_of_the_sentence_and_its_code_of_the_swapped_one(plain: Path, s
 def test_transfer_is_at_the_contrast_asked_for(
     contrast: float | None, arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, subject = list[float | None](), load_subject(str(arae), "", storage)
+    asked, subject = list[float | None](), load_evaluated_model(str(arae), "", storage)
 
     def transfer(self: Model, sentences: list[str], wanted: list[str], *, contrast: float | None = None) -> list[str]:
         asked.append(contrast)
         return list(sentences)
 
     monkeypatch.setattr(Model, "transfer", transfer)
-    attribute_transfer([subject], Asked(storage=storage, contrast=contrast))
+    attribute_transfer([subject], TaskOptions(storage=storage, contrast=contrast))
     assert asked == [contrast]
 
 
@@ -356,7 +360,7 @@ def test_language_models_see_the_split_asked_for_at_the_end_alone(
     arae: Path, storage: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Their best epochs are those on validation; both perplexities are of the split."""
-    subject, train = load_subject(str(arae), "", storage), language_model.train_language_model
+    subject, train = load_evaluated_model(str(arae), "", storage), language_model.train_language_model
     made, chosen_on = list[language_model.LanguageModel](), list[Any]()
 
     def watched(sentences: Any, validation: Any, *rest: Any, **named: Any) -> language_model.LanguageModel:
@@ -365,8 +369,10 @@ def test_language_models_see_the_split_asked_for_at_the_end_alone(
         return made[-1]
 
     monkeypatch.setattr(language_model, "train_language_model", watched)
-    monkeypatch.setattr(perplexity_module, "train_language_model", watched)
-    rows = sample_perplexity([subject], Asked(split="test", samples=70, storage=tmp_path, say=lambda _: None)).rows
+    monkeypatch.setattr(corpus_language_model, "train_language_model", watched)
+    rows = sample_perplexity(
+        [subject], TaskOptions(split="test", samples=70, storage=tmp_path, log=lambda _: None)
+    ).rows
     validation, test = subject.store("validation"), subject.store("test")
     assert len(made) == 3 and all(np.array_equal(each.ids, validation.ids) for each in chosen_on)
     for model, row in zip(made[1:], rows, strict=True):
@@ -376,7 +382,7 @@ def test_language_models_see_the_split_asked_for_at_the_end_alone(
 def test_codes_move_from_the_class_that_they_have_to_the_one_wanted(
     arae: Path, plain: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject, labelled = load_subject(str(plain), "", storage), load_subject(str(arae), "", storage)
+    subject, labelled = load_evaluated_model(str(plain), "", storage), load_evaluated_model(str(arae), "", storage)
     train, vocabulary = labelled.store("train"), labelled.model.vocabulary
     assert train.labels is not None and vocabulary is not None
     sides = [vocabulary.decode(train.rows(np.flatnonzero(train.labels == y))) for y in (0, 1)]
@@ -387,7 +393,7 @@ def test_codes_move_from_the_class_that_they_have_to_the_one_wanted(
         return list(sentences)
 
     monkeypatch.setattr(Model, "shift", shift)
-    attribute_transfer([subject, labelled], Asked(storage=storage))
+    attribute_transfer([subject, labelled], TaskOptions(storage=storage))
     held = labelled.store("validation")
     assert held.labels is not None
     own = dict(zip(vocabulary.decode(held.rows(range(len(held)))), held.labels, strict=True))
@@ -401,7 +407,7 @@ def test_a_name_goes_with_what_its_tables_depend_on(
     typed: Typed, arae: Path, plain: Path, storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model itself and not where it lies, what is in the files, the split and all that is asked for."""
-    monkeypatch.setitem(TASKS, "latent", lambda *_: Outcome([{"model": "x", "norm": 1.0}], text=["text"]))
+    monkeypatch.setitem(TASKS, "latent", lambda *_: TaskResult([{"model": "x", "norm": 1.0}], text=["text"]))
     model, people = tmp_path / "model", tmp_path / "people.csv"
     shutil.copytree(arae, model)
     people.write_text("source,label,reference\na man sleeps .,positive,a man .\n")
@@ -424,11 +430,10 @@ def test_evaluations_of_one_second_have_folders_of_their_own(tmp_path: Path, mon
     monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
     names = []
     for _ in range(3):
-        folder = evaluate._folder(tmp_path, "")
+        folder = evaluation.new_folder(tmp_path)
         folder.mkdir()
         names.append(folder.name)
     assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
-    assert evaluate._folder(tmp_path, "20260101-000000") == tmp_path / "20260101-000000"
 
 
 def test_tables_are_kept_in_every_models_run(tracking_uri: str, tmp_path: Path) -> None:
@@ -438,8 +443,8 @@ def test_tables_are_kept_in_every_models_run(tracking_uri: str, tmp_path: Path) 
     subjects: list[Any] = [
         SimpleNamespace(run_id=start_parent(tracking_uri, "test", name, params={})) for name in ("one", "other")
     ]
-    outcome = Outcome([{"model": "one", "norm": 1.0}], text=["text"])
-    content = evaluate._kept(outcome, "latent-test", tmp_path / "latent", subjects, tracking_uri)
+    outcome = TaskResult([{"model": "one", "norm": 1.0}], text=["text"])
+    content = evaluation._save_result(outcome, "latent-test", tmp_path / "latent", subjects, tracking_uri)
     assert content == {"rows": [{"model": "one", "norm": 1.0}], "text": ["text"]}
     for subject in subjects:
         kept = connect(tracking_uri).list_artifacts(subject.run_id, "evaluation")

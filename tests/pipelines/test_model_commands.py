@@ -17,7 +17,7 @@ import pytest
 from arae_core.model import Model
 from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
 from pipelines import generate, interpolate, predict, promote, reconstruct, transfer
-from pipelines.reporting.drawing import tiled
+from pipelines.evaluation.drawing import tiled
 from pipelines.tracking import promotion, runs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""A disk that fills up or turns read-only in the middle of a training, each a file system of the test's own."""
+"""A disk that fills up or turns read-only during training: each test mounts a file system of its own."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 from tests.pipelines.test_train import ROOT
 
 MOUNT = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", tempfile.gettempdir()]
-"""In a name space of its own, which a container may allow, while it does not allow to mount anything there."""
+"""Some containers allow a mount name space of their own, but no mount in it."""
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or subprocess.run(MOUNT, capture_output=True).returncode != 0,
     reason="only root may mount a file system",
@@ -40,7 +40,7 @@ ONCE_TRAINED = 'while ! grep -q "^step 40/" "$LOG"; do sleep 0.1; done'
         ),
     ],
 )
-def test_a_training_goes_on_when_there_is_room_again(
+def test_a_training_resumes_when_the_disk_is_writable_again(
     size: str, meanwhile: str, repair: str, message: str, tmp_path: Path
 ) -> None:
     disk, log = tmp_path / "disk", tmp_path / "log"
@@ -68,9 +68,9 @@ def test_a_training_goes_on_when_there_is_room_again(
     first = log.read_text()
     errors = [line for line in first.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0], first
-    assert errors[0].startswith("error: training failed for good: ") and "the same command goes on" in errors[0]
+    assert errors[0].startswith("error: training failed: ") and "repeat the command" in errors[0]
     assert "first ended with 1" in run.stdout
-    assert "going on with run mine" in run.stdout and "second ended with 0" in run.stdout, run.stdout
-    went_on = [int(step) for step in re.findall(r"^step (\d+)/120", run.stdout, re.MULTILINE)]
-    assert went_on[0] >= 40 and went_on[-1] == 120
+    assert "resuming run mine" in run.stdout and "second ended with 0" in run.stdout, run.stdout
+    steps = [int(step) for step in re.findall(r"^step (\d+)/120", run.stdout, re.MULTILINE)]
+    assert steps[0] >= 40 and steps[-1] == 120
     assert "is left" not in run.stdout

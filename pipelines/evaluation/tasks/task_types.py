@@ -1,12 +1,12 @@
-"""What is asked of a task, and what it answers."""
+"""Options and result of a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.evaluation.evaluated_models import Subject
-from pipelines.evaluation.perplexity import Say
+from pipelines.evaluation.corpus_language_model import Log
+from pipelines.evaluation.evaluated_models import EvaluatedModel
 from pipelines.experiment.settings import BUILT_IN
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked of all tasks alike.
+class TaskOptions:
+    """Options that all tasks share.
 
-    samples: sentences that each model writes for the perplexities. references, outputs: files to score transfer with,
-    see `read_references`. contrast: of transfer, by default each model's own. reconstructed: whether the perplexities
-    are of reconstructions, too.
+    split: validation, or test for final results. samples: sentences that each model generates for perplexity.
+    references, outputs: files to score transfer with, see `read_references`. contrast: of transfer; None: each model's
+    own. reconstructed: also report the perplexity of reconstructions. log: prints a line of progress.
     """
 
     split: str = "validation"
@@ -31,18 +31,18 @@ class Asked:
     outputs: Path | None = None
     contrast: float | None = None
     reconstructed: bool = False
-    say: Say = print
+    log: Log = print
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A task's rows ("model" and figures by name), its picture if it has one, and what else is to be read."""
+class TaskResult:
+    """Rows of a table ("model" and metrics by name), a figure if there is one, and lines of text."""
 
     rows: list[dict[str, Any]]
     figure: "Figure | None" = None
     text: list[str] = field(default_factory=list)
 
 
-def of_real_text(subjects: Sequence[Subject]) -> bool:
-    """Whether any is of real text: beside the built-in grammar, published figures say nothing."""
-    return any(subject.experiment.data.source not in BUILT_IN for subject in subjects)
+def any_real_text(models: Sequence[EvaluatedModel]) -> bool:
+    """True if any model was trained on real text; published results are not comparable with the built-in grammar."""
+    return any(model.experiment.data.source not in BUILT_IN for model in models)

@@ -1,7 +1,7 @@
-"""The cross-aligned baseline: soft words, discriminators, and its two updates."""
+"""Cross-alignment: soft words, discriminators, and both updates."""
 
-from collections.abc import Iterable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,21 +11,20 @@ from torch.nn import functional as F
 from arae_core.algorithm import iteration
 from arae_core.attributes import cross_alignment
 from arae_core.attributes.cross_alignment import (
-    STEEPEST,
+    MAX_GRADIENT_NORM,
     SequenceDiscriminators,
-    align,
-    cut,
-    gumbel,
-    moved_on,
-    self_fed,
+    clip_rows,
+    cross_alignment_step,
+    free_running_states,
+    gumbel_noise,
+    shifted,
 )
-from arae_core.codecs.lstm import TextDecoder
+from arae_core.codecs.lstm import LSTMDecoder
 from arae_core.data.batch_sampler import BatchSampler
 from arae_core.data.batches import TextBatch
 from arae_core.runtime.parallel import Parallel
-from arae_core.settings import DecoderSettings
 from arae_core.training.state import TrainingState
-from tests.arae_core.small import THREE, new_state, settings_of, store_of, weights
+from tests.arae_core.small import THREE, new_state, normal, settings_of, store_of, weights
 
 CHANGES: dict[str, Any] = {
     "decoder.alignment_weight": 0.7,
@@ -35,57 +34,35 @@ CHANGES: dict[str, Any] = {
     **{f"{part}.optimizer": "sgd" for part in ("encoder", "decoder", "classifier")},
     **{f"{part}.learning_rate": 0.1 for part in ("encoder", "decoder", "classifier")},
 }
+LABELS = torch.tensor([0, 1, 2, 0, 1])
 
 
-def made() -> tuple[TrainingState, TextBatch]:
-    settings = settings_of("three", CHANGES)
+def made(**changes: Any) -> tuple[TrainingState, LSTMDecoder, TextBatch]:
+    settings = settings_of("three", CHANGES | {name.replace("__", "."): value for name, value in changes.items()})
     state = new_state(settings, "three")
     batch = BatchSampler(store_of("three"), THREE, settings.batch_size, settings.seed).confuse(0)
-    assert isinstance(batch, TextBatch)
-    return state, batch
+    decoder = state.modules["decoder"]
+    assert isinstance(decoder, LSTMDecoder) and isinstance(batch, TextBatch)
+    return state, decoder, batch
 
 
-def code_of(count: int) -> Tensor:
-    return torch.randn(count, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def silence(sentences: int, steps: int) -> list[Tensor]:
-    """No noise."""
-    return [torch.zeros(sentences, THREE.vocabulary, dtype=torch.float64)] * steps
-
-
-def test_sharp_words_are_the_most_probable_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_alignment, "SHARPNESS", 1e-7)
-    state, _ = made()
-    decoder = state.decoder
-    assert isinstance(decoder, TextDecoder)
-    code, labels = code_of(5), torch.tensor([0, 1, 2, 0, 1])
-    found = self_fed(decoder, code, labels, THREE.start, silence(5, 6), 1.0)
-    words, fed = torch.full((5, 1), THREE.start), decoder.conditioned(code, labels)
-    for _ in range(5):
-        hidden, _ = decoder(words, fed)
-        words = torch.cat([words, decoder.output(hidden[:, -1]).argmax(1, keepdim=True)], 1)
-    torch.testing.assert_close(found, decoder(words, fed)[0])
+NO_NOISE = torch.zeros(5, THREE.vocabulary, dtype=torch.float64)
 
 
 def test_soft_words_are_means_of_word_vectors() -> None:
-    state, _ = made()
-    decoder = state.decoder
-    assert isinstance(decoder, TextDecoder)
-    code, labels = code_of(3), torch.tensor([2, 0, 1])
-    noise = [torch.randn(3, THREE.vocabulary, generator=torch.Generator().manual_seed(1), dtype=torch.float64)]
-    found = self_fed(decoder, code, labels, THREE.start, [*noise, *noise], 1.0)
-    first, _ = decoder(torch.full((3, 1), THREE.start), decoder.conditioned(code, labels))
-    torch.testing.assert_close(found[:, :1], first)
-    chances = ((decoder.output(first[:, 0]) + noise[0]) / 0.1).softmax(1)
-    word = sum(chances[:, i : i + 1] * decoder.embedding.weight[i] for i in range(THREE.vocabulary))
-    assert isinstance(word, Tensor)
-    _, memory = decoder(torch.full((3, 1), THREE.start), decoder.conditioned(code, labels))
-    second, _ = decoder.lstm(torch.cat([word, decoder.conditioned(code, labels)], 1)[:, None], memory)
-    torch.testing.assert_close(found[:, 1:], second)
+    _, decoder, _ = made()
+    noise = [normal(5, THREE.vocabulary, seed) for seed in range(6)]
+    found = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, noise, 1.0)
+    fed, memory = decoder.conditioned(normal(5, 7), LABELS), None
+    word = decoder.embedding.weight[THREE.start].expand(5, -1)
+    for i, drawn in enumerate(noise):
+        states, memory = decoder.lstm(torch.cat([word, fed], 1)[:, None], memory)
+        torch.testing.assert_close(found[:, i], states[:, 0])
+        chances = ((decoder.output(states[:, 0]) + drawn) / 0.1).softmax(1)
+        word = torch.stack([(row[:, None] * decoder.embedding.weight).sum(0) for row in chances])
 
 
-def test_a_discriminator_a_class_that_padding_does_not_move() -> None:
+def test_each_class_has_a_discriminator_that_ignores_padding() -> None:
     torch.manual_seed(0)
     both = SequenceDiscriminators(13, 3).double()
     states, classes = torch.randn(4, 6, 13, dtype=torch.float64), torch.tensor([2, 0, 0, 1])
@@ -95,149 +72,110 @@ def test_a_discriminator_a_class_that_padding_does_not_move() -> None:
         torch.testing.assert_close(both(states[i : i + 1], y[None])[0], scores[i])
     assert not torch.allclose(both(states, (classes + 1) % 3), scores)
     scores[0].backward()
-    moved = [any(p.grad is not None and p.grad.any() for p in net.parameters()) for net in both.filters]
-    assert moved == [False, False, True]
+    trained = [any(p.grad is not None and p.grad.any() for p in net.parameters()) for net in both.filters]
+    assert trained == [False, False, True]
 
 
-def test_gumbel_noise_makes_the_greatest_logit_a_draw() -> None:
+def test_the_argmax_of_logits_with_gumbel_noise_is_a_draw() -> None:
     logits = torch.tensor([0.0, 1.0, -0.7, 0.3], dtype=torch.float64)
     uniform = torch.rand(40_000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = (logits + gumbel(uniform)).argmax(1).bincount(minlength=4) / 40_000
+    drawn = (logits + gumbel_noise(uniform)).argmax(1).bincount(minlength=4) / 40_000
     torch.testing.assert_close(drawn.double(), logits.softmax(0), rtol=0, atol=4 * 0.5 / 200)
 
 
-def test_gradients_through_soft_words_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far steeper ones change nothing but their length; and what is no steeper is left as it is."""
+@pytest.mark.parametrize("vocabulary", [17, 1008, 1009, 2018, 5045])
+def test_every_word_has_its_own_noise(vocabulary: int) -> None:
+    drawn = torch.rand(2, vocabulary, generator=torch.Generator().manual_seed(0))
+    noise = list(shifted(drawn, 15))
+    assert torch.equal(noise[0], drawn)
+    assert all(torch.equal(each.sort(1).values, drawn.sort(1).values) for each in noise)
+    assert len({tuple(each[1].tolist()) for each in noise}) == 15
+
+
+@pytest.mark.parametrize("bound", [1e9, 1e-3])
+def test_gradients_through_soft_words_are_clipped(bound: float) -> None:
     gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
-    expected = torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]])
-    torch.testing.assert_close(cut(gradient, 1.0), expected)
-
-    state, _ = made()
-    decoder = state.decoder
-    assert isinstance(decoder, TextDecoder)
-    norms: dict[float, list[float]] = {}
-    for steepest in (1e9, 1e-3):
-        found = norms.setdefault(steepest, [])
-
-        def noted(values: Tensor, most: float, found: list[float] = found) -> Tensor:
-            found.append(float(cut(values, most).norm(dim=1).max()))
-            return cut(values, most)
-
-        monkeypatch.setattr(cross_alignment, "cut", noted)
-        states = self_fed(decoder, code_of(5), torch.tensor([0, 1, 2, 0, 1]), THREE.start, silence(5, 7), steepest)
+    torch.testing.assert_close(clip_rows(gradient, 1.0), torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
+    _, decoder, _ = made()
+    with patch.object(cross_alignment, "clip_rows", wraps=clip_rows) as clipped:
+        states = free_running_states(decoder, normal(5, 7), LABELS, THREE.start, [NO_NOISE] * 7, bound)
         states.square().sum().backward()
-    assert len(norms[1e9]) == len(norms[1e-3]) == 6, "all words but the last, which is never read"
-    assert max(norms[1e9]) > 1e-2 and max(norms[1e-3]) == pytest.approx(1e-3)
+    norms = [float(clip_rows(*call.args).norm(dim=1).max()) for call in clipped.call_args_list]
+    assert len(norms) == 6, "all words but the last, which is never read"
+    assert max(norms) == pytest.approx(1e-3) if bound == 1e-3 else max(norms) > 1e-2
 
 
-class Drawn:
-    """The numbers that a state draws, to be had again in the same order."""
+@pytest.mark.parametrize("uninformative", [0.1, 10.0])
+def test_both_updates_are_gradient_descent_on_the_published_losses(
+    uninformative: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The autoencoder ignores discriminators whose loss is at least UNINFORMATIVE."""
+    monkeypatch.setattr(cross_alignment, "MAX_GRADIENT_NORM", 1e9)
+    monkeypatch.setattr(cross_alignment, "UNINFORMATIVE", uninformative)
+    state, decoder, batch = made()
+    discriminators, draws = state.modules["aligner"], torch.Generator()
+    draws.set_state(state.draws.get_state())
+    assert batch.labels is not None
 
-    def __init__(self, state: TrainingState):
-        self.again = torch.Generator().manual_seed(state.settings.seed)
-        self.again.set_state(state.draws.get_state())
-        self.batch = state.settings.batch_size
+    def uniform(columns: int) -> Tensor:
+        return torch.rand(state.settings.batch_size, columns, generator=draws, dtype=torch.float64)
 
-    def uniform(self, columns: int) -> Tensor:
-        return torch.rand(self.batch, columns, generator=self.again, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("too_poor", [0.1, 10.0])
-def test_both_updates_are_gradient_descent_on_what_is_written(too_poor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An autoencoder does not follow discriminators with a loss from there on."""
-    monkeypatch.setattr(cross_alignment, "STEEPEST", 1e9)
-    monkeypatch.setattr(cross_alignment, "TOO_POOR", too_poor)
-    state, batch = made()
-    decoder, judges, drawn = state.decoder, state.modules["aligner"], Drawn(state)
-    assert isinstance(decoder, TextDecoder) and batch.labels is not None
     there = (torch.arange(batch.source.shape[1]) < batch.lengths[:, None])[:, :, None]
     other = (batch.labels + 1) % 3
-    first = -(-drawn.uniform(THREE.vocabulary).log()).log()
+    first = -(-uniform(THREE.vocabulary).log()).log()
     noise = [first.roll(1009 * step, 1) for step in range(batch.source.shape[1])]
-    kept = [2.0 * (drawn.uniform(5 * 64) < 0.5) for _ in range(3)]
+    kept = [2.0 * (uniform(5 * 64) < 0.5) for _ in range(3)]
 
     def states() -> tuple[Tensor, Tensor]:
-        code = state.encoder(batch)
+        code = state.encode(batch)
         real, _ = decoder(batch.source, decoder.conditioned(code, batch.labels))
-        return real * there, self_fed(decoder, code, other, THREE.start, noise, 1e9) * there
+        return real * there, free_running_states(decoder, code, other, THREE.start, noise, 1e9) * there
 
     real, own = (each.detach() for each in states())
-    right = judges(real, batch.labels, kept[0]).sigmoid().log().mean()
-    right = right + (1 - judges(own, other, kept[1]).sigmoid()).log().mean()
-    names = [name for name, _ in judges.named_parameters()]
-    steps = torch.autograd.grad(-right, list(judges.parameters()))
-    expected = {f"aligner.{n}": p.detach() - 0.1 * g for n, p, g in zip(names, judges.parameters(), steps, strict=True)}
+    right = discriminators(real, batch.labels, kept[0]).sigmoid().log().mean()
+    right = right + (1 - discriminators(own, other, kept[1]).sigmoid()).log().mean()
+    named = dict(discriminators.named_parameters(prefix="aligner"))
+    steps = torch.autograd.grad(-right, list(named.values()))
+    expected = {name: p.detach() - 0.1 * g for (name, p), g in zip(named.items(), steps, strict=True)}
     before = weights(state)
 
-    scalars = align(state, Parallel(), batch)
+    scalars = cross_alignment_step(state, Parallel(), batch)
     after = weights(state)
     assert 0.1 < float(scalars["discriminator_loss"]) < 10
     assert float(scalars["discriminator_loss"]) == pytest.approx(-float(right.detach()), abs=1e-12)
     for name, value in expected.items():
         torch.testing.assert_close(after[name], value, rtol=0, atol=1e-12)
 
-    state.modules.load_state_dict({**before, **expected})  # the discriminators as the second update met them
-    alike = -judges(states()[1], other, kept[2]).sigmoid().log().mean()
-    assert float(scalars["alignment_loss"]) == pytest.approx(float(alike.detach()), abs=1e-12)
+    state.modules.load_state_dict({**before, **expected})  # the discriminators of the second update
+    aligned = -discriminators(states()[1], other, kept[2]).sigmoid().log().mean()
+    assert float(scalars["alignment_loss"]) == pytest.approx(float(aligned.detach()), abs=1e-12)
     parts = {n: p for n, p in state.modules.named_parameters() if n.startswith(("encoder.", "decoder."))}
-    gradients = torch.autograd.grad(0.7 * (too_poor == 10) * alike, list(parts.values()), allow_unused=True)
-    assert any(g is not None and bool(g.any()) for g in gradients) == (too_poor == 10)
+    gradients = torch.autograd.grad(0.7 * (uninformative == 10) * aligned, list(parts.values()), allow_unused=True)
+    assert any(g is not None and bool(g.any()) for g in gradients) == (uninformative == 10)
     for (name, parameter), gradient in zip(parts.items(), gradients, strict=True):
         moved = parameter.detach() - 0.1 * (0 if gradient is None else gradient)
         torch.testing.assert_close(after[name], moved, rtol=0, atol=1e-9)
 
 
-def test_it_is_a_step_of_the_iteration_where_it_is_asked_for() -> None:
-    for weight in (0.0, 0.7):
-        settings = settings_of("three", CHANGES | {"decoder.alignment_weight": weight})
-        state = new_state(settings, "three")
-        feed = BatchSampler(store_of("three"), THREE, settings.batch_size, settings.seed)
-        scalars = iteration(state, feed, Parallel())
-        assert ("alignment_loss" in scalars) == ("aligner" in state.modules) == (weight > 0)
-
-
-def test_decoders_of_their_own_cannot_be_aligned() -> None:
-    with pytest.raises(ValueError, match=r"decoder\.conditioning must be embedding with a decoder\.alignment_weight"):
-        DecoderSettings(conditioning="separate", alignment_weight=1.0)
-
-
-@pytest.mark.parametrize("vocabulary", [17, 1008, 1009, 2018, 5045])
-def test_every_word_has_noise_of_its_own(vocabulary: int) -> None:
-    drawn = torch.rand(2, vocabulary, generator=torch.Generator().manual_seed(0))
-    noise = list(moved_on(drawn, 15))
-    assert torch.equal(noise[0], drawn)
-    assert all(torch.equal(each.sort(1).values, drawn.sort(1).values) for each in noise)
-    assert len({tuple(each[1].tolist()) for each in noise}) == 15
-
-
-def test_discriminators_learn_as_the_classifier_is_set_to() -> None:
-    settings = settings_of("three", CHANGES | {"classifier.learning_rate": 0.03})
-    assert new_state(settings, "three").optimizers["aligner"].param_groups[0]["lr"] == 0.03
-
-
 @pytest.mark.parametrize("follows", [True, False])
 def test_all_ranks_follow_the_discriminators_or_none_does(follows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the mean of their losses, whatever a rank's own says."""
-    monkeypatch.setattr(cross_alignment, "TOO_POOR", 0.1 if follows else 10.0)
+    """The mean of the loss over all ranks decides."""
+    monkeypatch.setattr(cross_alignment, "UNINFORMATIVE", 0.1 if follows else 10.0)
     monkeypatch.setattr(Parallel, "mean", lambda *_: torch.tensor(0.0 if follows else 11.0))
-    state, batch = made()
+    state, _, batch = made()
     before = weights(state)
-    align(state, Parallel(), batch)
+    with patch.object(cross_alignment, "free_running_states", wraps=free_running_states) as free_running:
+        cross_alignment_step(state, Parallel(), batch)
+    assert free_running.call_args.args[-1] == pytest.approx(MAX_GRADIENT_NORM * 0.7 / 8), "by the weight of a sentence"
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == ({"aligner", "encoder", "decoder"} if follows else {"aligner"})
 
 
-def test_gradients_are_cut_to_a_sentences_share_of_the_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of which the batch's mean and the weight have made less."""
-    asked = list[float]()
-
-    def noted(
-        decoder: TextDecoder, code: Tensor, labels: Tensor, start: int, noise: Iterable[Tensor], steepest: float
-    ) -> Tensor:
-        asked.append(steepest)
-        return self_fed(decoder, code, labels, start, noise, steepest)
-
-    monkeypatch.setattr(cross_alignment, "self_fed", noted)
-    state, batch = made()
-    align(state, Parallel(), batch)
-    assert asked == [pytest.approx(STEEPEST * 0.7 / 8)]
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_the_iteration_has_the_step_if_the_weight_is_not_0(weight: float) -> None:
+    state, _, _ = made(decoder__alignment_weight=weight, classifier__learning_rate=0.03)
+    data = BatchSampler(store_of("three"), THREE, state.settings.batch_size, state.settings.seed)
+    scalars = iteration(state, data, Parallel())
+    assert ("alignment_loss" in scalars) == ("aligner" in state.modules) == (weight > 0)
+    if weight:
+        assert state.optimizers["aligner"].param_groups[0]["lr"] == 0.03

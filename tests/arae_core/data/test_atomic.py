@@ -1,4 +1,4 @@
-"""Atomic writes: the old content or the new one, and nothing beside it."""
+"""Atomic writes leave the old content or the new one, and nothing beside it."""
 
 import os
 import stat
@@ -22,20 +22,15 @@ def test_a_file_is_created_and_replaced(tmp_path: Path) -> None:
     write_text_atomically(tmp_path / "a.txt", "é\r\n")
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\r\n"
     write_json_atomically(tmp_path / "a.txt", {"x": (1, 2)})
-    assert (tmp_path / "a.txt").read_text() == '{\n "x": [\n  1,\n  2\n ]\n}\n'
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert content(tmp_path) == {"a.txt": '{\n "x": [\n  1,\n  2\n ]\n}\n'}
+    with replace_file_atomically(tmp_path / "a.txt") as partial:
+        assert (partial.parent, partial.suffix, partial.name[0]) == (tmp_path, ".txt", "."), "a hidden file"
+        partial.write_text("new")
+        assert (tmp_path / "a.txt").read_text() != "new"
+    assert content(tmp_path) == {"a.txt": "new"}
 
 
-def test_the_temporary_file_is_hidden_and_keeps_the_suffix(tmp_path: Path) -> None:
-    with replace_file_atomically(tmp_path / "picture.png") as partial:
-        assert (partial.parent, partial.suffix, partial.name[0]) == (tmp_path, ".png", ".")
-        partial.write_text("x")
-        assert not (tmp_path / "picture.png").exists()
-    assert content(tmp_path) == {"picture.png": "x"}
-
-
-def test_an_error_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk cuts the new content off."""
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text_atomically(tmp_path / "a", "old")
     write_bytes = Path.write_bytes
 
@@ -49,7 +44,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert content(tmp_path) == {"a": "old"}
 
 
-def test_a_folder_is_created_and_replaced_whole(tmp_path: Path) -> None:
+def test_a_folder_is_created_and_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "parent" / "run"
     for files in ({"a": "1", "b": "2"}, {"b": "3"}):
         with replace_folder_atomically(folder) as new:
@@ -64,23 +59,21 @@ def test_a_folder_is_created_and_replaced_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fails", ["writing", "renaming"])
 def test_an_error_leaves_the_old_folder(fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename, folder = os.rename, tmp_path / "run"
-    with replace_folder_atomically(folder) as new:
-        (new / "a").write_text("old")
+
+    def write(text: str, error: bool = False) -> None:
+        with replace_folder_atomically(folder) as new:
+            (new / "a").write_text(text)
+            if error:
+                raise OSError("refused")
 
     def refuse(source: Path, target: Path) -> None:
         if Path(source).name == "new":
             raise OSError("refused")
         rename(source, target)
 
+    write("old")
     monkeypatch.setattr(os, "rename", refuse)
-
-    def replace() -> None:
-        with replace_folder_atomically(folder) as new:
-            (new / "a").write_text("new")
-            if fails == "writing":
-                raise OSError("refused")
-
     with pytest.raises(OSError, match="refused"):
-        replace()
+        write("new", error=fails == "writing")
     assert content(tmp_path) == {"run/a": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

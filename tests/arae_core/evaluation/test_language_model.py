@@ -1,4 +1,4 @@
-"""Perplexities of a language that is known exactly, and the Frechet distance against closed forms and SciPy."""
+"""The LSTM language model on a language of known entropy; the Frechet distance against closed forms and SciPy."""
 
 import math
 from typing import Any
@@ -22,72 +22,74 @@ from arae_core.evaluation.language_model import (
     train_language_model,
 )
 
-SHAPE = TextSpec(11)
-CHANCES = {4: 0.5, 5: 0.25, 6: 0.125, 7: 0.125}
+SPEC = TextSpec(11)
+PROBABILITIES = {4: 0.5, 5: 0.25, 6: 0.125, 7: 0.125}
 STOP = 0.3
 
 
 def language(count: int, seed: int) -> TokenStore:
-    """Words drawn by CHANCES, each sentence ending after a word with probability STOP, or at seven words."""
-    rng = np.random.default_rng(seed)
+    """Sentences of independent words; each ends after a word with probability STOP, or after seven words."""
+    rng, words = np.random.default_rng(seed), list(PROBABILITIES)
     lengths = np.minimum(rng.geometric(STOP, count), 7)
-    return TokenStore.from_rows([rng.choice(list(CHANCES), n, p=list(CHANCES.values())).tolist() for n in lengths])
+    return TokenStore.from_rows([rng.choice(words, n, p=list(PROBABILITIES.values())).tolist() for n in lengths])
 
 
 def entropy(store: TokenStore) -> float:
-    """Nats a token of these sentences under the language itself; the end after the seventh word is certain."""
+    """Nats per token of sentences under the language itself; the end after the seventh word is certain."""
     nats = 0.0
     for i in range(len(store)):
         row = store.row(i).tolist()
-        nats -= sum(math.log(CHANCES[word]) for word in row) + (len(row) - 1) * math.log(1 - STOP)
+        nats -= sum(math.log(PROBABILITIES[word]) for word in row) + (len(row) - 1) * math.log(1 - STOP)
         nats -= math.log(STOP) if len(row) < 7 else 0.0
     return nats / (len(store.ids) + len(store))
 
 
-def test_a_model_of_a_known_language_has_its_perplexity() -> None:
-    """Words do not depend on each other, so that the language's own entropy is what any model can reach."""
+def small_model(**options: Any) -> tuple[LanguageModel, TokenStore]:
+    """Train a small model; return it and its validation split."""
+    train, validation = language(101, 1), language(53, 2)
+    return train_language_model(train, validation, SPEC, real=train, units=5, seen=400, **options), validation
+
+
+def test_perplexity_approaches_the_entropy_of_a_known_language() -> None:
     train, validation, test = language(3001, 1), language(499, 2), language(997, 3)
-    seen: list[tuple[int, int, float]] = []
-    model = train_language_model(
-        train, validation, SHAPE, real=train, units=67, seen=36_000, progress=lambda *values: seen.append(values)
-    )
+    epochs, values = list[int](), list[float]()
+
+    def progress(epoch: int, _: int, value: float) -> None:
+        epochs.append(epoch)
+        values.append(value)
+
+    model = train_language_model(train, validation, SPEC, real=train, units=67, seen=36_000, progress=progress)
     exact = math.exp(entropy(test))
     assert exact * 0.995 < perplexity(model, test) < exact * 1.08
-    values = [value for _, _, value in seen]
-    assert [epoch for epoch, _, _ in seen] == list(range(1, len(seen) + 1)) and len(seen) <= 12
+    assert epochs == list(range(1, len(epochs) + 1))
     assert perplexity(model, validation) == pytest.approx(min(values))
-    assert len(seen) == min(12, 1 + values.index(min(values)) + PATIENCE), "then it is done"
-    other = TokenStore.from_rows([[9, 8, 9], [8]])
-    assert perplexity(model, other) > 100, "words that the language does not have"
+    assert len(epochs) == min(12, 1 + values.index(min(values)) + PATIENCE)
+    assert perplexity(model, TokenStore.from_rows([[9, 8, 9], [8]])) > 100, "words outside the language"
 
 
-def test_the_same_seed_makes_the_same_model() -> None:
-    train, validation = language(101, 1), language(53, 2)
-    first, second = (
-        train_language_model(train, validation, SHAPE, real=train, units=5, seen=400, seed=3) for _ in range(2)
-    )
+def test_the_same_seed_gives_the_same_model() -> None:
+    (first, validation), (second, _) = small_model(seed=3), small_model(seed=3)
     assert perplexity(first, validation) == perplexity(second, validation)
 
 
 def test_padding_changes_nothing() -> None:
-    """Alone in its batch or beside longer ones, a sentence has the same nats and the same features."""
+    """Nats and features of a sentence do not depend on the others in its batch."""
     torch.manual_seed(0)
-    model, store = LanguageModel(SHAPE, 7, np.arange(SHAPE.vocabulary)).eval(), language(13, 5)
+    model, store = LanguageModel(SPEC, 7, np.arange(SPEC.vocabulary)).eval(), language(13, 5)
     nats = 0.0
     with torch.no_grad():
         for i in range(len(store)):
-            batch = store.batch(np.array([i]), SHAPE)
+            batch = store.batch(np.array([i]), SPEC)
             hidden, _ = model.lstm(model.embedding(batch.source))
-            chance = model.output.log_prob(hidden[0])
-            nats -= float(chance.gather(1, model.by_frequency[batch.target[0]][:, None]).sum())
+            logs = model.output.log_prob(hidden[0])
+            nats -= float(logs.gather(1, model.by_frequency[batch.target[0]][:, None]).sum())
             expected = hidden[0].mean(0).double().numpy()
             assert sentence_features(model, store)[i] == pytest.approx(expected, abs=1e-6)
     assert perplexity(model, store) == pytest.approx(math.exp(nats / (len(store.ids) + len(store))), rel=1e-5)
 
 
 @pytest.mark.parametrize("entries", [5, 11, COMMON, COMMON + 1, RARE + 7])
-def test_chances_of_all_entries_sum_to_one(entries: int) -> None:
-    """Whatever clusters the vocabulary falls into, the commonest entries are in the first."""
+def test_probabilities_sum_to_one_for_any_number_of_clusters(entries: int) -> None:
     torch.manual_seed(0)
     counts = np.random.default_rng(0).permutation(entries)
     model = LanguageModel(TextSpec(entries), 17, counts).eval()
@@ -100,22 +102,19 @@ def test_chances_of_all_entries_sum_to_one(entries: int) -> None:
     assert model.by_frequency[int(counts.argmax())] == 0 and model.by_frequency[int(counts.argmin())] == entries - 1
 
 
-def test_clusters_are_those_of_real_text() -> None:
-    """A model of samples has them by the frequencies of real text, where the samples' own would put words they lack."""
+def test_clusters_follow_the_frequencies_of_real_text() -> None:
     spec = TextSpec(COMMON + 2)
     real = TokenStore.from_rows([[COMMON]] * 3 + [[COMMON + 1]] * 2)
     samples = TokenStore.from_rows([[5, 7], [5, 11], [5]])
     model = train_language_model(samples, samples, spec, units=3, seen=3, real=real)
-    own = train_language_model(samples, samples, spec, units=3, seen=3, real=samples)
     assert model.by_frequency[[spec.end, COMMON, COMMON + 1]].tolist() == [0, 1, 2]
-    assert own.by_frequency[[spec.end, 5]].tolist() == [0, 1] and int(own.by_frequency[COMMON + 1]) == COMMON + 1
 
 
-def test_nothing_to_learn_from_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs sentences to learn from"):
-        train_language_model(TokenStore.from_rows([]), language(3, 1), SHAPE, real=language(3, 1))
+def test_empty_splits_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs training and validation sentences"):
+        train_language_model(TokenStore.from_rows([]), language(3, 1), SPEC, real=language(3, 1))
     with pytest.raises(ValueError, match="at least one sentence"):
-        perplexity(LanguageModel(SHAPE, 5), TokenStore.from_rows([]))
+        perplexity(LanguageModel(SPEC, 5), TokenStore.from_rows([]))
 
 
 def test_frechet_distance() -> None:
@@ -130,43 +129,38 @@ def test_frechet_distance() -> None:
     assert frechet_distance(a, a + 2.0) == pytest.approx(5 * 4.0)
     line = rng.normal(size=(31, 1))  # one dimension: (m1 - m2)^2 + (s1 - s2)^2
     assert frechet_distance(line, 3 * line) == pytest.approx((2 * line.mean()) ** 2 + (2 * line.std(ddof=1)) ** 2)
-    with pytest.raises(ValueError, match="two sentences or more"):
+    with pytest.raises(ValueError, match="at least two sentences"):
         frechet_distance(a, b[:1])
 
 
-def test_its_rate_falls_to_zero_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, rates = language(101, 1), list[float]()
+def test_the_learning_rate_decays_linearly_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, epochs = list[float](), list[int]()
 
-    class Watched(torch.optim.Adam):
+    class Recording(torch.optim.Adam):
         def step(self, closure: Any = None) -> Any:
             rates.append(self.param_groups[0]["lr"])
             return super().step(closure)
 
-    monkeypatch.setattr(torch.optim, "Adam", Watched)
-    epochs = list[int]()
-    train_language_model(
-        train, language(53, 2), SHAPE, real=train, units=5, seen=400, progress=lambda _, most, __: epochs.append(most)
-    )
+    monkeypatch.setattr(torch.optim, "Adam", Recording)
+    small_model(progress=lambda _, all_, __: epochs.append(all_))
     steps = len(rates) // len(epochs) * epochs[0]
     assert rates == pytest.approx([RATE * (1 - step / steps) for step in range(len(rates))])
 
 
-def test_words_are_dropped_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every epoch, and not where it is measured; nor does it touch the caller's random numbers."""
-    train, validation, modes, nll = language(101, 1), language(53, 2), list[bool](), LanguageModel.nll
+def test_dropout_is_active_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training also leaves the caller's random state unchanged."""
+    modes, nll, epochs = list[bool](), LanguageModel.nll, list[int]()
 
-    def noted(model: LanguageModel, batch: Any) -> Any:
+    def recording(model: LanguageModel, batch: Any) -> Any:
         modes.append(model.training)
         return nll(model, batch)
 
-    before, epochs = torch.get_rng_state(), list[int]()
+    before = torch.get_rng_state()
     with monkeypatch.context() as patched:
-        patched.setattr(LanguageModel, "nll", noted)
-        model = train_language_model(
-            train, validation, SHAPE, real=train, units=5, seen=400, progress=lambda epoch, *_: epochs.append(epoch)
-        )
+        patched.setattr(LanguageModel, "nll", recording)
+        model, validation = small_model(progress=lambda epoch, *_: epochs.append(epoch))
     assert torch.equal(torch.get_rng_state(), before)
-    assert len(epochs) > 1 and modes == [True, True, False] * len(epochs), "two batches of training, one of validation"
+    assert len(epochs) > 1 and modes == [True, True, False] * len(epochs), "two training batches, one of validation"
     for measure in (perplexity, sentence_features):
         first = measure(model.train(), validation)
         assert np.array_equal(first, measure(model.train(), validation))

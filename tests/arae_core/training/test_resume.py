@@ -1,4 +1,4 @@
-"""Stopped, saved, loaded in a fresh process and continued is the same, bit for bit, as never stopped."""
+"""A run that is stopped, saved, loaded in a new process and continued is bit-identical to one that never stopped."""
 
 import multiprocessing
 from pathlib import Path
@@ -9,9 +9,8 @@ import pytest
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings import VocabularySettings
 from arae_core.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
-from arae_core.training.loop import train
 from arae_core.training.state import TrainingState
-from tests.arae_core.small import WORDS, new_state, settings_of, store_of
+from tests.arae_core.small import WORDS, new_state, run, settings_of
 
 VOCABULARY = Vocabulary.train([" ".join(map(str, WORDS))], VocabularySettings(tokenizer="spaces"))
 SGD = {f"{part}.optimizer": "sgd" for part in ("encoder", "decoder", "generator", "critic")}
@@ -28,17 +27,16 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "image, SGD, AAE": ("image", 0, {"prior.kind": "gaussian"} | SGD),
     "image, bfloat16": ("image", 0, {"precision": "bfloat16"}),
 }
-"""Kind, first step, settings."""
+"""Name -> kind of data, first step, settings."""
 
 
 def advance(state: TrainingState, kind: str, steps: int, folder: Path) -> None:
-    for _ in train(state, store_of(kind), until=state.step + steps, every=10):
-        pass
+    run(state, state.step + steps, kind, every=10)
     save_checkpoint(folder, state, VOCABULARY if state.settings.kind == "text" else None)
 
 
 def continue_all(root: str) -> None:
-    """What the fresh process does."""
+    """Continue every case, in the new process."""
     for name in CASES:
         state, _, _ = load_checkpoint(Path(root) / f"{name} half")
         advance(state, CASES[name][0], 10, Path(root) / f"{name} resumed")
@@ -52,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             state = new_state(settings_of(kind, changes), kind)
             state.step = step
             advance(state, kind, steps, root / f"{name} {part}")
-    process = multiprocessing.get_context("spawn").Process(target=continue_all, args=(str(root),))
+    process = multiprocessing.get_context("forkserver").Process(target=continue_all, args=(str(root),))
     process.start()
     process.join()
     assert process.exitcode == 0
@@ -60,8 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_resumed_equals_straight_in_every_byte(name: str, folder: Path) -> None:
-    """Files with weights, optimizer moments and random numbers: equal sums of their bytes, equal tensors."""
+def test_a_resumed_run_is_bit_identical(name: str, folder: Path) -> None:
+    """Manifests hold the checksums of weights, moments and random numbers."""
     half, straight, resumed = (read_manifest(folder / f"{name} {part}") for part in ("half", "straight", "resumed"))
     assert straight == resumed
     assert straight["step"] == half["step"] + 10 == CASES[name][1] + 20

@@ -1,6 +1,6 @@
-"""A process may die at any moment of saving, or the disk be full: what lies under the name is whole.
+"""Saving may be killed at any moment, or the disk may be full: the checkpoint under the name is complete.
 
-Every audited file operation of `save_checkpoint` is a place to die: a child process is killed at each in turn.
+A child process is killed at each audited file operation of `save_checkpoint` in turn.
 """
 
 import os
@@ -19,8 +19,17 @@ from tests.arae_core.small import assert_same, image_settings, new_state, weight
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 
 
+def state_at(step: int) -> TrainingState:
+    state = new_state(image_settings({"seed": step}))
+    state.step = step
+    return state
+
+
+OLD, NEW = state_at(5), state_at(7)
+
+
 def in_child(body: Callable[[], None]) -> int:
-    """Run `body` in a forked process; its wait status. Exit status 3 means that an exception was raised."""
+    """Run `body` in a forked process; return its wait status. Exit status 3: it raised an exception."""
     pid = os.fork()
     if pid == 0:
         status = 3
@@ -32,98 +41,70 @@ def in_child(body: Callable[[], None]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def dying_at(event_number: int, root: Path, state: TrainingState) -> Callable[[], None]:
-    """Save `state` over root/c and be killed at a file operation under `root`."""
+def save_and_die(folder: Path, event_number: int) -> None:
+    """Save NEW; kill this process at a file operation."""
+    seen = 0
 
-    def body() -> None:
-        seen = 0
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event in EVENTS:
+            if seen == event_number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
 
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal seen
-            if event in EVENTS:
-                if seen == event_number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                seen += 1
-
-        sys.addaudithook(hook)
-        save_checkpoint(root / "c", state)
-
-    return body
+    sys.addaudithook(hook)
+    save_checkpoint(folder, NEW)
 
 
-def steps_of_whole_checkpoints(root: Path) -> list[int]:
-    """The step of every checkpoint under `root`, whatever its name, that is whole."""
-    steps = []
+def a_checkpoint_is_complete(root: Path) -> bool:
+    """Return True if there is a complete checkpoint under `root`, whatever its name."""
     for path in root.rglob("manifest.json"):
         try:
-            steps.append(int(read_manifest(path.parent)["step"]))
+            read_manifest(path.parent)
+            return True
         except ValueError:
             continue
-    return steps
+    return False
 
 
 @pytest.mark.parametrize("overwrites", [False, True])
-def test_killed_while_saving_leaves_a_whole_checkpoint_or_none(overwrites: bool, tmp_path: Path) -> None:
-    old, new = new_state(image_settings()), new_state(image_settings())
-    old.step, new.step = 5, 7
+def test_killed_saving_leaves_a_complete_checkpoint_or_none(overwrites: bool, tmp_path: Path) -> None:
     for event_number in range(200):
         root = tmp_path / str(event_number)
         root.mkdir()
         if overwrites:
-            save_checkpoint(root / "c", old)
-        status = in_child(dying_at(event_number, root, new))
+            save_checkpoint(root / "c", OLD)
+        status = in_child(lambda root=root, number=event_number: save_and_die(root / "c", number))  # type: ignore[misc]
         where = f"killed at file operation {event_number}"
         if (root / "c").exists():
             assert load_checkpoint(root / "c")[0].step in ((5, 7) if overwrites else (7,)), where
         if overwrites:
-            assert steps_of_whole_checkpoints(root), f"{where}: nothing is left of either"
-        save_checkpoint(root / "c", new)
-        assert load_checkpoint(root / "c")[0].step == 7, f"{where}: what it left is in the way"
+            assert a_checkpoint_is_complete(root), f"{where}: both are lost"
+        save_checkpoint(root / "c", NEW)
+        assert load_checkpoint(root / "c")[0].step == 7, f"{where}: leftovers block the next save"
         if not os.WIFSIGNALED(status):
             assert os.WEXITSTATUS(status) == 0
             break
     assert 5 < event_number < 199, "it was killed at every operation, and then not at all"
 
 
-def test_full_disk_leaves_the_previous_checkpoint_and_no_litter(tmp_path: Path) -> None:
-    old = new_state(image_settings())
-    old.step = 5
-    save_checkpoint(tmp_path / "c", old)
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", OLD)
     largest = max(path.stat().st_size for path in (tmp_path / "c").rglob("*"))
     for limit in (0, 100, largest // 2, largest - 1):
 
         def body(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            save_checkpoint(tmp_path / "c", new_state(image_settings({"seed": 6})))
+            save_checkpoint(tmp_path / "c", NEW)
 
         assert os.WEXITSTATUS(in_child(body)) == 3, limit
         loaded, _, _ = load_checkpoint(tmp_path / "c")
         assert loaded.step == 5
-        assert_same(weights(loaded), weights(old))
+        assert_same(weights(loaded), weights(OLD))
         assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_where_the_new_checkpoint_cannot_take_its_place_the_old_one_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old, new = new_state(image_settings()), new_state(image_settings())
-    old.step, new.step = 5, 7
-    save_checkpoint(tmp_path / "c", old)
-    rename = os.rename
-
-    def refuse(source: Path, target: Path) -> None:
-        if source.name == "new":
-            raise OSError("the place is taken")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", refuse)
-    with pytest.raises(OSError, match="the place is taken"):
-        save_checkpoint(tmp_path / "c", new)
-    assert load_checkpoint(tmp_path / "c")[0].step == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["c"]
-
-
-def test_an_error_while_saving_is_passed_on(tmp_path: Path) -> None:
+def test_an_error_while_saving_is_raised(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
-        save_checkpoint(tmp_path / "c", new_state(image_settings()), extra={"what": object()})
+        save_checkpoint(tmp_path / "c", NEW, extra={"what": object()})
     assert not list(tmp_path.iterdir())

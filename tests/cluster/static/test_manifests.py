@@ -173,6 +173,8 @@ def test_there_is_time_to_drain() -> None:
 def test_every_pod_is_behind_a_network_policy() -> None:
     policies = [document["spec"] for document in rendered() if document["kind"] == "NetworkPolicy"]
     assert all("Ingress" in policy["policyTypes"] for policy in policies)
+    sources = [source for policy in policies for rule in policy["ingress"] for source in rule["from"]]
+    assert all(source["podSelector"]["matchLabels"] for source in sources)
     covered = [policy["podSelector"]["matchLabels"].items() for policy in policies]
     for document in rendered():
         if document["kind"] in ("Deployment", "StatefulSet", "RayCluster"):

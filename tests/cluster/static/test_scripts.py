@@ -77,9 +77,11 @@ def test_the_notice_of_a_spot_machine_drains_the_node(tmp_path: Path) -> None:
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[int]]:
-    """Two processes that have each started a raylet, as `ray start --block` does."""
+    """Two processes that each started a raylet, as `ray start --block` does; their workers end 3 s after `ray` ran."""
+    steps = f"until [ -e {tmp_path}/called ]; do sleep 0.1; done; sleep 3; touch {tmp_path}/ended$2"
+    worker = f'(exec -a ray::train bash -c "{steps}") &'
     # The name of a script is the name of its process.
-    raylet = program(tmp_path, "raylet", "echo started\nwhile :; do read -t 1 -u 9 9<> <(:); done")
+    raylet = program(tmp_path, "raylet", f"{worker}\necho started\nwhile :; do read -t 1 -u 9 9<> <(:); done")
     started = []
     for name in ("A", "B"):
         line = f'"{raylet}" --gcs-address=gcs --node_id=NODE_{name} & wait'
@@ -93,11 +95,12 @@ def nodes(tmp_path: Path) -> Iterator[list[int]]:
         process.communicate()
 
 
-def test_only_the_named_node_is_drained(nodes: list[int], tmp_path: Path) -> None:
-    program(tmp_path, "ray", 'echo "$@"')
+def test_only_the_named_node_is_drained_and_its_workers_end_first(nodes: list[int], tmp_path: Path) -> None:
+    program(tmp_path, "ray", f'echo "$@"; touch {tmp_path}/called')
     for process, name in zip(nodes, "AB", strict=True):
-        done = run("drain.sh", str(process), PATH=str(tmp_path), ARAE_DRAIN_SECONDS="1")
+        done = run("drain.sh", str(process), PATH=str(tmp_path), ARAE_DRAIN_SECONDS="100")
         assert done.returncode == 0 and f"--node-id NODE_{name} " in done.stdout, done
+        assert (tmp_path / f"ended--node_id=NODE_{name}").exists()
 
 
 def test_drain_fails_where_no_node_runs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -26,54 +27,41 @@ OPTIONS = (
     Option("scheduler", str, "asha", "Which trials to stop.", ("asha", "pbt")),
     Option("between", str, None, "Two sentences.", values=2),
 )
-COUPLED: dict[str, list[str]] = {
-    "kind": ["--kind", "image", "--data.source", "digits"],
-    "data.source": ["--data.source", "some/where"],
-    "data.limit": ["--data.limit", "100"],
-    "name": ["--name", "other"],
-    "device": ["--device", "cpu"],
-    "precision": ["--precision", "bfloat16"],
-    "cuda_graphs": ["--cuda-graphs", "off"],
-    "initialization": ["--initialization", "released"],
-    "encoder.pooling": ["--encoder.pooling", "mean"],
-    "encoder.updates": ["--encoder.updates", "summed"],
-    "encoder.marker_ratio": ["--encoder.marker_ratio", "5.0"],
-    "vocabulary.tokenizer": ["--vocabulary.tokenizer", "bpe"],
-    "generator.kind": ["--generator.kind", "gaussian"],
-    "generator.output": ["--generator.output", "tanh"],
-    "critic.objective": ["--critic.objective", "wgan-clip"],
-    "decoder.conditioning": ["--decoder.conditioning", "separate"],
-    "data.label": ["--data.label", "tense"],
+OTHER_VALUES: dict[str, str] = {
+    **dict.fromkeys(("encoder.kind", "decoder.kind"), "lstm"),
+    **{"code.kind": "euclidean", "prior.kind": "gaussian", "critic.objective": "wgan-clip"},
+    **{"data.source": "some/where", "data.limit": "100", "data.label": "tense", "name": "other"},
+    **dict.fromkeys(("data.columns", "data.classes"), "first,second"),
+    **{"device": "cpu", "precision": "bfloat16", "cuda_graphs": "off", "initialization": "released"},
+    **{"encoder.pooling": "mean", "encoder.updates": "summed", "encoder.marker_ratio": "5.0"},
+    **{"vocabulary.tokenizer": "bpe", "generator.output": "tanh", "decoder.conditioning": "separate"},
 }
+"""Values of settings for which `changed` finds none."""
 
 
 def parsed(*words: str) -> Arguments:
-    """As train.py reads them, presets of classification as classify.py does."""
+    """Parse as train.py does, and presets of classification as classify.py does."""
     name = next((b for a, b in itertools.pairwise(words) if a == "--config"), "grammar")
     classification = isinstance(PRESETS.get(name, PRESETS["grammar"])(), Classification)
     return parse(words, "Do it.", OPTIONS, classification=classification)
 
 
 def changed(name: str, value: Any) -> list[str]:
-    """Words that give the setting another value than it has in grammar."""
-    if name in COUPLED:
-        return COUPLED[name]
+    """Return words that change the setting of the preset grammar."""
+    flag = f"--{name if '.' in name else name.replace('_', '-')}"
+    if name == "kind":
+        return ["--kind", "image", "--data.source", "digits"]
+    if name in OTHER_VALUES:
+        return [flag, OTHER_VALUES[name]]
     if name.endswith("normalization"):
-        value = "none" if value == "layer" else "layer"
-    elif name.endswith("optimizer"):
-        value = "sgd"
-    elif name in ("data.columns", "data.classes"):
-        value = ("first", "second")
-    elif isinstance(value, tuple):
-        value = (7, 7)
-    elif isinstance(value, bool):
-        value = not value
-    elif isinstance(value, int):
-        value += 1
-    else:
-        value = value / 2 or 0.25
-    flag = name if "." in name else name.replace("_", "-")
-    return [f"--{flag}", spelled(value)]
+        return [flag, "none" if value == "layer" else "layer"]
+    if name.endswith("optimizer"):
+        return [flag, "sgd"]
+    if isinstance(value, tuple):
+        return [flag, "7,7"]
+    if isinstance(value, bool):
+        return [flag, spelled(not value)]
+    return [flag, spelled(value + 1 if isinstance(value, int) else value / 2 or 0.25)]
 
 
 @pytest.mark.parametrize("name", flatten(preset("grammar")))
@@ -89,27 +77,23 @@ def test_every_setting_has_a_flag(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_printed_settings_can_be_typed_again(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As lines and as JSON."""
+    expected = flatten(preset(name))
     with pytest.raises(SystemExit) as stop:
         parsed("--config", name, "--print-config")
     assert stop.value.code == 0
     lines = [line.partition(" = ") for line in capsys.readouterr().out.splitlines()]
-    words = [f"--{key}={value}" for key, _, value in lines if key in flatten(preset(name))]
-    assert len(words) == len(flatten(preset(name)))
+    words = [f"--{key}={value}" for key, _, value in lines if key in expected]
+    assert len(words) == len(expected)
     assert parsed("--config", name, *words).experiment == preset(name)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_printed_json_holds_the_same(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parsed("--config", name, "--print-config", "--json", "--trials", "3")
     shown = json.loads(capsys.readouterr().out)
-    assert shown["config"] == name
-    assert shown["trials"] == 3
-    expected = {k: list(v) if isinstance(v, tuple) else v for k, v in flatten(preset(name)).items()}
-    assert {key: shown[key] for key in expected} == expected
+    assert (shown["config"], shown["trials"]) == (name, 3)
+    assert {key: shown[key] for key in expected} == json.loads(json.dumps(expected))
 
 
-def test_both_spellings() -> None:
+def test_dashes_and_underscores_are_equivalent() -> None:
     a = parsed("--batch-size", "32", "--critic.learning_rate", "0.5", "--run-name", "x")
     b = parsed("--batch_size=32", "--critic.learning-rate=0.5", "--run_name=x")
     assert a == b
@@ -117,7 +101,7 @@ def test_both_spellings() -> None:
     assert a.options.run_name == "x"
 
 
-def test_values_that_look_odd() -> None:
+def test_values_with_dashes_commas_and_spaces() -> None:
     arguments = parsed(
         "--between", "a dog -- runs", "- no", "--encoder.hidden", "7, 7", "--vocabulary.lowercase", "FALSE"
     )
@@ -139,39 +123,34 @@ def test_defaults_of_options() -> None:
     [
         (["--critic.step", "5"], "unknown flag --critic.step; did you mean --critic.steps?"),
         (["--critic.step=5"], "unknown flag --critic.step; did you mean --critic.steps?"),
-        (["--batchsize", "5"], "unknown flag --batchsize; did you mean --batch-size?"),
-        (["--trails", "5"], "unknown flag --trails; did you mean --trials?"),
-        (
-            ["--word-dropout", "5"],
-            "unknown flag --word-dropout; did you mean --encoder.word_dropout or --decoder.word_dropout?",
-        ),
-        (["--qqqqqq"], "unknown flag --qqqqqq; --help lists them all"),
+        (["--batchsize", "5"], "did you mean --batch-size?"),
+        (["--trails", "5"], "did you mean --trials?"),
+        (["--word-dropout", "5"], "did you mean --encoder.word_dropout or --decoder.word_dropout?"),
+        (["--qqqqqq"], "unknown flag --qqqqqq"),
         (["--critic"], "unknown flag --critic"),
-        (["--epoch", "5"], "unknown flag --epoch; did you mean --epochs?"),
+        (["--epoch", "5"], "did you mean --epochs?"),
         (["snli"], "unexpected argument 'snli'"),
         (["--critic.steps"], "--critic.steps: expected one argument"),
         (["--between", "a"], "--between: expected 2 arguments"),
-        (["--critic.steps", "x"], "critic.steps must be an integer, got 'x'"),
         (["--critic.steps", "1.5"], "critic.steps must be an integer, got '1.5'"),
         (["--critic.penalty", "much"], "critic.penalty must be a number, got 'much'"),
         (["--critic.penalty", "nan"], "critic.penalty must be >= 0"),
         (["--code.noise", "-1"], "code.noise must be >= 0"),
-        (["--encoder.learning_rate", "inf"], "encoder.learning_rate must be > 0.0 and finite, got inf"),
-        (["--code.noise", "inf"], "code.noise must be >= 0.0 and finite, got inf"),
-        (["--data.size", "1000000000000"], "data.size must be from 30 to 1e+07, got 1000000000000"),
-        (["--samples", "1000000000000"], "samples must be from 1 to 1e+07, got 1000000000000"),
-        (["--decoder.contrast", "1e300"], "decoder.contrast must be from 0 to 1e+06, got 1e+300"),
+        (["--encoder.learning_rate", "inf"], "encoder.learning_rate must be > 0 and finite, got inf"),
+        (["--data.size", "1000000000000"], "data.size must be from 30 to "),
+        (["--samples", "1000000000000"], "samples must be from 1 to "),
+        (["--decoder.contrast", "1e300"], "decoder.contrast must be from 0 to "),
         (["--vocabulary.lowercase", "yes"], "vocabulary.lowercase must be true or false, got 'yes'"),
-        (["--encoder.hidden", "3;3"], "encoder.hidden must be an integer, or several with commas between, got '3;3'"),
+        (["--encoder.hidden", "3;3"], "encoder.hidden must be an integer, or several separated by commas, got '3;3'"),
         (["--critic.steps", "0"], "critic.steps must be >= 1, got 0"),
-        (["--critic.objective", "gan"], "critic.objective must be one of wgan-gp, wgan-clip, none, got 'gan'"),
+        (["--critic.objective", "gan"], "critic.objective must be one of wgan-gp, wgan-clip"),
         (["--workers", "65"], "batch_size must be >= workers (65), got 64"),
         (["--config", "snly"], "did you mean snli?"),
         (["--trials", "many"], "trials must be an integer, got 'many'"),
         (["--scheduler", "ash"], "scheduler must be one of asha, pbt, got 'ash'"),
     ],
 )
-def test_a_mistake_costs_one_line_and_status_2(
+def test_a_mistake_prints_one_line_and_exits_with_2(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(lambda typed: parse(typed, "Do it.", OPTIONS), words) == 2
@@ -187,38 +166,38 @@ def test_help_shows_every_setting_and_the_defaults_of_the_preset(capsys: pytest.
     text = " ".join(capsys.readouterr().out.split())
     for name in flatten(preset("paper-snli")):
         assert f"--{name if '.' in name else name.replace('_', '-')} " in text
-    assert "k: critic steps an iteration, on fresh batches. (default: 5)" in text
-    assert "Step size of the encoder's optimizer: steps (1), (3), (3b) and cross-alignment. (default: 1.0)" in text
-    assert "critic: f_w: c -> one score a sample" in text
+    assert re.search(r"--critic\.steps INT [^(]*\(default: 5\)", text)
+    assert re.search(r"--encoder\.learning_rate NUMBER .{0,150}?\(default: 1\.0\)", text)
     assert "Trials to run: 100 % of them. (default: 6)" in text
     for flag in ("--tracking-uri", "--storage", "--json", "--print-config", "--config"):
         assert flag in text
 
 
-def test_every_setting_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_has_a_short_help() -> None:
     from pipelines.cli.flags import setting_options
 
     for name in PRESETS:
         for _, option in setting_options(preset(name)):
             assert option.help.endswith("."), option.name
-            assert len(option.help) < 200, option.name
+            assert len(option.help) < 240, option.name
 
 
-def test_a_setting_without_effect_warns(capsys: pytest.CaptureFixture[str]) -> None:
-    parsed("--critic.clip", "0.5", "--epochs", "2", "--iterations", "5")
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        (["--critic.clip", "0.5", "--epochs", "2", "--iterations", "5"], ["critic.clip", "epochs"]),
+        (["--critic.objective", "none"], []),
+        (["--prior.kind", "gaussian"], []),
+        (["--critic.penalty", "3"], []),
+        (["--critic.objective", "none", "--critic.penalty", "3"], ["critic.penalty"]),
+    ],
+)
+def test_a_setting_without_effect_warns(
+    words: list[str], warned: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsed(*words)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "warning: critic.clip has no effect: critic.objective is wgan-gp",
-        "warning: epochs has no effect: iterations is 5",
-    ]
-
-
-def test_a_setting_with_effect_does_not_warn(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["--critic.objective", "none"], ["--generator.kind", "gaussian"], ["--critic.penalty", "3"]):
-        parsed(*words)
-    assert capsys.readouterr().err == ""
-    parsed("--critic.objective", "none", "--critic.penalty", "3")
-    assert capsys.readouterr().err.count("\n") == 1
+    assert [line.removeprefix("warning: ").split(" has no effect: ")[0] for line in lines] == warned
 
 
 def test_a_command_without_an_experiment(capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +205,7 @@ def test_a_command_without_an_experiment(capsys: pytest.CaptureFixture[str]) -> 
     chosen = parse_options(["--model", "m", "--count", "3"], "Use it.", options)
     assert (chosen.model, chosen.count) == ("m", 3)
     assert run(lambda typed: parse_options(typed, "Use it.", options), []) == 2
-    assert capsys.readouterr().err == "error: --model is needed: What to use.\n"
+    assert "--model is required" in capsys.readouterr().err
     assert run(lambda typed: parse_options(typed, "Use it.", options), ["--model", "m", "--print-config"]) == 0
     assert "model = m\ncount = 10\n" in capsys.readouterr().out
     assert run(lambda typed: parse_options(typed, "Use it.", options), ["--critic.steps", "3"]) == 2
@@ -259,7 +238,7 @@ def test_exit_statuses(error: BaseException | None, status: int, said: str, caps
     assert err.endswith(said) if said else err == ""
 
 
-def test_interrupted_without_a_better_idea_names_the_same_command(
+def test_after_ctrl_c_the_same_command_starts_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pipelines/train.py", "--name", "x y"])
@@ -297,7 +276,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("flag", ["--help", "--print-config"])
 def test_quick_and_light(script: Path, flag: str) -> None:
-    """Under half a second; of processor time, because other tests may run at once."""
+    """In processor time, because other processes may run at once."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, str(script), flag], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -317,10 +296,10 @@ def test_a_full_disk_is_one_line(script: Path, lines: str, flags: list[str]) -> 
         done = subprocess.run(
             [sys.executable, str(script), *flags], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
         )
-    assert (done.returncode, done.stderr) == (1, "error: what is printed: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
 
 
-def test_output_that_nobody_reads_is_no_crash(script: Path) -> None:
+def test_a_closed_pipe_is_no_crash(script: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,

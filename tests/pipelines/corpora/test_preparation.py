@@ -8,7 +8,7 @@ from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import ImageSpec
 from arae_core.settings import VocabularySettings
 from pipelines.corpora.corpus import prepare
-from pipelines.corpora.preparation import _words_of
+from pipelines.corpora.preparation import _splitter
 from tests.pipelines.corpora.files import TRAIN, decoded, image, lines, parquet, pictures, pixels, refused, text
 
 
@@ -185,4 +185,4 @@ def test_what_is_no_image(tmp_path: Path) -> None:
 )
 def test_how_a_text_reads(tokenizer: str, lowercase: bool, reads: str) -> None:
     """A pretrained tokenizer gets it as it is, but for white space."""
-    assert _words_of(VocabularySettings(tokenizer=tokenizer, lowercase=lowercase))("A  man's\tHat.\n") == reads
+    assert _splitter(VocabularySettings(tokenizer=tokenizer, lowercase=lowercase))("A  man's\tHat.\n") == reads

@@ -24,7 +24,7 @@ def read(folder: Path, rows: datasets.Dataset, kind: str) -> References:
 
 def test_every_format_says_the_same(tmp_path: Path) -> None:
     found = read(tmp_path, datasets.Dataset.from_dict(ROWS), "csv")
-    assert (found.sentences, found.own, found.rewritten) == (
+    assert (found.sentences, found.labels, found.references) == (
         ROWS["source"],
         ROWS["label"],
         [ROWS["reference_0"], ROWS["reference_1"]],
@@ -39,8 +39,8 @@ def test_class_labels_in_parquet_have_their_names(tmp_path: Path) -> None:
     features = {"source": text, "reference": text, "label": datasets.ClassLabel(names=["sad", "happy"])}
     rows = {"source": ["a", "b"], "reference": ["c", "d"], "label": [0, 1]}
     named = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
-    assert read(tmp_path, named, "parquet").own == ["sad", "happy"]
-    assert read(tmp_path, datasets.Dataset.from_dict(rows), "parquet").own == ["happy", "sad"]
+    assert read(tmp_path, named, "parquet").labels == ["sad", "happy"]
+    assert read(tmp_path, datasets.Dataset.from_dict(rows), "parquet").labels == ["happy", "sad"]
 
 
 def test_columns_that_are_missing_or_hold_something_else(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from pipelines.corpora.grammar import sample
-from pipelines.evaluation.perplexity import self_bleu
-from pipelines.evaluation.transfer import AttributeClassifier, GrammarClassifier, bleu, score_transfer
+from pipelines.evaluation.corpus_language_model import self_bleu
+from pipelines.evaluation.transfer_metrics import AttributeClassifier, GrammarClassifier, bleu, score_transfer
 
 
 def grams(sentence: str, n: int) -> Counter[tuple[str, ...]]:

@@ -1,5 +1,3 @@
-"""What another node does not see, or cannot reach, is told before anything starts there."""
-
 import os
 import re
 import subprocess
@@ -44,7 +42,6 @@ finally:
 
 @pytest.mark.slow
 def test_a_server_that_a_node_cannot_reach(tmp_path: Path) -> None:
-    """A trial there would find out after two minutes, a training at its end."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],
@@ -62,7 +59,7 @@ def test_a_server_that_a_node_cannot_reach(tmp_path: Path) -> None:
 
 @pytest.fixture
 def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, list[str]]]:
-    """answered(missing, why): check_shared() where every node answers so; which ones were asked for what."""
+    """answered(missing, why): call check_shared with these answers of all nodes; return the files asked for by node."""
     nodes = (("here", True, 7.0), ("one", True, 1.0), ("gone", False, 7.0), ("head", True, 0.0), ("two", True, 3.0))
     names = {f"{i:056x}": name for i, (name, _, _) in enumerate(nodes)}
 
@@ -97,16 +94,14 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., d
     return check
 
 
-def test_every_other_node_that_could_train_is_asked(
-    answered: Callable[..., dict[str, list[str]]], tmp_path: Path
-) -> None:
-    """For a file in the storage and for the database. One that is gone since is Ray's to find out."""
+def test_every_other_node_with_a_cpu_is_asked(answered: Callable[..., dict[str, list[str]]], tmp_path: Path) -> None:
+    """For a file in the storage and for the database. A node that has died since is ignored."""
     for error in (None, ray.exceptions.WorkerCrashedError()):
         asked = answered(error=error)
         assert list(asked) == ["one", "two"]
         for probe, database in asked.values():
             assert Path(probe).parent == tmp_path and database == str(tmp_path / "mlflow.db")
-    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -117,13 +112,13 @@ def test_every_other_node_that_could_train_is_asked(
         ({"why": "refused"}, r"--tracking-uri sqlite:.*: the node one cannot reach it \(refused\); name the server"),
     ],
 )
-def test_what_a_node_does_not_see_is_told(
+def test_a_node_that_does_not_see_the_storage_or_mlflow_is_named(
     answer: dict[str, str], message: str, answered: Callable[..., dict[str, list[str]]]
 ) -> None:
     with pytest.raises(ValueError, match=message):
         answered(**answer)
 
 
-def test_alone_on_a_machine_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_cluster_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     check_shared(tmp_path / "missing", "http://nowhere.invalid:1")

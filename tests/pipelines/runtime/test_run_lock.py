@@ -1,5 +1,3 @@
-"""Two commands under one name: the second one is told, a lost one is not waited for."""
-
 import errno
 import json
 import os
@@ -22,42 +20,40 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_name_that_is_in_use_is_refused_until_it_is_released(tmp_path: Path) -> None:
     release = run_lock.acquire(tmp_path / "run", "run x")
-    with pytest.raises(ValueError, match=rf"^run x is being worked on by process {os.getpid()} on .*another name$"):
+    with pytest.raises(ValueError, match=rf"^run x is in use by process {os.getpid()} on .*--run-name$"):
         run_lock.acquire(tmp_path / "run", "run x")
     release()
     assert not list((tmp_path / "run").iterdir())
     run_lock.acquire(tmp_path / "run", "run x")()
 
 
-def test_who_was_held_up_itself_does_not_take_the_other_for_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By a busy machine, for longer than the other may be silent."""
+def test_a_suspended_contender_does_not_take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has been suspended for longer than a holder may be silent."""
 
     def sleep(seconds: float) -> None:
         time.sleep(max(seconds, 2 * run_lock.SILENCE))
 
     release = run_lock.acquire(tmp_path / "run", "run x")
     monkeypatch.setattr(run_lock, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
-    with pytest.raises(ValueError, match="run x is being worked on by process"):
+    with pytest.raises(ValueError, match="run x is in use by process"):
         run_lock.acquire(tmp_path / "run", "run x")
     release()
 
 
-def test_a_lost_process_of_this_machine_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "SILENCE", 60.0)
+def test_the_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "SILENCE", 1e9)
     program = "from pathlib import Path; from pipelines.runtime.run_lock import acquire; "
     program += f"acquire(Path({str(tmp_path)!r}), 'x')"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
     assert (tmp_path / run_lock.NAME).exists()
-    started = time.monotonic()
     release = run_lock.acquire(tmp_path, "run x")
-    assert time.monotonic() - started < 30
     release()
     assert not (tmp_path / run_lock.NAME).exists()
 
 
-def test_a_silent_machine_is_waited_for_and_then_lost(tmp_path: Path) -> None:
+def test_the_lock_of_another_machine_is_taken_over_after_silence(tmp_path: Path) -> None:
     (tmp_path / run_lock.NAME).write_text(json.dumps({"host": "elsewhere", "process": 7, "id": "other"}))
     started = time.monotonic()
     release = run_lock.acquire(tmp_path, "run x")
@@ -66,7 +62,7 @@ def test_a_silent_machine_is_waited_for_and_then_lost(tmp_path: Path) -> None:
     release()
 
 
-def test_what_another_has_taken_meanwhile_is_not_released(tmp_path: Path) -> None:
+def test_release_leaves_the_lock_of_another_holder(tmp_path: Path) -> None:
     release = run_lock.acquire(tmp_path, "run x")
     other = json.dumps({"host": "elsewhere", "process": 7, "id": "other"})
     (tmp_path / run_lock.NAME).write_text(other)
@@ -74,9 +70,7 @@ def test_what_another_has_taken_meanwhile_is_not_released(tmp_path: Path) -> Non
     assert (tmp_path / run_lock.NAME).read_text() == other
 
 
-def test_a_storage_that_cannot_be_written_any_more_is_not_told_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_release_ignores_a_read_only_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unlink(self: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
@@ -86,7 +80,7 @@ def test_a_storage_that_cannot_be_written_any_more_is_not_told_twice(
     assert (tmp_path / run_lock.NAME).exists()
 
 
-def test_of_two_that_find_it_lost_the_later_one_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_take_over_the_later_one_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, known = tmp_path / run_lock.NAME, os.replace
     other = json.dumps({"host": "elsewhere", "process": 7, "id": "other"})
 

@@ -1,14 +1,15 @@
-"""What Ray Tune keeps of a sweep is missing, or cut off: where the sweep then goes on from."""
+"""Resuming a sweep when Ray Tune's state is missing or cut off."""
 
 import json
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from pipelines.sweeps.tune_state import BACKUP, back_up, can_go_on, clear_staging
+from pipelines.sweeps.tune_state import BACKUP, back_up, can_resume, clear_staging
 
 STATE: dict[str, Any] = {"trial_data": [["trial", "figures"]], "runner_data": {}}
 
@@ -22,7 +23,7 @@ def write(folder: Path, session: str, state: Any = STATE, search: Any = ("a", "b
 
 
 def cut(file: Path) -> None:
-    """As a kill in the middle of writing does."""
+    """Truncate a file, as a kill during a write does."""
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
@@ -32,82 +33,72 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """A sweep's folder, of which a trial has come to a checkpoint."""
+    """A sweep's folder with the checkpoint of a trial."""
     (tmp_path / "sweep" / "ab_00000" / "checkpoint_000000").mkdir(parents=True)
     return tmp_path / "sweep"
 
 
-def test_nothing_has_run_yet(tmp_path: Path) -> None:
-    """Killed before the first state, while that was written, or by Ctrl-C before the first trial."""
+def test_a_sweep_without_checkpoints_starts_anew(tmp_path: Path) -> None:
+    """Killed before the first state was written, or during the write, or by Ctrl-C before the first trial."""
     (tmp_path / "tuner.pkl").touch()
-    assert not can_go_on(tmp_path)
+    assert not can_resume(tmp_path)
     write(tmp_path, "2026-01-01", {"trial_data": []})
-    assert not can_go_on(tmp_path)
+    assert not can_resume(tmp_path)
     cut(write(tmp_path, "2026-01-02"))
-    assert not can_go_on(tmp_path)
+    assert not can_resume(tmp_path)
     assert not list(tmp_path.glob("*.json"))
 
 
 @pytest.mark.parametrize("which", ["experiment_state", "basic-variant-state"])
-def test_what_is_cut_off_comes_from_the_copy(sweep: Path, tmp_path: Path, which: str) -> None:
+def test_damaged_files_are_restored_from_the_backup(sweep: Path, tmp_path: Path, which: str) -> None:
     write(tmp_path / "staging", "2026-01-02", search="newer")
     write(sweep, "2026-01-01")
     write(sweep, "2026-01-02", search="newest")
     back_up(tmp_path / "staging", sweep)
-    assert can_go_on(sweep) and b"newest" in (sweep / "basic-variant-state-2026-01-02.json").read_bytes()
+    assert can_resume(sweep) and b"newest" in (sweep / "basic-variant-state-2026-01-02.json").read_bytes()
     cut(sweep / f"{which}-2026-01-02.json")
-    assert can_go_on(sweep)
+    assert can_resume(sweep)
     assert b"newer" in (sweep / "basic-variant-state-2026-01-02.json").read_bytes()
     assert json.loads((sweep / "experiment_state-2026-01-02.json").read_text()) == STATE
 
 
-def test_without_a_copy_the_session_before_is_the_newest(sweep: Path) -> None:
-    """For Ray, too, which takes the greatest name."""
+def test_without_a_backup_the_previous_session_is_the_newest(sweep: Path) -> None:
+    """Also for Ray, which takes the greatest name."""
     write(sweep, "2026-01-01")
     cut(write(sweep, "2026-01-02"))
-    assert can_go_on(sweep)
+    assert can_resume(sweep)
     assert max(sweep.glob("experiment_state-*.json")).name == "experiment_state-2026-01-01.json"
     assert max(sweep.glob("basic-variant-state-*.json")).name == "basic-variant-state-2026-01-01.json"
 
 
-def test_all_files_are_gone_but_the_copy(sweep: Path, tmp_path: Path) -> None:
-    write(tmp_path / "staging", "2026-01-02")
-    back_up(tmp_path / "staging", sweep)
-    assert can_go_on(sweep) and (sweep / "experiment_state-2026-01-02.json").exists()
-
-
-def test_what_is_left_to_be_tried_must_be_there(sweep: Path) -> None:
-    """Optuna's is in two files."""
+def test_the_state_of_the_search_is_required(sweep: Path) -> None:
+    """Optuna's consists of two files."""
     write(sweep, "2026-01-01")
     (sweep / "basic-variant-state-2026-01-01.json").rename(sweep / "search_gen_state-2026-01-01.json")
     (sweep / "searcher-state-2026-01-01.pkl").write_bytes(pickle.dumps("study"))
-    assert can_go_on(sweep)
+    assert can_resume(sweep)
     cut(sweep / "searcher-state-2026-01-01.pkl")
-    with pytest.raises(ValueError, match="cannot go on"):
-        can_go_on(sweep)
+    with pytest.raises(ValueError, match="cannot be resumed"):
+        can_resume(sweep)
 
 
-def test_where_nothing_can_be_read_the_user_is_told(sweep: Path) -> None:
+def test_unreadable_state_is_an_error(sweep: Path) -> None:
     cut(write(sweep, "2026-01-01"))
     (sweep / BACKUP).write_bytes(b"PK")
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"sweep sweep cannot go on: .*2026-01-01|\*.* under another --run-name"):
-            can_go_on(sweep)
+        with pytest.raises(ValueError, match=r"sweep sweep cannot be resumed: .* --run-name"):
+            can_resume(sweep)
 
 
-def test_a_copy_that_fails_leaves_the_one_before(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_backup_leaves_the_previous_one(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staging = tmp_path / "staging"
-    back_up(staging, sweep)  # where Ray has written nothing yet
+    back_up(staging, sweep)  # Ray has written nothing yet
     assert not (sweep / BACKUP).exists()
     write(staging, "2026-01-01")
     back_up(staging, sweep)
     before = (sweep / BACKUP).read_bytes()
     write(staging, "2026-01-01", search="newer")
-
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    monkeypatch.setattr(zipfile.ZipFile, "write", Mock(side_effect=OSError("No space left on device")))
     back_up(staging, sweep)
     assert (sweep / BACKUP).read_bytes() == before
 
@@ -120,14 +111,12 @@ def test_what_ray_brought_is_not_copied_back(tmp_path: Path) -> None:
     assert names(tmp_path) == [] and (tmp_path / "ab_00000").is_dir()
 
 
-def test_the_copy_is_of_the_last_start(sweep: Path, tmp_path: Path) -> None:
-    """What earlier ones have left knows less of the trials."""
+def test_the_backup_is_of_the_last_session(sweep: Path, tmp_path: Path) -> None:
     for session in ("2026-01-02", "2026-01-10", "2026-01-09"):
         write(tmp_path / "staging", session, search=session)
     back_up(tmp_path / "staging", sweep)
-    assert can_go_on(sweep)
+    assert can_resume(sweep)
     assert names(sweep) == [
-        "basic-variant-state-2026-01-10.json",
-        "experiment_state-2026-01-10.json",
+        *(f"{kind}-2026-01-10.json" for kind in ("basic-variant-state", "experiment_state")),
         BACKUP,
     ]

@@ -9,7 +9,7 @@ import pytest
 from pipelines.experiment.environment import python
 from pipelines.tracking import package, promotion
 from pipelines.tracking.promotion import promote, promote_if_better
-from pipelines.tracking.registry import listing
+from pipelines.tracking.registry import list_versions
 from pipelines.tracking.store import connect
 
 
@@ -123,7 +123,7 @@ def test_an_alias_that_mlflow_would_misread(alias: str, register: Callable[..., 
 def test_a_bad_checkpoint_is_not_registered(register: Callable[..., int], tracking_uri: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint folder"):
         register(checkpoint=tmp_path / "missing")
-    assert listing(tracking_uri) == []
+    assert list_versions(tracking_uri) == []
 
 
 def test_what_could_not_be_packaged_is_no_model_that_is_ready(
@@ -142,4 +142,4 @@ def test_what_could_not_be_packaged_is_no_model_that_is_ready(
     assert experiment is not None
     found = client.search_logged_models([experiment.experiment_id], order_by=[{"field_name": "creation_timestamp"}])
     assert [str(model.status) for model in found] in (["READY", "FAILED"], ["FAILED", "READY"])
-    assert [row["version"] for row in listing(tracking_uri)] == [1]
+    assert [row["version"] for row in list_versions(tracking_uri)] == [1]

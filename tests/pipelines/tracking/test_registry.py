@@ -9,7 +9,7 @@ import pytest
 from arae_core.model import Model
 from pipelines.experiment.environment import python
 from pipelines.tracking.promotion import promote, promote_if_better
-from pipelines.tracking.registry import find_version, listing, resolve
+from pipelines.tracking.registry import find_version, list_versions, resolve
 from pipelines.tracking.store import connect
 
 
@@ -92,7 +92,7 @@ def test_a_model_registered_by_something_else(tracking_uri: str, tmp_path: Path)
     client.create_model_version("foreign", (tmp_path / "foreign").as_uri())
     with pytest.raises(ValueError, match="models:/foreign/1: this model was registered by something else"):
         resolve("models:/foreign/1", tracking_uri)
-    assert listing(tracking_uri)[0]["metric"] is None
+    assert list_versions(tracking_uri)[0]["metric"] is None
 
 
 def test_a_truncated_file_in_the_store_is_noticed(register: Callable[..., int], tracking_uri: str) -> None:
@@ -117,7 +117,7 @@ def test_the_listing_shows_every_version(register: Callable[..., int], tracking_
         promote_if_better(tracking_uri, "arae-tiny", register(value))
     promote(tracking_uri, "models:/arae-tiny/2", "mine")
     register(config="another")
-    rows = listing(tracking_uri)
+    rows = list_versions(tracking_uri)
     assert [(row["name"], row["version"]) for row in rows] == [
         *(("arae-another", 1), ("arae-tiny", 2), ("arae-tiny", 1)),
     ]
@@ -141,7 +141,7 @@ def test_models_and_versions_of_every_page_are_seen(
     client = connect(tracking_uri)
     for name in ("search_registered_models", "search_model_versions"):
         monkeypatch.setattr(client, name, partial(getattr(client, name), max_results=1))
-    rows = [(row["name"], row["version"], row["aliases"]) for row in listing(tracking_uri)]
+    rows = [(row["name"], row["version"], row["aliases"]) for row in list_versions(tracking_uri)]
     tiny = [("arae-tiny", version, ["champion"] if version == 2 else []) for version in (3, 2, 1)]
     assert rows == [("arae-other", 1, []), *tiny]
     assert int(find_version(tracking_uri, "models:/arae-tiny/latest").version) == 3
@@ -156,7 +156,7 @@ def test_versions_are_numbers_and_made_when_they_were(tracking_uri: str) -> None
     for _ in range(11):
         client.create_model_version("arae-many", "nowhere")
     assert int(find_version(tracking_uri, "models:/arae-many/latest").version) == 11
-    rows = listing(tracking_uri)
+    rows = list_versions(tracking_uri)
     assert [row["version"] for row in rows] == list(range(11, 0, -1))
     assert all(before <= datetime.fromisoformat(row["created"]) <= datetime.now(UTC) for row in rows)
     with pytest.raises(ValueError, match=r"no version '12'; versions: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11$"):

@@ -232,7 +232,7 @@ def test_a_point_of_the_moment_in_which_a_life_begins_is_of_that_life(tracking_u
     """One that is as old as the step of the life before that comes again, and is another point."""
     Tracker(tracking_uri, run_id, [("loss", 0.7, 1000, 3)]).flush()
     lives = [(900, "first"), (2000, "second")]
-    Tracker(tracking_uri, run_id, [("loss", 0.5, 2000, 3)], resumed=True, lives=lives).flush()
+    Tracker(tracking_uri, run_id, [("loss", 0.5, 2000, 3)], resumed=True, lineages=lives).flush()
     assert curve(tracking_uri, run_id, "loss") == [(3, 0.7), (3, 0.5)]
 
 

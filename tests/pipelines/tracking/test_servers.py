@@ -122,7 +122,7 @@ def test_runs_and_models_on_a_server(tmp_path: Path, text_checkpoint: Path) -> N
             assert promotion.promote_if_better(uri, "arae-tiny", version)[0] == "champion"
         folder = registry.resolve("models:/arae-tiny@champion", uri)
         assert Model.load(folder).generate(3) == Model.load(text_checkpoint).generate(3)
-        assert [row["aliases"] for row in registry.listing(uri)] == [["champion"], []]
+        assert [row["aliases"] for row in registry.list_versions(uri)] == [["champion"], []]
         with pytest.raises(ValueError, match="registered: arae-tiny"):
             registry.resolve("models:/nope/1", uri)
     assert (tmp_path / "kept").is_dir()

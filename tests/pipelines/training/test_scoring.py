@@ -1,7 +1,6 @@
-"""What is measured at an evaluation: what judges is made once a corpus, and judges alike from trial to trial."""
+"""Scores of an evaluation: on validation data, with scorers made once for each corpus."""
 
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -18,67 +17,67 @@ from pipelines.training import scoring
 from pipelines.training.scoring import Scorer
 
 
-def test_trials_of_a_process_share_what_judges_their_samples(small: Experiment, corpus: Corpus) -> None:
+@pytest.fixture(scope="module")
+def labelled(small: Experiment, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Corpus, TrainingState]:
+    """Sentences with a class, and an untrained model of them."""
+    experiment = replace(small, data=replace(small.data, label="sentiment"))
+    corpus = prepare(experiment, tmp_path_factory.mktemp("storage"))
+    return experiment, corpus, TrainingState.new(experiment.core, corpus.spec)
+
+
+def test_scorers_are_shared_by_the_trials_of_a_corpus(
+    small: Experiment, corpus: Corpus, labelled: tuple[Experiment, Corpus, TrainingState]
+) -> None:
     first, second = Scorer(small, corpus), Scorer(replace(small, seed=7), corpus)
     assert first._samples is second._samples
     state = TrainingState.new(small.core, corpus.spec)
     assert first.score(state)[0] == Scorer(small, corpus).score(state)[0]
+    other = Scorer(*labelled[:2])
+    assert other._samples is not first._samples
+    assert other._classifier is not None and first._classifier is None
 
 
-def test_another_corpus_has_judges_of_its_own(small: Experiment, corpus: Corpus, tmp_path: Path) -> None:
-    labelled = replace(small, data=replace(small.data, label="sentiment"))
-    other = prepare(labelled, tmp_path)
-    scorer = Scorer(labelled, other)
-    assert scorer._samples is not Scorer(small, corpus)._samples
-    assert scorer._classifier is not None and Scorer(small, corpus)._classifier is None
-    figures, shown = scorer.score(TrainingState.new(labelled.core, other.spec))
-    assert 0 <= figures["transfer_score"] <= 100 and "class asked for" in shown
-
-
-def test_nothing_is_measured_on_the_test_split(
-    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_test_split_is_not_read(
+    labelled: tuple[Experiment, Corpus, TrainingState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Models are chosen by what is measured here."""
-    labelled = replace(small, data=replace(small.data, label="sentiment"))
-    prepared, asked = prepare(labelled, tmp_path), set[str]()
-    load = Corpus.store
-    monkeypatch.setattr(Corpus, "store", lambda self, split: asked.add(split) or load(self, split))  # type: ignore[func-returns-value]
-    Scorer(labelled, prepared).score(TrainingState.new(labelled.core, prepared.spec))
-    assert asked == {"train", "validation"}
+    """Models are selected by these scores."""
+    experiment, corpus, state = labelled
+    load, read = Corpus.store, set[str]()
+    monkeypatch.setattr(Corpus, "store", lambda self, split: read.add(split) or load(self, split))  # type: ignore[func-returns-value]
+    scoring._corpus_scorers.cache_clear()
+    metrics, shown = Scorer(experiment, corpus).score(state)
+    assert read == {"train", "validation"}
+    assert 0 <= metrics["transfer_score"] <= 100 and "transferred sentence" in shown
 
 
-def test_a_copy_takes_no_class_and_keeps_all(small: Experiment, tmp_path: Path) -> None:
-    """A sentence is asked for as of another class than its own."""
-    labelled = replace(small, data=replace(small.data, label="sentiment"))
-    prepared = prepare(labelled, tmp_path)
+def test_a_copied_sentence_has_the_wrong_class(labelled: tuple[Experiment, Corpus, TrainingState]) -> None:
+    """Each sentence is transferred to another class than its own."""
+    experiment, corpus, state = labelled
     with patch.object(Model, "transfer", lambda self, sentences, wanted: list(sentences)):
-        figures, _ = Scorer(labelled, prepared).score(TrainingState.new(labelled.core, prepared.spec))
-    assert figures["transfer_accuracy"] == 0 and figures["transfer_self_bleu"] == pytest.approx(100)
+        metrics, _ = Scorer(experiment, corpus).score(state)
+    assert metrics["transfer_accuracy"] == 0 and metrics["transfer_self_bleu"] == pytest.approx(100)
 
 
-def test_codes_looked_at_are_those_encoded_and_those_generated(small: Experiment, corpus: Corpus) -> None:
-    settings = {"code.kind": "euclidean", "generator.output": "linear"}
-    experiment = with_settings(small, settings)
+def test_code_statistics_are_of_encoded_and_of_generated_codes(small: Experiment, corpus: Corpus) -> None:
+    experiment = with_settings(small, {"code.kind": "euclidean", "generator.output": "linear"})
     state = TrainingState.new(experiment.core, corpus.spec)
     found, model = Scorer(experiment, corpus).score(state)[0], Model(state, corpus.vocabulary)
     store = corpus.store("validation")
+    assert len(store) < scoring.PROBED_CODES
     codes = {
         "real": model.encode_store(store, np.arange(len(store))),
-        "fake": model.sample_codes(scoring.PROBED, seed=experiment.seed),
+        "fake": model.sample_codes(scoring.PROBED_CODES, seed=experiment.seed),
     }
-    assert len(store) < scoring.PROBED
-    for whose, some in codes.items():
-        for what, value in code_statistics(some).items():
-            assert found[f"probe_{what}_{whose}"] == pytest.approx(value, rel=1e-5)
+    for kind, some in codes.items():
+        for statistic, value in code_statistics(some).items():
+            assert found[f"probe_{statistic}_{kind}"] == pytest.approx(value, rel=1e-5)
 
 
-def test_samples_are_measured_as_the_model_draws_them(small: Experiment, corpus: Corpus) -> None:
-    """At its own temperature, which is what the registry's model is used at."""
+def test_samples_are_drawn_at_the_models_temperature(small: Experiment, corpus: Corpus) -> None:
     warm = replace(small, temperature=1.0)
-    state = TrainingState.new(warm.core, corpus.spec)
-    scorer = Scorer(warm, corpus)
+    state, scorer = TrainingState.new(warm.core, corpus.spec), Scorer(warm, corpus)
     rows = Model(state, corpus.vocabulary).generate_ids(warm.samples, seed=warm.seed, temperature=1.0)
     assert isinstance(scorer._samples, SentenceScorer)
     found = scorer.score(state)[0]
     assert found.items() >= scorer._samples.score(rows, nll=found["validation_nll"]).items()
-    assert scorer._samples.charge(found["validation_nll"]) > 1, "its codes tell nothing yet"
+    assert scorer._samples.penalty(found["validation_nll"]) > 1, "an untrained code carries no information"

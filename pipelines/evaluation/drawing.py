@@ -1,8 +1,8 @@
-"""What every picture starts from: an empty figure, and images side by side."""
+"""Basics of all pictures: an empty figure, images tiled into one picture, and images as text."""
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(size: tuple[float, float], title: str) -> "Figure":
-    """An empty figure, inches wide and high, that needs no display."""
+    """Return an empty figure of size (width, height) in inches. Needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -22,7 +22,10 @@ def new_figure(size: tuple[float, float], title: str) -> "Figure":
 
 
 def tiled(images: "NDArray[np.uint8]", columns: int | None = None) -> "NDArray[np.uint8]":
-    """One picture uint8[h, w] (0 black, 255 white, 128 between tiles) of images uint8[N, H, W] of 0 and 1, N >= 1."""
+    """Tile images uint8[N, H, W] of 0 and 1, N >= 1, into one picture uint8[h, w]: 0 black, 255 white, 128 borders.
+
+    columns: images per row (default: as square as possible).
+    """
     import numpy as np
 
     count, height, width = images.shape
@@ -36,9 +39,17 @@ def tiled(images: "NDArray[np.uint8]", columns: int | None = None) -> "NDArray[n
 
 
 def save_images(path: Path, images: "NDArray[np.uint8]", columns: int | None = None) -> None:
-    """Write images uint8[N, H, W] of 0 and 1 as one PNG, tiled and large enough to see."""
+    """Write images uint8[N, H, W] of 0 and 1 to one PNG file, tiled and enlarged."""
     from matplotlib.image import imsave
 
-    zoom = max(1, 112 // images.shape[1])  # small images stay visible
+    zoom = max(1, 112 // images.shape[1])
     picture = tiled(images, columns).repeat(zoom, 0).repeat(zoom, 1)
     imsave(path, picture, cmap="gray", vmin=0, vmax=255, format="png")
+
+
+def image_text(image: Any) -> str:
+    """Return a binary image, uint8[H, W], as text: a line of half blocks for every two rows of pixels."""
+    rows = [*image.tolist(), *([[0] * image.shape[1]] if len(image) % 2 else [])]
+    blocks = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    return "\n".join("".join(blocks[pair] for pair in zip(*pair_of_rows, strict=True)) for pair_of_rows in pairs)
