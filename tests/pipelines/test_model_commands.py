@@ -182,26 +182,26 @@ def test_reconstruct_reads_images_as_lines_of_pixels(typed: Typed, image_checkpo
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        (generate, [], "--model is needed"),
+        (generate, [], "--model is required"),
         (promote, ["--alias", "best"], "--alias best needs --model"),
         (generate, ["--model", "TEXT", "--count", "0"], "--count must be >= 1, got 0"),
-        (generate, ["--model", "TEXT", "--count", str(10**12)], "got 1000000000000: their codes would not fit into"),
+        (generate, ["--model", "TEXT", "--count", str(10**12)], "got 1000000000000: the codes would not fit into"),
         (generate, ["--model", "IMAGE", "--count", str(10**30)], "--count must be <= "),
         (interpolate, ["--model", "TEXT", "--steps", str(10**12)], "--steps must be <= "),
         (generate, ["--model", "TEXT", "--seed", "-1"], "--seed must be in [0, 2**32), got -1"),
-        (generate, ["--model", "TEXT", "--temperature", "nan"], "--temperature must be >= 0, got nan"),
+        (generate, ["--model", "TEXT", "--temperature", "nan"], "--temperature must be >= 0 and finite, got nan"),
         (generate, ["--model", "TEXT", "--cuont", "3"], "did you mean --count?"),
         (generate, ["--model", "TEXT", "--output", "missing/out.txt"], "the folder missing does not exist"),
-        (generate, ["--model", "TEXT", "--output", "."], "this is a folder"),
+        (generate, ["--model", "TEXT", "--output", "."], "is a folder"),
         (generate, ["--model", "nowhere"], "--model nowhere: this folder does not exist"),
         (generate, ["--model", "models:/arae-x/1"], "registered: none yet"),
         (interpolate, ["--model", "TEXT", "--steps", "1"], "--steps must be >= 2, got 1"),
-        (interpolate, ["--model", "TEXT", "--between", "a man .", " "], "--between needs two sentences"),
-        (interpolate, ["--model", "IMAGE", "--between", "a man .", "a dog ."], "--between takes two seeds"),
+        (interpolate, ["--model", "TEXT", "--between", "a man .", " "], "--between must be two sentences"),
+        (interpolate, ["--model", "IMAGE", "--between", "a man .", "a dog ."], "--between must be two seeds"),
         (reconstruct, ["--model", "TEXT", "--input", "missing.txt"], "cannot be read (No such file or directory)"),
         (reconstruct, ["--model", "TEXT", "--input", "empty.txt"], "is empty"),
         (reconstruct, ["--model", "TEXT", "--input", "latin.txt"], "line 2 is not UTF-8"),
-        (reconstruct, ["--model", "IMAGE", "--input", "text.txt"], "--input text.txt: line 1 is no image of this"),
+        (reconstruct, ["--model", "IMAGE", "--input", "text.txt"], "--input text.txt: line 1 must be 6 x 5 pixels"),
         (generate, ["--model", ""], "--model is empty: this folder is not a checkpoint"),
         (promote, ["--model", "models:/arae-x/1"], "no model 'arae-x' is registered"),
         (promote, ["--model", "./folder"], "--model must be models:/NAME/VERSION"),
@@ -238,7 +238,7 @@ def test_a_checkpoint_with_a_pickle_in_it_is_not_read(typed: Typed, text_checkpo
 
 
 def test_promote_lists_and_moves_an_alias(typed: Typed, text_checkpoint: Path, tracking_uri: str) -> None:
-    assert "no model is registered" in typed(promote)[1]
+    assert "no models are registered" in typed(promote)[1]
     run_id = runs.start_parent(tracking_uri, "arae-tiny", "run", params={})
     for value in (3.0, 2.0):
         promotion.register(
@@ -252,7 +252,7 @@ def test_promote_lists_and_moves_an_alias(typed: Typed, text_checkpoint: Path, t
             samples=9,
         )
     status, out, _ = typed(promote, "--model", "models:/arae-tiny/1", "--alias", "champion", "--json")
-    assert (status, out.splitlines()[0]) == (0, "champion of arae-tiny: version 1 (before: nothing)")
+    assert (status, out.splitlines()[0]) == (0, "champion of arae-tiny: version 1 (before: none)")
     status, out, _ = typed(promote, "--model", "models:/arae-tiny/2", "--list", "--json")
     assert out.splitlines()[0] == "champion of arae-tiny: version 2 (before: version 1)"
     assert result(out)["before"] == 1

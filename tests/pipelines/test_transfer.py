@@ -81,14 +81,14 @@ def test_generate_of_one_class(typed: Typed, labelled_checkpoint: Path) -> None:
         (("--to", "human", "--contrast", "-1"), "--contrast must be from 0 to 1e+06, got -1.0"),
         (("--to", "human", "--contrast", "1e300"), "--contrast must be from 0 to 1e+06, got 1e+300"),
         (("--to", "robot"), "--to must be one of animal, human, got 'robot'"),
-        ((), "name either --to CLASS, or both --from-like FILE and --to-like FILE"),
-        (("--to", "human", "--from-like", "dogs.txt", "--to-like", "men.txt"), "name either --to CLASS, or both"),
-        (("--from-like", "dogs.txt"), "name either --to CLASS, or both"),
+        ((), "give either --to CLASS, or both --from-like FILE and --to-like FILE"),
+        (("--to", "human", "--from-like", "dogs.txt", "--to-like", "men.txt"), "give either --to CLASS, or both"),
+        (("--from-like", "dogs.txt"), "give either --to CLASS, or both"),
         (
             ("--from-like", "dogs.txt", "--to-like", "men.txt", "--strength", "nan"),
             "--strength must be a finite number",
         ),
-        (("--from-like", "dogs.txt", "--to-like", "none.txt"), "--to-like none.txt: cannot be read"),
+        (("--from-like", "dogs.txt", "--to-like", "none.txt"), "--to-like none.txt cannot be read"),
     ],
 )
 def test_mistakes(typed: Typed, labelled_checkpoint: Path, words: tuple[str, ...], message: str) -> None:
@@ -103,4 +103,4 @@ def test_models_that_cannot(typed: Typed, text_checkpoint: Path, image_checkpoin
     status, _, err = typed(generate, "--model", text_checkpoint, "--attribute", "human")
     assert status == 2 and "--attribute human: this model has no attribute" in err
     status, _, err = typed(transfer, "--model", image_checkpoint, "--input", "in.txt", "--to", "human")
-    assert status == 2 and "this model is one of images" in err
+    assert status == 2 and "is a model of images" in err

@@ -107,4 +107,4 @@ def test_drain_fails_where_no_node_runs(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as alone:  # the Ray cluster of other tests may run below this process
         done = run("drain.sh", str(alone.pid))
         alone.kill()
-    assert (done.returncode, done.stderr) == (1, "drain: no Ray node runs here\n")
+    assert (done.returncode, done.stderr) == (1, "drain.sh: no Ray node is running on this machine\n")

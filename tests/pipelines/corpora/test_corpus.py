@@ -148,20 +148,20 @@ def test_a_killed_preparation_leaves_nothing_half(folder: Path, tmp_path: Path) 
 
 
 def test_a_batch_larger_than_the_data(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size must be <= the 12 training examples there are, got 13"):
+    with pytest.raises(ValueError, match="batch_size must be <= the number of training examples \(12\), got 13"):
         prepare(text(folder, batch_size=13), tmp_path / "storage")
     assert prepare(text(folder, batch_size=12), tmp_path / "storage").report["train"]["kept"] == 12
 
 
 def test_a_batch_smaller_than_the_classes(tmp_path: Path) -> None:
     one = with_settings(preset("grammar-sentiment"), {"batch_size": 1, "data.size": 300})
-    with pytest.raises(ValueError, match="batch_size must be >= the 2 classes there are, got 1"):
+    with pytest.raises(ValueError, match="batch_size must be >= the number of classes \(2\), got 1"):
         prepare(one, tmp_path / "storage")
 
 
 def test_storage_that_cannot_be_written_to(folder: Path, tmp_path: Path) -> None:
     file = lines(tmp_path / "file", ["not a folder"])
-    with pytest.raises(ValueError, match=r"storage must be a folder that can be written to, got .*file"):
+    with pytest.raises(ValueError, match=r"storage must be a writable folder, got .*file"):
         prepare(text(folder), file)
 
 
@@ -264,7 +264,7 @@ def test_a_summary_says_what_was_left_out_and_what_is_unknown(folder: Path, tmp_
     """Of nine tokens four."""
     summary = prepare(text(folder, data__limit=7), tmp_path / "storage").summary()
     assert summary[0] == "train: 7 examples (left out: 5 over limit)"
-    assert summary[1].startswith("validation: 2 examples, ") and "% of the words unknown" in summary[1]
+    assert summary[1].startswith("validation: 2 examples, ") and "% unknown tokens" in summary[1]
     assert prepare(text(folder), tmp_path / "storage").summary()[1] == (
-        "validation: 2 examples, 44.44% of the words unknown"
+        "validation: 2 examples, 44.44% unknown tokens"
     )

@@ -20,8 +20,8 @@ def test_one_file_is_split_always_alike(tmp_path: Path) -> None:
     assert [len(part) for part in splits.values()] == [81, 10, 9]
     assert not set(splits["train"]) & (set(splits["validation"]) | set(splits["test"]))
     assert corpus.report["notes"] == [
-        "no validation split: 10 examples of train, drawn at random, take its place",
-        "no test split: 9 examples of train, drawn at random, take its place",
+        "no validation split: 10 random examples of train are held out instead",
+        "no test split: 9 random examples of train are held out instead",
     ]
     again = prepare(text(source, vocabulary__size=200, seed=5), tmp_path / "elsewhere")
     assert again.fingerprint == corpus.fingerprint
@@ -147,23 +147,23 @@ def test_images_without_validation_and_with_nulls(tmp_path: Path) -> None:
 def test_too_few_images_to_judge_samples_by(tmp_path: Path) -> None:
     pictures(tmp_path / "train.parquet", grey(40))
     message = refused(image(tmp_path / "train.parquet"), tmp_path)
-    assert "has 4 validation images, samples are judged by more than 5" in message and "a validation split" in message
+    assert "has 4 validation images, but judging samples needs more than 5" in message and "a validation split" in message
 
 
 def test_images_of_two_sizes(tmp_path: Path) -> None:
     pictures(tmp_path / "train.parquet", [*grey(20), *grey(1, 4, 5)])
     message = refused(image(tmp_path / "train.parquet"), tmp_path)
-    assert message.startswith("data.source: all images must be of one size, got 3x5 (train image 0)")
+    assert message.startswith("data.source: all images must have the same size, got 3x5 (train image 0)")
     assert "4x5" in message
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
     parquet(tmp_path / "train.parquet", image=["a", "b", "c"])
-    assert "row 0: must hold images or arrays of height x width" in refused(image(tmp_path / "train.parquet"), tmp_path)
+    assert "row 0: must be an image or an array of height x width" in refused(image(tmp_path / "train.parquet"), tmp_path)
     parquet(tmp_path / "train.parquet", image=[[0, 1], [1, 0], [1, 1]])
-    assert "row 0: must hold images or arrays of height x width" in refused(image(tmp_path / "train.parquet"), tmp_path)
+    assert "row 0: must be an image or an array of height x width" in refused(image(tmp_path / "train.parquet"), tmp_path)
     parquet(tmp_path / "train.parquet", image=np.zeros((9, 2, 2)).tolist())
-    assert "must have grey values >= 0 that differ, got 0.0 to 0.0" in refused(
+    assert "must have different grey values >= 0, got 0.0 to 0.0" in refused(
         image(tmp_path / "train.parquet"), tmp_path
     )
     pictures(tmp_path / "train.parquet", [image.astype(np.uint16) * 257 for image in grey(9)])

@@ -68,12 +68,12 @@ def test_perplexities_are_points_and_published_ones_pale() -> None:
 @pytest.mark.parametrize(
     ("curves", "near", "titles"),
     [
-        ({"probe_norm_real": [(1, 1.0), (2, 1.0)], "probe_variance_real": []}, {}, ["mean length"]),
-        ({}, {"m": ([0.3, 0.5], [0.1, 0.0])}, ["cosine of codes: within 5 edits, and at random"]),
+        ({"probe_norm_real": [(1, 1.0), (2, 1.0)], "probe_variance_real": []}, {}, ["mean norm"]),
+        ({}, {"m": ([0.3, 0.5], [0.1, 0.0])}, ["cosine of codes: within 5 edits, and random"]),
         (
             {"probe_norm_real": [(1, 1.0)], "probe_norm_fake": [(1, 0.9)], "probe_variance_real": [(1, 0.7)]},
             {"m": ([0.3], [0.1])},
-            ["mean length", "sum of the variances of all dimensions", "cosine of codes: within 5 edits, and at random"],
+            ["mean norm", "sum of the variances of all dimensions", "cosine of codes: within 5 edits, and random"],
         ),
         ({}, {}, []),
     ],

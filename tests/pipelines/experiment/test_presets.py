@@ -63,7 +63,7 @@ def test_paper_mnist_is_the_release() -> None:
 
 def test_baselines_are_snli_but_for_one_setting() -> None:
     ours = flatten(snli())
-    for name, setting in (("snli-ae", "critic.objective"), ("snli-aae", "generator.kind")):
+    for name, setting in (("snli-ae", "critic.objective"), ("snli-aae", "prior.kind")):
         flat = flatten(preset(name))
         assert {key for key in flat if flat[key] != ours[key]} == {"name", setting}
 

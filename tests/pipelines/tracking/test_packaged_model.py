@@ -143,7 +143,7 @@ def test_a_wrong_request_is_the_askers_fault(
     [
         ([[0, 1], [1, 0]], "image must be 6 rows of 5 pixels"),
         ([[0] * 5] * 5 + [[0] * 4], "image must be 6 rows of 5 pixels"),
-        ([[2] * 5] * 6, "image must hold nothing but 0 and 1"),
+        ([[2] * 5] * 6, "image must contain only 0 and 1"),
     ],
 )
 def test_a_wrong_image_is_the_askers_fault(image: list[list[int]], message: str, image_checkpoint: Path) -> None:

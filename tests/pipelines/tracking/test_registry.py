@@ -30,7 +30,7 @@ def test_a_registered_model_is_the_checkpoint(
 def test_nothing_but_text_and_safetensors_is_stored(register: Callable[..., int], tmp_path: Path) -> None:
     register()
     files = [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".py", ".json", ".yaml", ".txt", ".safetensors", ""}
+    assert {path.suffix for path in files} == {".py", ".typed", ".json", ".yaml", ".txt", ".safetensors", ""}
     assert {path.name for path in files if not path.suffix} == {"MLmodel"}
 
 
@@ -73,14 +73,14 @@ def test_a_folder_that_is_no_checkpoint(
         folder.mkdir()
     with pytest.raises(ValueError, match="is not a checkpoint" if made else "does not exist") as error:
         resolve(str(folder), tracking_uri)
-    assert f"({python()} pipelines/promote.py lists them)" in str(error.value)
+    assert f"({python()} pipelines/promote.py lists the models)" in str(error.value)
 
 
 def test_a_folder_of_checkpoints_names_its_last(tmp_path: Path, tracking_uri: str) -> None:
     for name in ("checkpoint_000000", "checkpoint_000001"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"is not a checkpoint .*, it holds some, .*checkpoint_000001; give"):
+    with pytest.raises(ValueError, match=r"is not a checkpoint .*contains checkpoints, .*checkpoint_000001; use"):
         resolve(str(tmp_path), tracking_uri)
 
 
@@ -90,7 +90,7 @@ def test_a_model_registered_by_something_else(tracking_uri: str, tmp_path: Path)
     client = connect(tracking_uri)
     client.create_registered_model("foreign")
     client.create_model_version("foreign", (tmp_path / "foreign").as_uri())
-    with pytest.raises(ValueError, match="models:/foreign/1: this model was registered by something else"):
+    with pytest.raises(ValueError, match="models:/foreign/1 is not an ARAE checkpoint"):
         resolve("models:/foreign/1", tracking_uri)
     assert list_versions(tracking_uri)[0]["metric"] is None
 
@@ -108,7 +108,7 @@ def test_files_that_are_gone_from_the_store(register: Callable[..., int], tracki
     register()
     folder = resolve("models:/arae-tiny/1", tracking_uri)
     folder.rename(folder.with_name("elsewhere"))
-    with pytest.raises(ValueError, match="models:/arae-tiny/1: "):
+    with pytest.raises(ValueError, match="models:/arae-tiny/1 "):
         resolve("models:/arae-tiny/1", tracking_uri)
 
 

@@ -87,7 +87,7 @@ def test_whatever_an_artifact_store_raises_stops_nothing(
 
     monkeypatch.setattr(connect(tracking_uri), "log_artifact", away)
     Tracker(tracking_uri, run_id).artifact("a.txt", "text")
-    assert "fails (No module named 'boto3'); going on" in capsys.readouterr().err
+    assert "fails (No module named 'boto3'); continuing" in capsys.readouterr().err
 
 
 def test_artifacts_of_a_local_store_lie_beside_it(tracking_uri: str, run_id: str, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_the_commit_is_noted_in_a_checkout_only(
 def test_a_deleted_experiment_says_how_to_get_it_back(tracking_uri: str, run_id: str) -> None:
     client = connect(tracking_uri)
     client.delete_experiment(client.get_run(run_id).info.experiment_id)
-    with pytest.raises(ValueError, match=r"was deleted; `mlflow experiments restore"):
+    with pytest.raises(ValueError, match=r"is deleted; restore it with `mlflow experiments restore"):
         start_parent(tracking_uri, "arae-test", "run", params={})
 
 
@@ -290,4 +290,4 @@ def test_only_who_is_killed_does_not_wait_for_a_server_that_is_away(
     monkeypatch.setattr(tracker, "_send", send)
     tracker.finish(status)
     assert (clock[0] >= PATIENCE) == waits and sent[-1] == "set_terminated"
-    assert "warning: 2 points of the curves were not sent to MLflow" in capsys.readouterr().err
+    assert "warning: 2 points of the curves could not be sent to MLflow" in capsys.readouterr().err

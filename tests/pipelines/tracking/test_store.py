@@ -25,11 +25,11 @@ def test_sqlite_is_created_and_absolute_and_quiet(
 
 
 def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such file, or an empty one, so no model has been"):
+    with pytest.raises(ValueError, match="does not exist or is empty, so no model is"):
         open_tracking(f"sqlite:///{tmp_path}/mlflow.db", create=False)
     assert not list(tmp_path.iterdir())
     (tmp_path / "mlflow.db").touch()
-    with pytest.raises(ValueError, match="no such file, or an empty one, so no model has been"):
+    with pytest.raises(ValueError, match="does not exist or is empty, so no model is"):
         open_tracking(f"sqlite:///{tmp_path}/mlflow.db", create=False)
     assert not (tmp_path / "mlflow.db").stat().st_size
 
@@ -60,7 +60,7 @@ def test_a_database_of_another_program_stays_as_it_is(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE places (url TEXT)")
     before = file.read_bytes()
-    with pytest.raises(ValueError, match=r"this database is another program's \(it has places\); name another file"):
+    with pytest.raises(ValueError, match=r"this database belongs to another program \(its tables: places\)"):
         open_tracking(f"sqlite:///{file}")
     assert file.read_bytes() == before
 
@@ -81,7 +81,7 @@ def test_what_is_read_only(tmp_path: Path) -> None:
 
 def test_a_database_without_its_driver() -> None:
     """MLflow brings none along."""
-    with pytest.raises(ValueError, match=f"{sys.executable} has no module MySQLdb to reach this database") as error:
+    with pytest.raises(ValueError, match=f"{sys.executable} lacks the module MySQLdb") as error:
         open_tracking("mysql://me@127.0.0.1/mlflow")
     assert "\n" not in str(error.value) and "make setup" not in str(error.value)
 
