@@ -64,7 +64,8 @@ def train_classifiers(
     pretraining = {reference: start for start, reference in starts.items()}
     autoencoders = [f"{method}-{seed}" for method, seed in starts]
     while running:
-        ready, _ = ray.wait([*running, *pretraining], timeout=0.5)
+        # Autoencoders first: their error is also that of every classifier that waits for them.
+        ready, _ = ray.wait([*pretraining, *running], timeout=0.5)
         for reference in ready:
             try:
                 value = ray.get(reference)

@@ -118,8 +118,8 @@ def test_a_table_resumes_and_its_best_classifier_predicts(
     assert result(out)["classes"] == [line.split("\t")[2] for line in lines[:2]]
     assert set(result(out)["classes"]) <= {"entailment", "neutral", "contradiction"}
     for text, message in (
-        ("one sentence\n", "line 1 must hold 2 sentences with a tab between, got 'one sentence'"),
-        ("a\tb\na\t \n", "line 2 must hold 2 sentences"),
+        ("one sentence\n", "line 1 must have 2 sentences separated by a tab, got 'one sentence'"),
+        ("a\tb\na\t \n", "line 2 must have 2 sentences"),
         (70 * "x", f"got '{60 * 'x'}...'"),
     ):
         (tmp_path / "pairs.txt").write_text(text)

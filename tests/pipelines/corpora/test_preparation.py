@@ -167,7 +167,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         image(tmp_path / "train.parquet"), tmp_path
     )
     pictures(tmp_path / "train.parquet", [image.astype(np.uint16) * 257 for image in grey(9)])
-    assert "row 0: images must have 8 bits a channel, got mode I;16" in refused(
+    assert "row 0: images must have 8 bits per channel, got mode I;16" in refused(
         image(tmp_path / "train.parquet"), tmp_path
     )
     parquet(tmp_path / "train.parquet", picture=[1])
