@@ -148,14 +148,14 @@ def test_a_killed_preparation_leaves_nothing_half(folder: Path, tmp_path: Path) 
 
 
 def test_a_batch_larger_than_the_data(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size must be <= the number of training examples \(12\), got 13"):
+    with pytest.raises(ValueError, match=r"batch_size must be <= the number of training examples \(12\), got 13"):
         prepare(text(folder, batch_size=13), tmp_path / "storage")
     assert prepare(text(folder, batch_size=12), tmp_path / "storage").report["train"]["kept"] == 12
 
 
 def test_a_batch_smaller_than_the_classes(tmp_path: Path) -> None:
     one = with_settings(preset("grammar-sentiment"), {"batch_size": 1, "data.size": 300})
-    with pytest.raises(ValueError, match="batch_size must be >= the number of classes \(2\), got 1"):
+    with pytest.raises(ValueError, match=r"batch_size must be >= the number of classes \(2\), got 1"):
         prepare(one, tmp_path / "storage")
 
 
@@ -265,6 +265,4 @@ def test_a_summary_says_what_was_left_out_and_what_is_unknown(folder: Path, tmp_
     summary = prepare(text(folder, data__limit=7), tmp_path / "storage").summary()
     assert summary[0] == "train: 7 examples (left out: 5 over limit)"
     assert summary[1].startswith("validation: 2 examples, ") and "% unknown tokens" in summary[1]
-    assert prepare(text(folder), tmp_path / "storage").summary()[1] == (
-        "validation: 2 examples, 44.44% unknown tokens"
-    )
+    assert prepare(text(folder), tmp_path / "storage").summary()[1] == ("validation: 2 examples, 44.44% unknown tokens")

