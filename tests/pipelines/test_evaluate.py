@@ -217,7 +217,7 @@ def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, stor
         assert status == 2 and message in err
     for file, message in (
         ("source,label\na,positive\n", "must have a column reference"),
-        ("source,label,reference\na,neutral,b\n", "the model knows negative, positive, not 'neutral'"),
+        ("source,label,reference\na,neutral,b\n", "label must be one of negative, positive, got 'neutral'"),
         ("text,label,reference\na,positive,b\n", "--references people.csv must have a column source"),
         ('source,label,reference\n"a', "--references: people.csv cannot be read as csv"),
     ):

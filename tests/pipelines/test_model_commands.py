@@ -258,10 +258,11 @@ def test_promote_lists_and_moves_an_alias(typed: Typed, text_checkpoint: Path, t
     assert result(out)["before"] == 1
     assert [row["aliases"] for row in result(out)["models"]] == [["champion"], []]
     _, table, _ = typed(promote)
-    header, newest, oldest = table.splitlines()
-    assert header.split()[:7] == ["model", "version", "aliases", "metric", "value", "data", "step"]
-    assert newest.split()[:6] == ["arae-tiny", "2", "champion", "generation_perplexity", "2", "0123456789ab"]
-    assert oldest.split()[2] == "-"
+    lines = [line.replace("┃", "│") for line in table.splitlines() if line.startswith(("┃", "│"))]
+    header, newest, oldest = ([cell.strip() for cell in line.split("│")[1:]] for line in lines)
+    assert header[:7] == ["model", "version", "aliases", "metric", "value", "data", "step"]
+    assert newest[:6] == ["arae-tiny", "2", "champion", "generation_perplexity", "2", "0123456789ab"]
+    assert (oldest[1], oldest[2]) == ("1", "")
     status, out, _ = typed(generate, "--model", "models:/arae-tiny@champion", "--count", 2)
     assert (status, out.splitlines()) == (0, Model.load(text_checkpoint).generate(2))
 
