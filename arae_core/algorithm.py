@@ -36,17 +36,17 @@ def iteration(state: TrainingState, data: BatchSampler, parallel: Parallel, run:
     summed = settings.encoder.updates == "summed"
     scalars: Scalars = {}
     if not summed:
-        scalars |= run(reconstruction_step, state, parallel, *data.reconstruct(step), state.noise)
+        scalars |= run(reconstruction_step, state, parallel, *data.reconstruction_batch(step), state.noise)
     if state.hides_attribute:
-        scalars |= run(classifier_step, state, parallel, data.classify(step))
+        scalars |= run(classifier_step, state, parallel, data.classifier_batch(step))
     if settings.adversarial:
         scalars |= adversarial_steps(state, data, parallel, run)
     if state.hides_attribute:
-        scalars |= run(attribute_adversarial_step, state, parallel, data.confuse(step))
+        scalars |= run(attribute_adversarial_step, state, parallel, data.adversarial_batch(step))
     if state.aligns_decoders:
-        scalars |= run(cross_alignment_step, state, parallel, data.confuse(step))
+        scalars |= run(cross_alignment_step, state, parallel, data.adversarial_batch(step))
     if summed:
-        scalars |= run(reconstruction_step, state, parallel, *data.reconstruct(step), state.noise)
+        scalars |= run(reconstruction_step, state, parallel, *data.reconstruction_batch(step), state.noise)
     state.step += 1
     return scalars
 
@@ -58,17 +58,17 @@ def adversarial_steps(state: TrainingState, data: BatchSampler, parallel: Parall
     confuses = settings.encoder.adversarial_weight > 0
     scalars: Scalars = {}
     if settings.has_critic and confuses and settings.encoder.adversarial_each_critic_step:
-        for batch in split(data.criticise(step, k), k):
+        for batch in split(data.critic_batches(step, k), k):
             scalars |= run(critic_step, state, parallel, batch, 1)
             scalars |= run(encoder_adversarial_step, state, parallel, batch)
     else:
         if settings.has_critic:
-            scalars |= run(critic_step, state, parallel, data.criticise(step, k), k)
+            scalars |= run(critic_step, state, parallel, data.critic_batches(step, k), k)
         if confuses:
-            scalars |= run(encoder_adversarial_step, state, parallel, data.confuse(step))
+            scalars |= run(encoder_adversarial_step, state, parallel, data.adversarial_batch(step))
     if "prior" in state.optimizers:
         if state.objective.compares_batches:
-            scalars |= run(generator_step, state, parallel, data.criticise(step, 1))
+            scalars |= run(generator_step, state, parallel, data.critic_batches(step, 1))
         else:
             scalars |= run(generator_step, state, parallel)
     return scalars

@@ -94,19 +94,7 @@ class Model:
 
         Raise ValueError for count < 0, temperature < 0 and an unknown attribute.
         """
-        temperature = self.settings.temperature if temperature is None else temperature
-        if attribute is not None:
-            self._labels([attribute])
-        if self.vocabulary is not None:
-            rows = self.generate_ids(
-                count, seed=seed, temperature=temperature, attribute=attribute, batch_size=batch_size
-            )
-            return self.vocabulary.decode(rows)
-        parts = [
-            self._decode_images(code, temperature, draws)
-            for code, draws in self._sampled(count, seed, temperature, batch_size)
-        ]
-        return np.concatenate(parts) if parts else self._no_images()
+        return self._examples(self._generated(count, seed, temperature, attribute, batch_size))
 
     def generate_ids(
         self,
@@ -117,13 +105,20 @@ class Model:
         attribute: str | None = None,
         batch_size: int | None = None,
     ) -> list[list[int]]:
-        """Like `generate`, as token ids without special tokens."""
+        """Like `generate`, as token ids without special tokens. For models of sentences."""
+        return self._generated(count, seed, temperature, attribute, batch_size)
+
+    def _generated(
+        self, count: int, seed: int, temperature: float | None, attribute: str | None, batch_size: int | None
+    ) -> list[Any]:
         temperature = self.settings.temperature if temperature is None else temperature
+        if attribute is not None:
+            self._labels([attribute])  # an unknown one is an error for no examples, too
         labels = self._labels_in_turn(count) if attribute is None else self._labels([attribute] * count)
-        rows: list[list[int]] = []
+        written: list[Any] = []
         for code, draws in self._sampled(count, seed, temperature, batch_size):
-            rows += self._decode_ids(code, temperature, draws, None if labels is None else labels[len(rows) :])
-        return rows
+            written += self._decoded(code, temperature, draws, None if labels is None else labels[len(written) :])
+        return written
 
     def reconstruct(
         self, examples: Examples, *, temperature: float = 0.0, seed: int = 0, batch_size: int | None = None
@@ -214,19 +209,15 @@ class Model:
         if isinstance(store, TokenStore):
             order = np.argsort(store.lengths, kind="stable")
         draws = torch.Generator(self.state.device).manual_seed(seed)
-        texts: list[list[int]] = [[] for _ in order]
-        images = [self._no_images()] if self.vocabulary is None else []
+        written: list[Any] = [None] * len(order)
         for part in _parts(order, self._batch_size(batch_size)):
             code = self._encoded(store, part)
             if shift is not None:
                 code = self.state.code(code + shift)
-            if self.vocabulary is None:
-                images.append(self._decode_images(code, temperature, draws))
-            else:
-                own = None if labels is None else labels[torch.from_numpy(part)]
-                for i, row in zip(part, self._decode_ids(code, temperature, draws, own, contrast), strict=True):
-                    texts[i] = row
-        return np.concatenate(images) if self.vocabulary is None else self.vocabulary.decode(texts)
+            own = None if labels is None else labels[torch.from_numpy(part)]
+            for i, example in zip(part, self._decoded(code, temperature, draws, own, contrast), strict=True):
+                written[i] = example
+        return self._examples(written)
 
     def interpolate(self, first: str | Images, second: str | Images, steps: int) -> list[str] | Images:
         """Decode `steps` points on the path between two examples' codes, both ends included.
@@ -245,8 +236,8 @@ class Model:
         codes = self._encoded(store, np.arange(2))
         path = self.state.code.path(codes[0], codes[1], steps)
         if self.classes and isinstance(store, TokenStore):
-            return self._decoded(path, self._most_probable(store, 2)[(torch.arange(steps) >= steps / 2).long()])
-        return self._decoded(path)
+            return self._greedy(path, self._most_probable(store, 2)[(torch.arange(steps) >= steps / 2).long()])
+        return self._greedy(path)
 
     def interpolate_noise(self, steps: int, *, seed: int = 0) -> list[str] | Images:
         """Decode `steps` points between two draws of noise, on the great circle through both; with classes, all with
@@ -256,7 +247,7 @@ class Model:
         self.state.modules.eval()
         labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
         with torch.no_grad():
-            return self._decoded(self.state.sampler(path), labels)
+            return self._greedy(self.state.sampler(path), labels)
 
     def encode(self, examples: Examples, batch_size: int | None = None) -> NDArray[np.float32]:
         """Encode examples: float32[N, D]."""
@@ -300,14 +291,8 @@ class Model:
         draws = torch.Generator(self.state.device).manual_seed(seed)
         written: list[Any] = []
         for part in torch.from_numpy(codes).to(self.state.device, self.state.dtype).split(self._batch_size(batch_size)):
-            if self.vocabulary is None:
-                written += list(self._decode_images(part, temperature, draws))
-            else:
-                own = None if labels is None else labels[len(written) :]
-                written += self._decode_ids(part, temperature, draws, own)
-        if self.vocabulary is None:
-            return np.stack(written) if written else self._no_images()
-        return self.vocabulary.decode(written)
+            written += self._decoded(part, temperature, draws, None if labels is None else labels[len(written) :])
+        return self._examples(written)
 
     @property
     def _code_shape(self) -> str:
@@ -353,33 +338,43 @@ class Model:
             codes = self.state.sampler(self._noise(count, draws))
         return [(code, draws) for code in codes.split(self._batch_size(batch_size))] if count else []
 
-    def _decode_ids(
+    def _decoded(
         self,
         code: Tensor,
         temperature: float,
         draws: torch.Generator,
         labels: Tensor | None = None,
         contrast: float = 0.0,
-    ) -> list[list[int]]:
-        """Token ids for code[N, D], with the first N of labels."""
+    ) -> list[Any]:
+        """The token ids of a sentence, or the pixels uint8[H, W] of an image, for each row of code[N, D].
+
+        labels: classes; the first N are used.
+        """
+        self.state.modules["decoder"].eval()
+        if self.image_size is not None:
+            pixels = decode_images(cast(ImageDecoder, self.state.decoder), code, temperature, draws)
+            return list(pixels.reshape(-1, *self.image_size))
         spec, decoder = self.state.spec, cast(TextDecoder, self.state.decoder)
         assert isinstance(spec, TextSpec)
-        self.state.modules["decoder"].eval()
         own = None if labels is None else labels[: len(code)]
         with self._precision():
             return decode_sentences(decoder, code, own, spec, self.settings.longest, temperature, draws, contrast)
+
+    def _greedy(self, code: Tensor, labels: Tensor | None = None) -> list[str] | Images:
+        """Decode code[N, D] greedily."""
+        return self._examples(self._decoded(code, 0.0, torch.Generator(self.state.device), labels))
+
+    def _examples(self, written: list[Any]) -> list[str] | Images:
+        """Sentences, or images uint8[N, H, W], from what `_decoded` returned."""
+        if self.vocabulary is not None:
+            return self.vocabulary.decode(written)
+        assert self.image_size is not None
+        return np.stack(written) if written else np.zeros((0, *self.image_size), np.uint8)
 
     def _precision(self) -> AbstractContextManager[Any]:
         """The precision that training would have here, if this device can run it."""
         runs = lstm_runs_in_bfloat16(self.state.device.type)
         return self.state.autocast() if runs else nullcontext()
-
-    def _decode_images(self, code: Tensor, temperature: float, draws: torch.Generator) -> Images:
-        assert self.image_size is not None
-        self.state.modules["decoder"].eval()
-        return decode_images(cast(ImageDecoder, self.state.decoder), code, temperature, draws).reshape(
-            -1, *self.image_size
-        )
 
     def _most_probable(self, store: TokenStore, batch_size: int | None) -> Tensor:
         """The class of each sentence, [N], under which it is most probable."""
@@ -401,16 +396,6 @@ class Model:
 
     def _labels_in_turn(self, count: int) -> Tensor | None:
         return torch.arange(max(count, 0)) % len(self.classes) if self.classes else None
-
-    def _decoded(self, code: Tensor, labels: Tensor | None = None) -> list[str] | Images:
-        draws = torch.Generator(self.state.device).manual_seed(0)
-        if self.vocabulary is None:
-            return self._decode_images(code, 0.0, draws)
-        return self.vocabulary.decode(self._decode_ids(code, 0.0, draws, labels))
-
-    def _no_images(self) -> Images:
-        assert self.image_size is not None
-        return np.zeros((0, *self.image_size), np.uint8)
 
 
 def _parts(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

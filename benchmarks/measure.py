@@ -51,7 +51,7 @@ def measure(
     results = _training(state, batches, iterations)
     if isinstance(store, TokenStore):
         steps = range(state.step - iterations, state.step)
-        tokens = statistics.fmean(batches.reconstruct(step)[1] for step in steps)
+        tokens = statistics.fmean(batches.reconstruction_batch(step)[1] for step in steps)
         rate = 1000 * tokens / results["ms_per_iteration"]
         results |= {"tokens_per_second": rate, "mean_length": float(store.lengths.mean())}
     parts = part_times(state, batches, iterations)

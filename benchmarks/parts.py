@@ -21,9 +21,9 @@ PARTS = ("feeding", "reconstruct", "encode", "critic steps", "confuse", "optimiz
 Timed = tuple[Any, str, str]
 """(owner of a function, its name, the part that its time is charged to)."""
 TIMED: tuple[Timed, ...] = (
-    (BatchSampler, "reconstruct", "feeding"),
-    (BatchSampler, "criticise", "feeding"),
-    (BatchSampler, "confuse", "feeding"),
+    (BatchSampler, "reconstruction_batch", "feeding"),
+    (BatchSampler, "critic_batches", "feeding"),
+    (BatchSampler, "adversarial_batch", "feeding"),
     (algorithm, "reconstruction_step", "reconstruct"),
     (algorithm, "critic_step", "critic steps"),
     (TrainingState, "encode_mixed", "encode"),

@@ -4,6 +4,8 @@ Shapes: B sentences, T tokens with the start or the end token, D numbers in a co
 code, and the vector of the class), H units, V entries of the vocabulary, M tokens that count.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,7 +80,7 @@ def nats_of_sentences(logits: Tensor, target: Tensor, lengths: Tensor) -> Tensor
 
 
 class SentenceEncoder(nn.Module):
-    """Base of encoders of sentences. Subclasses have `forward(batch)`, see `codecs.Encoder`."""
+    """Base of encoders of sentences. Subclasses define `forward(batch)`, see `codecs.Encoder.__call__`."""
 
     @torch.no_grad()
     def encode_mixed(self, batch: TextBatch, parts: int) -> Tensor:
@@ -98,10 +100,10 @@ class SentenceEncoder(nn.Module):
         initialize_as_released(self)
 
 
-class SentenceDecoder(nn.Module):
+class SentenceDecoder(nn.Module, ABC):
     """Base of decoders that are fed the code, and for labelled data a vector of the class.
 
-    Subclasses set `output`, a Projection, and have `states`, `start`, `step` and `select`, see `codecs.TextDecoder`.
+    Subclasses set `output` and define `states`, and `start`, `step` and `select` of `codecs.TextDecoder`.
 
     Attributes:
         fed_size: D'.
@@ -122,9 +124,9 @@ class SentenceDecoder(nn.Module):
         assert labels is not None
         return torch.cat([code, self.attribute(to_device(labels, code.device)).to(code.dtype)], 1)
 
+    @abstractmethod
     def states(self, batch: TextBatch, fed: Tensor) -> Tensor:
         """The hidden states [B, T, H] from which the tokens are predicted, given the right ones before."""
-        raise NotImplementedError
 
     def logits(self, batch: TextBatch, code: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [M, V] of the tokens that count, and their targets [M]; see `counted_states`."""

@@ -25,7 +25,7 @@ class BatchSampler:
     the same in other orders. Step (2) draws examples uniformly. All but step (1) see the classes equally often.
     """
 
-    RECONSTRUCT, CONFUSE, CRITICISE, CLASSIFY = 0, 1, 2, 4  # 3 belongs to priors.fitting
+    RECONSTRUCTION, ADVERSARIAL, CRITIC, CLASSIFIER = 0, 1, 2, 4  # 3 belongs to priors.fitting
 
     def __init__(
         self,
@@ -61,31 +61,31 @@ class BatchSampler:
         self._labels = store.labels if isinstance(store, TokenStore) else None
         self._shares = [] if self._labels is None else class_shares(self._labels, batch_size)
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
-        self._grouped(self.RECONSTRUCT, 0)
+        self._grouped(self.RECONSTRUCTION, 0)
 
-    def reconstruct(self, step: int) -> tuple[Batch, float]:
+    def reconstruction_batch(self, step: int) -> tuple[Batch, float]:
         """Return the batch of step (1), and the number of tokens or pixels in the batches of all ranks."""
-        indices = self._grouped(self.RECONSTRUCT, step)
+        indices = self._grouped(self.RECONSTRUCTION, step)
         if isinstance(self.store, TokenStore):
             targets = int((self.store.offsets[indices + 1] - self.store.offsets[indices] + 1).sum())
         else:
             targets = self.store.pixels.shape[1] * len(indices)
         return self._make(indices), float(targets)
 
-    def confuse(self, step: int) -> Batch:
+    def adversarial_batch(self, step: int) -> Batch:
         """Return another batch, for the encoder's part of step (3) and for step (3b)."""
-        return self._make(self._grouped(self.CONFUSE, step))
+        return self._make(self._grouped(self.ADVERSARIAL, step))
 
-    def classify(self, step: int) -> Batch:
+    def classifier_batch(self, step: int) -> Batch:
         """Return the batch of step (2b)."""
-        return self._make(self._grouped(self.CLASSIFY, step))
+        return self._make(self._grouped(self.CLASSIFIER, step))
 
-    def criticise(self, step: int, k: int) -> Batch:
+    def critic_batches(self, step: int, k: int) -> Batch:
         """Return the k batches of step (2) in one; consecutive blocks of B / k examples are this rank's rows of each.
 
         Examples are drawn uniformly: in batches grouped by length, the critic would compare lengths, not codes.
         """
-        rng = np.random.default_rng((self.seed, self.CRITICISE, step))
+        rng = np.random.default_rng((self.seed, self.CRITIC, step))
         if self._shares:
             columns = [members[rng.integers(len(members), size=(k, width))] for members, width in self._shares]
             return self._make(np.concatenate(columns, 1))
@@ -95,7 +95,7 @@ class BatchSampler:
         epoch, position = divmod(step, self.batches_per_epoch)
         if stream not in self._orders or self._orders[stream][0] != epoch:
             seed = (self.seed, stream, epoch)
-            labels = None if stream == self.RECONSTRUCT else self._labels
+            labels = None if stream == self.RECONSTRUCTION else self._labels
             self._orders[stream] = epoch, grouped_order(self._lengths, len(self.store), self.batch_size, seed, labels)
         order: NDArray[np.int64] = self._orders[stream][1][position]
         return order

@@ -37,26 +37,26 @@ class Reference:
         sigma = s.code.noise * s.code.noise_decay ** (step // 100)
         cooling = s.cooldown * self.end
         self.rate = 1.0 if step < self.end - cooling or not cooling else (self.end - step) / cooling
-        batch = self.data.reconstruct(step)[0]
+        batch = self.data.reconstruction_batch(step)[0]
         self.held: dict[str, Tensor] = {}
         if s.encoder.updates == "each":
             self.reconstruct(rows_of(batch), sigma, labels_of(batch))
         hides = bool(labels_of(batch)) and s.encoder.attribute_weight > 0
         if hides:
-            batch = self.data.classify(step)
+            batch = self.data.classifier_batch(step)
             self.classify(rows_of(batch), labels_of(batch))
         if s.critic.objective != "none":
             self.adversarial(step)
         if hides:
-            batch = self.data.confuse(step)
+            batch = self.data.adversarial_batch(step)
             self.hide(rows_of(batch), labels_of(batch))
         if s.encoder.updates == "summed":
-            batch = self.data.reconstruct(step)[0]
+            batch = self.data.reconstruction_batch(step)[0]
             self.reconstruct(rows_of(batch), sigma, labels_of(batch))
 
     def adversarial(self, step: int) -> None:
         s, k = self.settings, self.settings.critic.steps
-        pool = rows_of(self.data.criticise(step, k))
+        pool = rows_of(self.data.critic_batches(step, k))
         parts = [pool[i * s.batch_size : (i + 1) * s.batch_size] for i in range(k)]
         if s.encoder.adversarial_each_critic_step:
             for part in parts:
@@ -64,7 +64,7 @@ class Reference:
                 self.confuse_encoder(part)
         else:
             self.criticise(parts)
-            self.confuse_encoder(rows_of(self.data.confuse(step)))
+            self.confuse_encoder(rows_of(self.data.adversarial_batch(step)))
         if self.learned:
             self.require_grad()
             fake = self.generate(self.normal(s.batch_size, s.generator.noise_size))

@@ -9,7 +9,7 @@ from arae_core.algorithm import classifier_step, critic_step, iteration, reconst
 from arae_core.data.batch_sampler import BatchSampler
 from arae_core.runtime.parallel import Parallel
 from arae_core.training.state import TrainingState
-from tests.arae_core.reference import Reference, rows_of
+from tests.arae_core.reference import Reference, rows_of, sum_of
 from tests.arae_core.small import assert_same, new_state, settings_of, spec_of, store_of, weights
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -108,6 +108,7 @@ def test_iterations_equal_the_reference(variant: str) -> None:
     reference = Reference(state.settings, before, data, state.end)
     for step in range(3):
         scalars = iteration(state, data, Parallel())
+        assert not any(value.requires_grad for value in scalars.values()), "a graph would be kept until the next report"
         reference.iteration(step)
         assert_same(weights(state), reference.p, 1e-9)
     after, trained = weights(state), {name for name, _ in state.modules.named_parameters()}
@@ -125,8 +126,8 @@ def test_noise_decays_by_its_factor_every_100_iterations() -> None:
         state.step, sigma = step, 0.5 * 0.9 ** (step // 100)
         assert state.noise == pytest.approx(sigma)
         expected = Reference(state.settings, weights(state), data)
-        expected.reconstruct(rows_of(data.reconstruct(0)[0]), sigma)
-        scalars = reconstruction_step(state, Parallel(), *data.reconstruct(0), state.noise)
+        expected.reconstruct(rows_of(data.reconstruction_batch(0)[0]), sigma)
+        scalars = reconstruction_step(state, Parallel(), *data.reconstruction_batch(0), state.noise)
         losses[step] = float(scalars["reconstruction_loss"])
         assert losses[step] == pytest.approx(expected.scalars["reconstruction_loss"], abs=1e-12)
     assert len(set(losses.values())) == 3
@@ -149,14 +150,28 @@ def test_gradient_norm_is_reported_without_clipping() -> None:
     norms = []
     for clip in (0.0, 1e9):
         data, state = sampler_and_state("text", {"gradient_clip": clip})
-        norms.append(reconstruction_step(state, Parallel(), *data.reconstruct(0), state.noise)["gradient_norm"])
+        norms.append(
+            reconstruction_step(state, Parallel(), *data.reconstruction_batch(0), state.noise)["gradient_norm"]
+        )
     assert norms[0] == norms[1] > 0.01
+
+
+def test_gradient_clip_0_clips_nothing() -> None:
+    """Here the gradient's norm is far above every usual bound."""
+    ends = []
+    for clip in (0.0, 1e9, 1.0):
+        _, state = sampler_and_state("text", {"gradient_clip": clip, "encoder.optimizer": "sgd"})
+        norm = state.update(("encoder",), 100 * sum_of(p.sum() for p in state.parameters(("encoder",))), Parallel())
+        assert norm > 1000
+        ends.append(weights(state))
+    assert_same(ends[0], ends[1])
+    assert not torch.equal(ends[0]["encoder.embedding.weight"], ends[2]["encoder.embedding.weight"])
 
 
 def test_step_1_updates_only_the_autoencoder() -> None:
     data, state = sampler_and_state("text", {})
     before = weights(state)
-    reconstruction_step(state, Parallel(), *data.reconstruct(0), state.noise)
+    reconstruction_step(state, Parallel(), *data.reconstruction_batch(0), state.noise)
     moved = {name.split(".")[0] for name, value in weights(state).items() if not torch.equal(value, before[name])}
     assert moved == {"encoder", "decoder"}
     assert all(p.grad is None for p in state.modules.parameters())
@@ -164,7 +179,7 @@ def test_step_1_updates_only_the_autoencoder() -> None:
 
 def test_code_statistics_are_those_of_encoded_and_generated_codes() -> None:
     data, state = sampler_and_state("text", {"code.kind": "euclidean", "generator.output": "linear", "critic.steps": 1})
-    batch, before = data.criticise(0, 1), state.draws.get_state()
+    batch, before = data.critic_batches(0, 1), state.draws.get_state()
     with torch.no_grad():
         codes = {"real": state.encode_mixed(batch, 1)}
         codes["fake"] = state.prior(state.normal(8, state.prior.noise_size, Parallel()))
@@ -190,8 +205,8 @@ def test_critic_and_classifier_get_detached_codes() -> None:
     attached = list[bool]()
     for part in ("critic", "classifier"):
         state.modules[part].register_forward_pre_hook(lambda _, given: attached.append(given[0].grad_fn is not None))
-    critic_step(state, Parallel(), data.criticise(0, 2), 2)
-    classifier_step(state, Parallel(), data.classify(0))
+    critic_step(state, Parallel(), data.critic_batches(0, 2), 2)
+    classifier_step(state, Parallel(), data.classifier_batch(0))
     assert attached == [False] * (2 * 3 + 1), (
         "real, generated and mixed codes in two critic steps, and the classifier's"
     )

@@ -32,7 +32,7 @@ def test_each_step_sends_the_gradients_of_the_parts_that_it_updates() -> None:
     state = TrainingState.new(settings, spec)
     part, batches = state.modules, BatchSampler(store, spec, 6, settings.seed, world=2)
     unread = {}  # bytes of word vectors whose gradient is zero, which are not sent
-    for step, batch in (("(1)", batches.reconstruct(0)[0]), ("(3)", batches.confuse(0))):
+    for step, batch in (("(1)", batches.reconstruction_batch(0)[0]), ("(3)", batches.adversarial_batch(0))):
         assert isinstance(batch, TextBatch) and batch.words is not None
         unread[step] = 4 * 300 * (len(vocabulary) - len(batch.words))
         assert unread[step] > 0

@@ -40,7 +40,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1])
 def made(**changes: Any) -> tuple[TrainingState, LSTMDecoder, TextBatch]:
     settings = settings_of("three", CHANGES | {name.replace("__", "."): value for name, value in changes.items()})
     state = new_state(settings, "three")
-    batch = BatchSampler(store_of("three"), THREE, settings.batch_size, settings.seed).confuse(0)
+    batch = BatchSampler(store_of("three"), THREE, settings.batch_size, settings.seed).adversarial_batch(0)
     decoder = state.modules["decoder"]
     assert isinstance(decoder, LSTMDecoder) and isinstance(batch, TextBatch)
     return state, decoder, batch

@@ -1,6 +1,7 @@
 """LSTM encoder and decoder of sentences."""
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from arae_core.codecs import TextDecoder
 from arae_core.codecs.lstm import LSTMDecoder, LSTMEncoder
 from arae_core.codecs.lstm_per_class import SeparateDecoders
 from arae_core.codecs.text import IGNORED, ROUND
@@ -163,3 +165,16 @@ def test_separate_decoders_round_their_rows_up_without_effect(monkeypatch: pytes
         found.append([nll, *torch.autograd.grad(nll, [fed, *decoders.parameters()])])
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
     assert read == [len(labels[labels == y]) for y in range(3)] + [8, 8, 8] and 8 not in read[:3]
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "separate"])
+def test_selected_sentences_continue_as_if_alone(conditioning: str) -> None:
+    spec = replace(TEXT, classes=("low", "middle", "high"))
+    state = TrainingState.new(text_settings({"decoder.conditioning": conditioning}), spec)
+    decoder, codes, labels = cast(TextDecoder, state.decoder), code(23), torch.arange(23) % 3
+    words = torch.tensor([WORDS[i % len(WORDS)] for i in range(23)])
+    left, (_, state_of_all) = torch.arange(23), decoder.step(decoder.start(codes, labels), words)
+    for rows in (torch.tensor([19, 4, 7, 0, 22, 11, 2]), torch.tensor([5, 1, 3])):
+        left, state_of_all = left[rows], decoder.select(state_of_all, rows)
+        _, alone = decoder.step(decoder.start(codes[left], labels[left]), words[left])
+        torch.testing.assert_close(decoder.step(state_of_all, words[left])[0], decoder.step(alone, words[left])[0])

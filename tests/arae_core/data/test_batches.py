@@ -150,33 +150,33 @@ def test_two_epochs_share_no_batch() -> None:
 def test_ranks_share_the_batches_of_one_process(world: int) -> None:
     alone, ranks = sampler(), [sampler(rank=rank, world=world) for rank in range(world)]
     for step in (0, 1, 18, 19, 40):
-        whole, count = alone.reconstruct(step)
+        whole, count = alone.reconstruction_batch(step)
         assert count == sum(len(row) + 1 for row in checked(whole))
-        assert {rank.reconstruct(step)[1] for rank in ranks} == {count}
-        parts = [split(part.criticise(step, 5), 5) for part in ranks]
+        assert {rank.reconstruction_batch(step)[1] for rank in ranks} == {count}
+        parts = [split(part.critic_batches(step, 5), 5) for part in ranks]
         for rank, part in enumerate(ranks):
-            assert checked(part.reconstruct(step)[0]) == checked(whole)[rank::world]
-            assert checked(part.confuse(step)) == checked(alone.confuse(step))[rank::world]
-        for block, *own in zip(split(alone.criticise(step, 5), 5), *parts, strict=True):
+            assert checked(part.reconstruction_batch(step)[0]) == checked(whole)[rank::world]
+            assert checked(part.adversarial_batch(step)) == checked(alone.adversarial_batch(step))[rank::world]
+        for block, *own in zip(split(alone.critic_batches(step, 5), 5), *parts, strict=True):
             assert [len(block), *map(len, own)] == [6] + [6 // world] * world
             assert sorted(chain(*map(words_of, own))) == sorted(words_of(block))
 
 
 def test_batches_depend_on_seed_and_step_alone() -> None:
     forward, jumping = sampler(), sampler()
-    seen = [checked(forward.reconstruct(step)[0]) for step in range(40)]
+    seen = [checked(forward.reconstruction_batch(step)[0]) for step in range(40)]
     for step in (39, 0, 20, 19, 38):
-        assert checked(jumping.reconstruct(step)[0]) == seen[step]
-        assert checked(jumping.criticise(step, 3)) == checked(forward.criticise(step, 3))
-    assert checked(sampler(seed=8).reconstruct(0)[0]) != seen[0]
+        assert checked(jumping.reconstruction_batch(step)[0]) == seen[step]
+        assert checked(jumping.critic_batches(step, 3)) == checked(forward.critic_batches(step, 3))
+    assert checked(sampler(seed=8).reconstruction_batch(0)[0]) != seen[0]
     assert seen[:19] != seen[19:38], "another epoch, another order"
-    assert checked(forward.criticise(0, 3)) != checked(forward.criticise(1, 3))
-    assert checked(forward.confuse(0)) != seen[0]
+    assert checked(forward.critic_batches(0, 3)) != checked(forward.critic_batches(1, 3))
+    assert checked(forward.adversarial_batch(0)) != seen[0]
     assert set(chain(*seen[:19])) == {tuple(row) for row in ROWS}
 
 
 def test_image_batches_count_pixels() -> None:
-    batch, targets = BatchSampler(images(), IMAGE, 6, 7, rank=1, world=2).reconstruct(0)
+    batch, targets = BatchSampler(images(), IMAGE, 6, 7, rank=1, world=2).reconstruction_batch(0)
     assert isinstance(batch, ImageBatch) and batch.pixels.dtype == torch.float32
     assert (len(batch), targets) == (3, 6 * 15)
     assert set(batch.pixels.unique().tolist()) == {0.0, 1.0}
@@ -202,15 +202,18 @@ def test_all_steps_but_reconstruction_see_classes_equally_often(batch_size: int,
         return found
 
     for step in range(40):
-        for parts in ([rank.confuse(step) for rank in ranks], [rank.classify(step) for rank in ranks]):
+        for parts in (
+            [rank.adversarial_batch(step) for rank in ranks],
+            [rank.classifier_batch(step) for rank in ranks],
+        ):
             assert set(counted(parts).values()) <= {most, batch_size // 3}
-        drawn = [split(rank.criticise(step, 2), 2) for rank in ranks]
+        drawn = [split(rank.critic_batches(step, 2), 2) for rank in ranks]
         for both in zip(*drawn, strict=True):
             assert set(counted(list(both)).values()) <= {most, batch_size // 3}
     assert len(seen) == len(known), "every example occurs"
     seen.clear()
     epoch = range(ranks[0].batches_per_epoch)
-    total = sum((counted([rank.reconstruct(step)[0] for rank in ranks]) for step in epoch), Counter[int]())
+    total = sum((counted([rank.reconstruction_batch(step)[0] for rank in ranks]) for step in epoch), Counter[int]())
     assert len(seen) == len(known) and total[0] > total[2] * 3, "reconstruction sees the data as they are"
 
 
