@@ -70,7 +70,7 @@ def section(cls: Any, **facts: Any) -> Any:
 class Section:
     """Base of every dataclass of settings: checks each field against its declaration.
 
-    Raises ValueError "NAME must be ALLOWED, got VALUE", with the dotted name.
+    Raise ValueError "NAME must be ALLOWED, got VALUE", with the dotted name.
     """
 
     prefix: ClassVar[str] = ""

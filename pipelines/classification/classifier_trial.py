@@ -58,7 +58,7 @@ class ClassifierPlan:
 
 
 def classification_of(flat: Mapping[str, Any]) -> Classification:
-    """Return the Classification with these settings (dotted name -> value). Raises ValueError if they are invalid."""
+    """Return the Classification with these settings (dotted name -> value). Raise ValueError if they are invalid."""
     from arae_core.settings.tree import with_settings
     from arae_core.settings.upgrade import upgraded
 
@@ -136,7 +136,7 @@ def learn_classifier(
     """Train one classifier; return it with its best evaluation's weights, and "validation", "test" and "step".
 
     autoencoder: the checkpoint to start from, if any. log: called with the step and the scalars of each report, and
-    with {"validation_accuracy"} after each evaluation. Raises FloatingPointError if training diverges.
+    with {"validation_accuracy"} after each evaluation. Raise FloatingPointError if training diverges.
     """
     from arae_core.classification import SentenceClassifier, train_classifier
     from arae_core.data.batches import TokenStore

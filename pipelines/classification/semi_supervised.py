@@ -43,7 +43,7 @@ def train_classifiers(
     started: called with method and seed once the autoencoder of their classifiers is trained. ended: called with each
     row, also those of an earlier call. progress: called with the share of all iterations that is done.
 
-    Raises FailedError if one cannot be trained; the results of the others are kept.
+    Raise FailedError if one cannot be trained; the results of the others are kept.
     """
     import ray
 

@@ -42,7 +42,7 @@ def check_start(experiment: "Classification", sentences: int) -> None:
 def label_counts(labels: Sequence[int], classes: Mapping[str, int]) -> list[int]:
     """Return the numbers of labels, with 0 replaced by the largest that has equally many of each class.
 
-    classes: training examples by class. Raises ValueError for fewer labels than classes, and for more than there are.
+    classes: training examples by class. Raise ValueError for fewer labels than classes, and for more than there are.
     """
     most = len(classes) * min(classes.values())
     for count in labels:

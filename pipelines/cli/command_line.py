@@ -56,7 +56,7 @@ def parse(
 
     config: the default preset. classification: return a Classification, with the settings of its classifier.
 
-    Raises ValueError for user mistakes, and SystemExit(0) after --help and --print-config.
+    Raise ValueError for user mistakes, and SystemExit(0) after --help and --print-config.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     choice = Option("config", str, config, "Preset to start from: " + ", ".join(PRESETS) + ".")
@@ -85,7 +85,7 @@ def parse(
 
 
 def parse_options(arguments: Sequence[str] | None, description: str, options: Sequence[Option]) -> argparse.Namespace:
-    """Parse the command line of a command without an experiment. Raises as `parse` does."""
+    """Parse the command line of a command without an experiment. Raise as `parse` does."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _, chosen = read_flags(words, description, {"command": (*options, *shared_options())})
     if chosen.print_config:

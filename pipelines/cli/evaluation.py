@@ -29,7 +29,7 @@ SPLITS = ("validation", "test")
 def evaluate(options: argparse.Namespace, words: Sequence[str]) -> None:
     """Run the experiments and print their tables. `words` is the command line, for the command that resumes it.
 
-    Experiments that the folder --run-name already has are not repeated. Raises ValueError for options, models and files
+    Experiments that the folder --run-name already has are not repeated. Raise ValueError for options, models and files
     that do not fit together, before the first experiment starts.
     """
     tasks, names = _check_options(options)
@@ -118,7 +118,7 @@ def _check_tasks(
 def _open_folder(evaluations: Path, options: argparse.Namespace, models: "Sequence[EvaluatedModel]") -> Path:
     """Return the folder of this evaluation, with evaluation.json in it.
 
-    Raises ValueError if it exists with other models, options or files.
+    Raise ValueError if it exists with other models, options or files.
     """
     from arae_core.training.checksums import sha256_of
     from pipelines.runtime.run_record import check_unchanged, read_record, write_record

@@ -199,7 +199,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def _split_examples(lines: "Sequence[str]", count: int, name: str) -> list[list[str]]:
-    """Split each line at its tabs into `count` sentences. Raises ValueError for a line with another number of them."""
+    """Split each line at its tabs into `count` sentences. Raise ValueError for a line with another number of them."""
     examples = [line.split("\t") for line in lines]
     for i, example in enumerate(examples):
         if len(example) != count or not all(text.strip() for text in example):

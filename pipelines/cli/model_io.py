@@ -28,7 +28,7 @@ def input_name(path: Path | None, flag: str = "--input") -> str:
 def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
     """Return the lines of the file, or of stdin if `path` is None.
 
-    Raises ValueError if the input cannot be read, is empty, or is not UTF-8.
+    Raise ValueError if the input cannot be read, is empty, or is not UTF-8.
     """
     name = input_name(path, flag)
     if path is None and sys.stdin is None:  # the calling process closed it
@@ -49,7 +49,7 @@ def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
 
 
 def read_lines_and_load(load: Callable[[], Loaded], path: Path | None) -> tuple[list[str], Loaded]:
-    """Return the input lines and the result of `load()`. Raises as both do.
+    """Return the input lines and the result of `load()`. Raise as both do.
 
     A file is read first, because it is faster than loading the model. Stdin is read last, so that a missing model
     fails before anybody types.
@@ -114,7 +114,7 @@ def encode_with_warnings(
 def parse_images(lines: Sequence[str], size: tuple[int, int], name: str) -> "NDArray[np.uint8]":
     """Return uint8[N, H, W] of 0 and 1 from lines of H * W digits; white space is ignored.
 
-    `name` names the input in errors. Raises ValueError for a line that is not an image of this size.
+    `name` names the input in errors. Raise ValueError for a line that is not an image of this size.
     """
     import numpy as np
 

@@ -80,7 +80,7 @@ def check_source(experiment: Experiment) -> None:
 def prepare(experiment: Experiment, storage: Path) -> Corpus:
     """Return the experiment's data, prepared now or earlier.
 
-    Raises ValueError if the data cannot be found or read, lacks the columns, leaves nothing to train on, or has fewer
+    Raise ValueError if the data cannot be found or read, lacks the columns, leaves nothing to train on, or has fewer
     training examples than a batch, or more classes.
     """
     root = storage.expanduser().resolve() / "data"
@@ -118,7 +118,7 @@ def prepare_labelled(experiment: Experiment, corpus: Corpus, storage: Path) -> t
     and for each split "classes", "left_out", "repeated", "in_other_split" and "shortened". A row is one example with
     the texts of all its columns.
 
-    Raises ValueError as `prepare` does, for more than two columns, and for pairs without a validation or test split:
+    Raise ValueError as `prepare` does, for more than two columns, and for pairs without a validation or test split:
     `corpus` has trained on the rows that would have to be held out.
     """
     root = storage.expanduser().resolve() / "data"

@@ -38,7 +38,7 @@ HELD_OUT = 10_000
 def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSpec, Report]:
     """Write the stores and the vocabulary to `folder`. A text with two labels keeps the first one.
 
-    Raises ValueError if a split has no sentences left, the vocabulary would have a single word, or fewer than two
+    Raise ValueError if a split has no sentences left, the vocabulary would have a single word, or fewer than two
     classes are left.
     """
     words = _splitter(experiment.vocabulary)
@@ -129,7 +129,7 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
     example is lost for its length. Examples without a label, with an unused label or with an empty text are left out,
     and so are repeated examples if `data.distinct` is true; two examples are equal if all their texts are.
 
-    Raises ValueError for fewer than two classes and for a split without examples.
+    Raise ValueError for fewer than two classes and for a split without examples.
     """
     per = 2 if experiment.data.source == "grammar" and experiment.data.label == "entailment" else 1
     per = per if experiment.data.source in BUILT_IN else len(experiment.data.columns)
@@ -193,7 +193,7 @@ def _classes(experiment: Experiment, train: Sequence[Sentence]) -> tuple[str, ..
 def write_images(experiment: Experiment, rows: Rows, folder: Path) -> tuple[ImageSpec, Report]:
     """Binarize the images and write the stores to `folder`. Grey values of half the maximum and above become white.
 
-    The maximum is 255 for images, and for arrays the largest value in training. Raises ValueError if the images differ
+    The maximum is 255 for images, and for arrays the largest value in training. Raise ValueError if the images differ
     in size, a split has none, or validation has too few to judge samples by.
     """
     report = _new_report()

@@ -53,7 +53,7 @@ class Files:
     def digest(self) -> bytes:
         """Return the sha256 of the contents; paths do not count.
 
-        Raises ValueError for an empty file, an unreadable file and text that is not UTF-8.
+        Raise ValueError for an empty file, an unreadable file and text that is not UTF-8.
         """
         total = hashlib.sha256()
         for split, paths in self.splits.items():
@@ -71,7 +71,7 @@ class Files:
 
 
 def find(source: str) -> Files | None:
-    """Return the files at `source`, or None if it can only be a name on the hub. Raises ValueError if it is neither."""
+    """Return the files at `source`, or None if it can only be a name on the hub. Raise ValueError if it is neither."""
     path = Path(source).expanduser()
     with _naming(source):
         if path.is_file():
@@ -86,7 +86,7 @@ def find(source: str) -> Files | None:
 
 
 def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
-    """Return split -> Dataset from `files`, or from the hub if it is None. Raises ValueError if that fails."""
+    """Return split -> Dataset from `files`, or from the hub if it is None. Raise ValueError if that fails."""
     import datasets
 
     if not sys.stderr.isatty():
@@ -120,7 +120,7 @@ def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
 
 
 def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | None]:
-    """Return all values of the columns, row by row. Raises ValueError for a missing column and one that is not text."""
+    """Return all values of the columns, row by row. Raise ValueError for a missing column and one that is not text."""
     _check_columns(dataset, columns, where)
     for column in columns:
         dtype = getattr(dataset.features[column], "dtype", type(dataset.features[column]).__name__)
@@ -136,7 +136,7 @@ def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | 
 def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
     """Return the name of the class of each row; None for a null, for a blank (a null in CSV) and for class label -1.
 
-    Raises ValueError for a missing column and for values that are not class labels, words or whole numbers.
+    Raise ValueError for a missing column and for values that are not class labels, words or whole numbers.
     """
     import datasets
 
@@ -159,7 +159,7 @@ def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
 def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | None]:
     """Return the grey values [H, W] of each row: an image (uint8) or an array with two dimensions.
 
-    Raises ValueError for a missing column and for rows that are neither.
+    Raise ValueError for a missing column and for rows that are neither.
     """
     import datasets
 

@@ -35,7 +35,7 @@ class EvaluatedModel:
 def load_evaluated_model(name: str, tracking_uri: str, storage: Path) -> EvaluatedModel:
     """Load a model and its prepared data; prepare the data again if `storage` does not have them.
 
-    Raises ValueError for a model that does not exist, a model of images, and data that have changed since training.
+    Raise ValueError for a model that does not exist, a model of images, and data that have changed since training.
     """
     from arae_core.model import Model
     from arae_core.training.checkpoint import read_about

@@ -42,7 +42,7 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
     Columns of `references`: source, label, and reference or reference_0, reference_1 and so on. Columns of `outputs`:
     system, source and output, with one row per system and sentence. Labels are names of `classes` or their numbers.
 
-    Raises ValueError for missing files or columns, unknown classes, and systems without an output for some sentence.
+    Raise ValueError for missing files or columns, unknown classes, and systems without an output for some sentence.
     """
     table = _open_table("--references", references, cache)
     names = sorted(name for name in table.names if name == "reference" or name.startswith("reference_"))
@@ -57,7 +57,7 @@ def read_references(references: Path, outputs: Path | None, classes: Sequence[st
 
 
 def _class_names(labels: list[str], classes: Sequence[str], path: Path) -> list[str]:
-    """Return the labels as names of classes; numbers count from 0. Raises ValueError for an unknown class."""
+    """Return the labels as names of classes; numbers count from 0. Raise ValueError for an unknown class."""
     numbers = {str(y): name for y, name in enumerate(classes)}
     if not set(labels) & set(classes) and set(labels) <= set(numbers):
         labels = [numbers[label] for label in labels]

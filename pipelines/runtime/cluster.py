@@ -140,7 +140,7 @@ def _room(nodes: list[dict[str, Any]], joined: bool) -> Room:
 def check_fits(room: Room, workers: int, cpus: float = 1, gpus: float = 0, name: str = "workers") -> int:
     """Return how many groups of `workers` workers fit at once, at least 1. cpus, gpus: of each worker.
 
-    Raises ValueError, naming the largest possible value of the setting `name`, if not even one group fits.
+    Raise ValueError, naming the largest possible value of the setting `name`, if not even one group fits.
     """
     fit = room.count(cpus, gpus)
     if fit < workers:
@@ -164,7 +164,7 @@ def check_precision(room: Room, experiment: "Experiment", gpus: float) -> None:
 
 
 def use_gpu(device: str, room: Room) -> bool:
-    """True if workers get GPUs. Raises ValueError if device is cuda and there is no GPU."""
+    """True if workers get GPUs. Raise ValueError if device is cuda and there is no GPU."""
     if device == "cuda" and not room.gpus:
         raise ValueError(f"device must be cpu or auto here, got 'cuda': no GPU among {room}")
     return device != "cpu" and room.gpus > 0
@@ -173,7 +173,7 @@ def use_gpu(device: str, room: Room) -> bool:
 def writable(folder: Path) -> Path:
     """Create the folder if it is missing, and return its absolute path.
 
-    Raises ValueError unless a file can be written there: before Ray starts, and not in its workers.
+    Raise ValueError unless a file can be written there: before Ray starts, and not in its workers.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
         raise ValueError(f"--storage must be a folder that all nodes see, not an address, got {str(folder)!r}")

@@ -58,7 +58,7 @@ def set_environment(attached: bool = False) -> None:
 def init_with_retry(**options: Any) -> None:
     """Call ray.init, and once more if Ray gives up on itself after 30 seconds, as it does on a busy machine.
 
-    Raises FailedError if it gives up again.
+    Raise FailedError if it gives up again.
     """
     import ray
     from ray._private.node import Node

@@ -28,7 +28,7 @@ def acquire(folder: Path, title: str) -> Callable[[], None]:
     """Lock `folder`, which is created, for this process; return the function that releases it.
 
     The lock of a dead process on this machine is taken over at once, any other after SILENCE seconds without a
-    heartbeat. Raises ValueError, with `title` and the holder, if the holder is alive.
+    heartbeat. Raise ValueError, with `title` and the holder, if the holder is alive.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, own = folder / NAME, {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}

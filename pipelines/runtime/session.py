@@ -76,7 +76,7 @@ class NamedRun:
 def find_run(parent: Path, name: str, default: str, kind: str = "run") -> NamedRun:
     """Return the run `name` in the folder `parent`. If `name` is empty, it is named `default` and the time.
 
-    Raises ValueError for a name that cannot be a folder's.
+    Raise ValueError for a name that cannot be a folder's.
     """
     name = name or f"{default}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
@@ -154,7 +154,7 @@ def open_session(
     """Lock the run's folder, start its MLflow run or reopen that of its record, and write `record` with the run's id.
 
     params, tags: of a new MLflow run, in the MLflow experiment arae-NAME after the setting `name`. check: called once
-    the folder is locked, before anything is changed. Raises ValueError if another process holds the folder.
+    the folder is locked, before anything is changed. Raise ValueError if another process holds the folder.
     """
     from pipelines.tracking.runs import start_parent
 

@@ -41,7 +41,7 @@ def run_sweep(
     """Start or resume the sweep in the running cluster.
 
     reported: called with the rows of all trials, and the row of the trial that has just reported. ended: called with
-    the row of a trial that has ended. Raises KeyboardInterrupt after Ctrl-C, once the state is saved, and ValueError if
+    the row of a trial that has ended. Raise KeyboardInterrupt after Ctrl-C, once the state is saved, and ValueError if
     the state cannot be read.
     """
     from ray import tune

@@ -75,7 +75,7 @@ class Sweep:
         return self.concurrent_trials(cluster.this_machine())
 
     def resources(self, room: Room) -> WorkerResources:
-        """Return the resources of a trial's workers. Raises ValueError if not even one trial fits."""
+        """Return the resources of a trial's workers. Raise ValueError if not even one trial fits."""
         return trial_resources(room, self.experiment, float(self.options["gpus_per_trial"]))
 
     def concurrent_trials(self, room: Room) -> int:
@@ -102,7 +102,7 @@ def resume_command(name: str, tracking_uri: str, options: argparse.Namespace) ->
 def open_sweep(arguments: Arguments, storage: Path) -> Sweep:
     """Return a new sweep, or the existing one of that name, after all checks that need no cluster.
 
-    Raises ValueError for settings that do not fit together, for an unknown sweep to resume, and for the name of a sweep
+    Raise ValueError for settings that do not fit together, for an unknown sweep to resume, and for the name of a sweep
     that has other settings.
     """
     from pipelines.corpora.corpus import check_source, prepare
@@ -140,7 +140,7 @@ def _opened(
 ) -> Sweep:
     """Return the sweep of `record`, with its folder locked and its MLflow run open.
 
-    Raises ValueError if another process holds the folder, or if Ray Tune cannot resume from what lies there.
+    Raise ValueError if another process holds the folder, or if Ray Tune cannot resume from what lies there.
     """
     options, uri = record["options"], record["tracking_uri"]
     session = open_session(
@@ -186,7 +186,7 @@ def _reopened(arguments: Arguments, named: NamedRun, record: Record, storage: Pa
 def _tracking_of(arguments: Arguments, record: Record, title: str) -> str:
     """Return the tracking URI of a resumed sweep: the user's, else the recorded one.
 
-    Raises ValueError if the sweep's run is not there: the runs of its trials would not be found, and logged twice.
+    Raise ValueError if the sweep's run is not there: the runs of its trials would not be found, and logged twice.
     """
     from pipelines.tracking.status import has_run
     from pipelines.tracking.store import open_tracking, sqlite_file

@@ -85,7 +85,7 @@ def run_trial(config: dict[str, Any], plan: TrialPlan) -> None:
 def trial_resources(room: Room, experiment: Experiment, gpus_per_trial: float) -> WorkerResources:
     """Give each worker of a sweep's trial one CPU, and an equal part of the trial's GPUs.
 
-    gpus_per_trial: 0: one GPU a worker if there are any. Raises ValueError if not even one trial fits.
+    gpus_per_trial: 0: one GPU a worker if there are any. Raise ValueError if not even one trial fits.
     """
     workers = experiment.workers
     if gpus_per_trial and experiment.device == "cpu":

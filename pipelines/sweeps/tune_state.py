@@ -54,7 +54,7 @@ def can_resume(folder: Path) -> bool:
     """Return True if Ray can resume from the sweep's folder, after repairing it.
 
     Files of a session that cannot be read are renamed, and replaced by their backup or by the previous session. Returns
-    False if no trial has come to a checkpoint, so that nothing is lost by starting anew. Raises ValueError if trials
+    False if no trial has come to a checkpoint, so that nothing is lost by starting anew. Raise ValueError if trials
     have run and no session can be read.
     """
     damaged = ""

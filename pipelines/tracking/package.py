@@ -21,7 +21,7 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch
 def write_package(checkpoint: Path, folder: Path, model_file: "ModelFile") -> None:
     """Write the MLflow model of `checkpoint`, without the training state, to `folder`, which must not exist.
 
-    model_file: the description to complete, with the ids of MLflow. Raises ValueError for an invalid checkpoint.
+    model_file: the description to complete, with the ids of MLflow. Raise ValueError for an invalid checkpoint.
     """
     import mlflow.pyfunc
 

@@ -43,7 +43,7 @@ class PackagedModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answer every row. Raises MlflowException (status 400), naming the row, if one is invalid."""
+        """Answer every row. Raise MlflowException (status 400), naming the row, if one is invalid."""
         options = {"seed": 0, "temperature": None, "count": 1, "steps": 7} | (params or {})
         answers: list[tuple[int, Any]] = []
         for number, row in enumerate(model_input.to_dict("records")):

@@ -35,7 +35,7 @@ def register(
     """Package `checkpoint`, register it as a new version of arae-CONFIG, and return the version's number.
 
     value: `metric` on the validation data, measured with `samples` samples. run_id: the run that trained the model.
-    The version gets no alias; see `promote_if_better`. Raises ValueError for an invalid checkpoint.
+    The version gets no alias; see `promote_if_better`. Raise ValueError for an invalid checkpoint.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model as ModelFile

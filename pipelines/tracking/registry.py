@@ -23,7 +23,7 @@ SCHEME = "models:/"
 def resolve(model: str, tracking_uri: str) -> Path:
     """Return the checkpoint folder of `--model`: that folder itself, or a registered model's, downloaded if needed.
 
-    Raises ValueError, one line, for a model that does not exist, naming those that do, or is not an ARAE checkpoint.
+    Raise ValueError, one line, for a model that does not exist, naming those that do, or is not an ARAE checkpoint.
     """
     if not model.startswith(SCHEME):
         folder = Path(model)
@@ -41,7 +41,7 @@ def resolve(model: str, tracking_uri: str) -> Path:
 
 
 def load_model(model: str, tracking_uri: str) -> tuple["Model", Path]:
-    """Load the model of `--model`; return it and its checkpoint folder. Raises ValueError as `resolve` does."""
+    """Load the model of `--model`; return it and its checkpoint folder. Raise ValueError as `resolve` does."""
     folder = resolve(model, tracking_uri)
     from arae_core.model import Model
 

@@ -6,7 +6,7 @@ from pipelines.tracking.store import connect, first_line
 
 
 def has_run(uri: str, run_id: str) -> bool:
-    """Return True if the run exists and is not deleted. Raises MlflowException if the store does not answer."""
+    """Return True if the run exists and is not deleted. Raise MlflowException if the store does not answer."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -71,7 +71,7 @@ def retry_while_unreachable(uri: str, call: Callable[[], T]) -> T:
 def open_tracking(uri: str, *, create: bool = True) -> str:
     """Check that the store at `uri` is usable, and return the URI with an absolute path.
 
-    create: create sqlite:///FILE if it does not exist. A server gets one attempt of a few seconds. Raises ValueError,
+    create: create sqlite:///FILE if it does not exist. A server gets one attempt of a few seconds. Raise ValueError,
     one line, if the store is not usable; call this before anything expensive.
     """
     file = sqlite_file(uri)

@@ -24,7 +24,7 @@ class WorkerResources:
 def training_resources(room: Room, experiment: Experiment) -> WorkerResources:
     """Divide a private cluster evenly among the workers of a training; reserve one CPU a worker in a shared cluster.
 
-    Raises ValueError if the workers do not fit.
+    Raise ValueError if the workers do not fit.
     """
     workers, least = experiment.workers, experiment.min_workers
     gpus = 1.0 if use_gpu(experiment.device, room) else 0.0

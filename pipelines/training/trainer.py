@@ -113,7 +113,7 @@ def fit(
 ) -> TrainingResult:
     """Train in the running cluster. `show` gets the newest metrics a few times a second, in this thread.
 
-    Raises FailedError, with the worker's own error, if restarts did not help.
+    Raise FailedError, with the worker's own error, if restarts did not help.
     """
     import ray
 

@@ -56,7 +56,7 @@ def _transferred(
     targets: Sequence[str],
     contrast: float | None,
 ) -> list[str]:
-    """Return the model's rewriting of each sentence. Raises ValueError if it has other classes than `labelled`."""
+    """Return the model's rewriting of each sentence. Raise ValueError if it has other classes than `labelled`."""
     if not model.model.classes:
         return _shifted(model, labelled, sources, targets)
     if model.model.classes != labelled.model.classes:
@@ -124,7 +124,7 @@ def _first_labelled(models: Sequence[EvaluatedModel]) -> EvaluatedModel:
 def load_sources(models: Sequence[EvaluatedModel], options: TaskOptions) -> References:
     """Return the sentences to rewrite: those of the references file, or of the split.
 
-    Raises ValueError for files that `read_references` refuses.
+    Raise ValueError for files that `read_references` refuses.
     """
     model = _first_labelled(models)
     if options.references is not None:
