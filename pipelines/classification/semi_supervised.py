@@ -64,13 +64,18 @@ def train_classifiers(
     pretraining = {reference: start for start, reference in starts.items()}
     autoencoders = [f"{method}-{seed}" for method, seed in starts]
     while running:
-        # Autoencoders first: their error is also that of every classifier that waits for them.
         ready, _ = ray.wait([*pretraining, *running], timeout=0.5)
         for reference in ready:
             try:
                 value = ray.get(reference)
             except ray.exceptions.RayError as error:
-                name = running[reference].name if reference in running else "-".join(map(str, pretraining[reference]))
+                failed = pretraining.get(reference)
+                if reference in running:
+                    # The error of an autoencoder is also that of every classifier that waits for it.
+                    trial = running[reference]
+                    start = (trial.method, trial.seed)
+                    failed = start if _has_failed(starts[start]) else None
+                name = "-".join(map(str, failed)) if failed else running[reference].name
                 raise FailedError(f"{name}: {_last_line(error)}; the results of the others are kept") from None
             if reference in pretraining:
                 started(*pretraining.pop(reference))
@@ -82,6 +87,17 @@ def train_classifiers(
         shares = [newest[name]["step"] / newest[name]["end"] for name in names if name in newest]
         progress((len(rows) + sum(shares)) / (len(trials) + len(autoencoders)))
     return [rows[trial] for trial in trials]
+
+
+def _has_failed(reference: Any) -> bool:
+    """Wait for a task, and return True if it has raised an error."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayError:
+        return True
+    return False
 
 
 def _last_line(error: BaseException) -> str:
