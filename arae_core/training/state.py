@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -41,7 +42,6 @@ class TrainingState:
         modules: the parts by name: encoder, code, decoder, prior; critic, if the objective has one; average, the moving
             average of the prior; classifier and aligner, of labelled data. The first five are attributes, too.
         objective: how codes are compared.
-        optimizers: by the names of the parts that have parameters.
         draws: the random generator.
         step: iterations done. end: the step at which the run is to end, set by `train`; else 0.
     """
@@ -60,11 +60,6 @@ class TrainingState:
         if settings.generator.average and list(self.modules["prior"].parameters()):
             self.modules["average"] = copy.deepcopy(self.modules["prior"]).requires_grad_(False)
         self.modules.to(self.device, self.dtype)
-        self.optimizers = {
-            part: make_optimizer(self._section_of(part), parameters, cools=settings.cooldown > 0)
-            for part in ("encoder", "code", "decoder", "prior", "critic", "classifier", "aligner")
-            if part in self.modules and (parameters := list(self.modules[part].parameters()))
-        }
         self.draws = torch.Generator(self.device).manual_seed(settings.seed)
         # A gradient that waits for a later step must lie where a captured step found it: it is zeroed, not freed.
         self.keeps_gradients = self.device.type == "cuda" and settings.encoder.updates == "summed"
@@ -90,6 +85,19 @@ class TrainingState:
         elif settings.initialization == "remembering":
             open_forget_gates(modules)
         return modules
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The optimizers by the names of the parts that have parameters.
+
+        They are built when first asked for: a model that only samples does without, and the first optimizer of a
+        process makes torch import its compiler, which takes seconds.
+        """
+        return {
+            part: make_optimizer(self._section_of(part), parameters, cools=self.settings.cooldown > 0)
+            for part in ("encoder", "code", "decoder", "prior", "critic", "classifier", "aligner")
+            if part in self.modules and (parameters := list(self.modules[part].parameters()))
+        }
 
     @classmethod
     def new(cls, settings: Settings, spec: DataSpec, device: torch.device | str = "cpu") -> "TrainingState":
