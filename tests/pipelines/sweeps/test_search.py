@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +25,7 @@ from pipelines.sweeps import search
 from pipelines.sweeps.search import SweepResult, collect, make_trainable, make_tuner, run_sweep
 from pipelines.sweeps.search_space import Space, own_values
 from pipelines.sweeps.sweep import Sweep
+from pipelines.sweeps.trial import TrialPlan
 from pipelines.sweeps.tune_callback import SweepCallback, TrialRow
 from pipelines.training.worker import WORST, Metrics, Task, train_worker
 from tests.pipelines.small import RATES, Make, weights
@@ -95,12 +97,39 @@ def test_a_sweep_with_optuna(make_sweep: Make, room: Room) -> None:
 
 def test_population_based_training_exploits(make_sweep: Make, room: Room, tmp_path: Path) -> None:
     """A clone continues from its donor's weights, bit for bit, with mutated settings: trained again from the donor's
-    checkpoint in this process, its next checkpoint is the same."""
-    space: Space = {**RATES, "encoder.learning_rate": ("loguniform", 1e-6, 1e-2)}
-    sweep = make_sweep(space, 6, {"iterations": 36}, scheduler="pbt")
+    checkpoint in this process, its next checkpoint is the same.
+
+    The scores of models that are trained this briefly are noise, and a trial may have ended before the other's process
+    has started. Here, two trials take turns: the second, with the worse score, is cloned at step 12, and is then the
+    better one.
+    """
+    sweep = make_sweep(RATES, 2, {"iterations": 24}, scheduler="pbt")
+
+    def scored_trial(config: dict[str, Any], plan: TrialPlan) -> None:
+        from unittest.mock import patch
+
+        from pipelines.sweeps.trial import run_trial
+
+        report, first = tune.report, tune.get_context().get_trial_id().endswith("00000")
+        score = 1.0 if first else 2.0 if tune.get_checkpoint() is None else 0.5
+
+        def report_in_turn(metrics: Metrics, **checkpoint: Any) -> None:
+            step = metrics["step"]
+            awaited = tmp_path / (f"second-{step - 6}" if first else f"first-{step}")
+            deadline = time.monotonic() + 100
+            while not awaited.exists() and step > 6 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            (tmp_path / f"{'first' if first else 'second'}-{step}").touch()
+            report({**metrics, "generation_perplexity": score}, **checkpoint)
+
+        with patch.object(tune, "report", report_in_turn):
+            run_trial(config, plan)
+
+    trainable = tune.with_resources(tune.with_parameters(scored_trial, plan=sweep.plan(room)), {"cpu": 1})
     SweepCallback.reported, SweepCallback.ended = nothing, nothing
     SweepCallback.interrupted, SweepCallback.selection = False, None
-    results = make_tuner(sweep, make_trainable(sweep, room), 6).fit()  # run_sweep would delete donors' checkpoints
+    results = make_tuner(sweep, trainable, 2).fit()  # run_sweep would delete donors' checkpoints
+    assert not results.errors
     checkpoints = [Path(c.path) for result in results for c, _ in result.best_checkpoints]
     lineages = {path: json.loads((path / "training.json").read_text())["lineage"] for path in checkpoints}
     steps = {path: json.loads((path / "manifest.json").read_text())["step"] for path in checkpoints}
