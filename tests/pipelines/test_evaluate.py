@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +42,13 @@ from tests.pipelines.small import SMALL
 from tests.pipelines.test_model_commands import Typed, result, typed
 
 __all__ = ["typed"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_language_models() -> Iterator[None]:
+    """Two epochs instead of twelve for each language model."""
+    with patch.object(language_model, "MOST_EPOCHS", 2):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,33 +20,56 @@ import json, sys
 import mlflow
 import pandas as pd
 
-uri, request = sys.argv[1], json.loads(sys.argv[2])
-mlflow.set_tracking_uri(uri)
-model = mlflow.pyfunc.load_model("models:/arae-tiny/1")
-import arae_core
-assert "/code/" in arae_core.__file__, arae_core.__file__
-try:
-    answer = model.predict(pd.DataFrame(request["rows"]), params=request["params"])
-    print(json.dumps(answer.to_dict("records")))
-except mlflow.exceptions.MlflowException as error:
-    print(json.dumps({"status": error.get_http_status_code(), "message": error.message}))
+for line in sys.stdin:
+    uri, version, rows, params = json.loads(line)
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.pyfunc.load_model(f"models:/arae-tiny/{version}")
+    import arae_core
+    assert "/code/" in arae_core.__file__, arae_core.__file__
+    try:
+        answer = model.predict(pd.DataFrame(rows), params=params).to_dict("records")
+    except mlflow.exceptions.MlflowException as error:
+        answer = {"status": error.get_http_status_code(), "message": error.message}
+    print("answer", json.dumps(answer), flush=True)
 """
 
 
-def ask(tracking_uri: str, tmp_path: Path, rows: list[dict[str, Any]], **params: float) -> Any:
-    """The answer of the registered model, loaded where this repository cannot be imported and pickles are forbidden."""
-    done = subprocess.run(
-        [sys.executable, "-c", ANSWER, tracking_uri, json.dumps({"rows": rows, "params": params})],
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    """A process that answers by registered models, where this repository cannot be imported and pickles are
+    forbidden."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ANSWER],
         env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **QUIET_AND_SAFE},
-        cwd=tmp_path,
-        capture_output=True,
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    yield process
+    process.kill()
+    process.communicate()
 
 
-def test_sentences(register: Callable[..., int], tracking_uri: str, tmp_path: Path) -> None:
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def ask(elsewhere: "subprocess.Popen[str]", tracking_uri: str) -> Ask:
+    """ask(rows, **params): the answer of version 1 of arae-tiny in the other process."""
+
+    def answered(rows: list[dict[str, Any]], **params: float) -> Any:
+        assert elsewhere.stdin is not None and elsewhere.stdout is not None
+        print(json.dumps([tracking_uri, 1, rows, params]), file=elsewhere.stdin, flush=True)
+        for line in elsewhere.stdout:
+            if line.startswith("answer "):
+                return json.loads(line.removeprefix("answer "))
+        raise AssertionError("the process has ended")
+
+    return answered
+
+
+def test_sentences(register: Callable[..., int], tracking_uri: str, ask: Ask) -> None:
     register()
     rows = [
         {"task": "generate"},
@@ -59,12 +82,12 @@ def test_sentences(register: Callable[..., int], tracking_uri: str, tmp_path: Pa
         *((1, text) for text in model.reconstruct(["a man sleeps ."], temperature=0.7, seed=5)),
         *((2, text) for text in model.interpolate("a man sleeps .", "two dog runs .", 3)),
     ]
-    answer = ask(tracking_uri, tmp_path, rows, count=2, seed=5, temperature=0.7, steps=3)
+    answer = ask(rows, count=2, seed=5, temperature=0.7, steps=3)
     assert [(line["row"], line["text"]) for line in answer] == expected
 
 
 def test_without_a_temperature_samples_are_drawn_at_the_models_own_and_all_else_is_greedy(
-    register: Callable[..., int], tracking_uri: str, tmp_path: Path, text_checkpoint: Path
+    register: Callable[..., int], ask: Ask, tmp_path: Path, text_checkpoint: Path
 ) -> None:
     loaded = Model.load(text_checkpoint)
     loaded.state.settings = replace(loaded.settings, temperature=0.9)
@@ -73,10 +96,10 @@ def test_without_a_temperature_samples_are_drawn_at_the_models_own_and_all_else_
     drawn = loaded.generate(7, seed=5, temperature=0.9)
     assert drawn != loaded.generate(7, seed=5, temperature=0.0)
     expected = [*drawn, *loaded.reconstruct(["a man sleeps ."])]
-    assert [line["text"] for line in ask(tracking_uri, tmp_path, rows, count=7, seed=5)] == expected
+    assert [line["text"] for line in ask(rows, count=7, seed=5)] == expected
 
 
-def test_images(register: Callable[..., int], tracking_uri: str, tmp_path: Path, image_checkpoint: Path) -> None:
+def test_images(register: Callable[..., int], ask: Ask, image_checkpoint: Path) -> None:
     register(checkpoint=image_checkpoint)
     model = Model.load(image_checkpoint)
     first, second = np.asarray(model.generate(2, seed=1, temperature=1.0))
@@ -85,7 +108,7 @@ def test_images(register: Callable[..., int], tracking_uri: str, tmp_path: Path,
         {"task": "reconstruct", "image": first.tolist(), "to_image": None},
         {"task": "interpolate", "image": first.tolist(), "to_image": second.tolist()},
     ]
-    answer = ask(tracking_uri, tmp_path, rows, count=2, steps=3)
+    answer = ask(rows, count=2, steps=3)
     expected = [model.generate(2), model.reconstruct(first[None]), model.interpolate(first, second, 3)]
     assert [line["row"] for line in answer] == [0, 0, 1, 2, 2, 2]
     assert [line["image"] for line in answer] == np.concatenate(expected).tolist()
