@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup tune test test-slow test-cluster check audit format lock clean
+.PHONY: setup tune test test-faults test-slow test-cluster check audit format lock clean
 
 setup: $(STAMP)
 
@@ -22,11 +22,15 @@ tune: setup
 	$(BIN)/python pipelines/tune.py
 
 test: setup
-	$(PYTEST) -m "not slow and not cluster"
+	$(PYTEST) -m "not fault and not slow and not cluster"
 
-# The tests that take more than ten seconds: whole commands, kills, restarts.
+# Killed workers, controllers and drivers, a full disk, damaged state; part of .ci/run.
+test-faults: setup
+	$(PYTEST) -m fault
+
+# Whole commands and servers, and faults that resemble one of test-faults.
 test-slow: setup
-	$(PYTEST) -m "slow and not cluster"
+	$(PYTEST) -m slow
 
 # Failure tests on a head, nodes and MLflow with PostgreSQL; takes half an hour.
 test-cluster: setup

@@ -23,6 +23,8 @@ WITH_RAY = (
     "tests/pipelines/sweeps/test_search.py",
     "tests/pipelines/sweeps/test_multi_worker_trial.py",
     "tests/pipelines/training/test_trainer.py",
+    "tests/pipelines/test_classify.py",
+    "tests/pipelines/test_train.py",
 )
 """Files that use the private Ray cluster of the session: one worker of pytest-xdist runs them all."""
 ORDER = (*WITH_RAY, "tests/pipelines", "tests/cluster", "tests/test_", "tests/docs", "tests/benchmarks", "tests")

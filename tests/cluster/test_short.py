@@ -1,4 +1,4 @@
-"""A job on two nodes that loses a worker: the short version of `make test-cluster`, for `make test`."""
+"""A job on two nodes that loses a worker: the short version of `make test-cluster`, for `make test-slow`."""
 
 import os
 import signal
@@ -23,6 +23,7 @@ def two_nodes(short_folder: Path) -> Iterator[Cluster]:
     cluster.end()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_job_loses_a_worker(two_nodes: Cluster, short_folder: Path) -> None:
     from pipelines.tracking.store import connect

@@ -1,6 +1,7 @@
 """Run in a copy of the repository to which the examples of docs/extending.md have been added."""
 
 import math
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import start_processes
 
 import arae_core as arae
 from arae_core.data.batches import make_batch
@@ -116,7 +117,7 @@ def rank(number: int, folder: str) -> None:
 
 
 def test_two_workers_compute_what_one_computes(folder: Path) -> None:
-    mp.spawn(rank, (str(folder),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    start_processes(rank, (str(folder),), nprocs=2, start_method="forkserver")
     for i, changes in enumerate(COMBINATIONS):
         alone = trained(changes, 5).modules.state_dict()
         for number in range(2):
@@ -128,6 +129,7 @@ def test_two_workers_compute_what_one_computes(folder: Path) -> None:
 if __name__ == "__main__":
     assert Path(arae.__file__).is_relative_to(Path.cwd()), "this must run in the copy"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "arae_core.training.loop"])
     with tempfile.TemporaryDirectory() as scratch:
         test_names_and_settings_follow_from_the_entries()
         test_energy_distance_equals_its_definition()

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipelines.sweeps.search_space import Space
 from pipelines.sweeps.sweep import Sweep
+from pipelines.training.worker import Metrics, Task
 
 SMALL: dict[str, Any] = {
     "data.size": 600,
@@ -41,6 +43,20 @@ def weights(checkpoint: Path) -> dict[str, str]:
 
     tensors = load_file(checkpoint / "model.safetensors") | load_file(checkpoint / "training.safetensors")
     return {name: hashlib.sha256(tensor.tobytes()).hexdigest() for name, tensor in tensors.items()}
+
+
+def train_alone(task: Task, folder: Path) -> Path:
+    """Train in this process; return a copy of the last checkpoint."""
+    from arae_core.runtime.parallel import Parallel
+    from pipelines.training.worker import train_worker
+
+    def report(metrics: Metrics, checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(checkpoint, folder)
+
+    train_worker(task, Parallel(), report)
+    return folder
 
 
 def step_of(checkpoint: Path) -> int:

@@ -1,20 +1,24 @@
 """train.py end to end: a run that is killed and resumes, divergence, Ctrl-C, and a model used from the registry."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines import transfer
 from pipelines.runtime import cluster
 from pipelines.train import main
-from tests.pipelines.small import SMALL, last_checkpoint, step_of, weights
+from pipelines.training.worker import Task
+from tests.pipelines.small import SMALL, last_checkpoint, step_of, train_alone, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,37 +46,36 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]", seconds: float = 
         time.sleep(0.05)
 
 
-def test_a_model_with_an_attribute_transfers_from_the_registry(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_model_with_an_attribute_transfers_from_the_registry(
+    tmp_path: Path,
+    tracking_uri: str,
+    room: cluster.Room,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cluster, "running", lambda: nullcontext(room))
     given = ["--config", "grammar-sentiment", "--encoder.marker_ratio", "5"]
     given += ["--encoder.weight_decay", "0.1", "--cooldown", "0.5"]
-    words = command("train.py", tmp_path, tracking_uri, *given, **{"iterations": 40})
-    trained = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert "another class" in trained.stdout and "transfer accuracy" in trained.stdout
-    results = json.loads(trained.stdout.splitlines()[-1])
+    words = command("train.py", tmp_path, tracking_uri, *given, **{"iterations": 40})[2:]
+    status, out = main(words), capsys.readouterr().out
+    assert status == 0 and "another class" in out and "transfer accuracy" in out
+    results = json.loads(out.splitlines()[-1])
     assert results["model"] == "arae-grammar-sentiment" and "transfer_score" in results["metrics"]
-    again = [sys.executable, str(ROOT / "pipelines" / "transfer.py"), "--tracking-uri", tracking_uri]
-    wanted = ["--model", "models:/arae-grammar-sentiment@champion", "--to", "positive", "--pairs"]
     sentences = "a sad man sleeps .\na rude man sleeps .\n"
-    done = subprocess.run([*again, *wanted], input=sentences, capture_output=True, text=True, check=True)
-    said = [line.split("\t") for line in done.stdout.splitlines()]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sentences.encode())))
+    wanted = ["--model", "models:/arae-grammar-sentiment@champion", "--to", "positive", "--pairs"]
+    assert transfer.main([*wanted, "--tracking-uri", tracking_uri]) == 0
+    said = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [source for source, _ in said] == sentences.splitlines()
     assert said[0][1] == said[1][1], "the attribute's markers are hidden"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_killed_driver_resumes_exactly(tmp_path: Path, tracking_uri: str) -> None:
-    """After SIGKILL, the same command gives every tensor of an uninterrupted run, and registers the model once."""
+@pytest.mark.fault
+def test_a_killed_driver_resumes_exactly(make_task: Callable[..., Task], tmp_path: Path, tracking_uri: str) -> None:
+    """After SIGKILL, the same command gives every tensor of an uninterrupted run, and registers the model."""
     from pipelines.tracking.registry import resolve
 
     long = {"iterations": 600, "evaluate_every": 100, "log_every": 10}
-    straight = subprocess.run(
-        command("train.py", tmp_path, tracking_uri, "--run-name", "left", "--no-register", **long),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(straight.stdout.splitlines()[-1])["model_version"] is None
     words = command("train.py", tmp_path, tracking_uri, "--run-name", "killed", **long)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         snapshot = tmp_path / "trainings" / "killed" / "checkpoint_manager_snapshot.json"
@@ -81,12 +84,11 @@ def test_a_killed_driver_resumes_exactly(tmp_path: Path, tracking_uri: str) -> N
     assert step_of(last_checkpoint(snapshot.parent)) < 600
     again = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "resuming run killed" in again.stdout
-    assert weights(last_checkpoint(snapshot.parent)) == weights(last_checkpoint(tmp_path / "trainings" / "left"))
+    undisturbed = train_alone(make_task(**long), tmp_path / "alone")
+    assert weights(last_checkpoint(snapshot.parent)) == weights(undisturbed)
     results = json.loads(again.stdout.splitlines()[-1])
     assert results["model_version"] == 1 and Path(results["checkpoint"]).is_dir()
     assert resolve("models:/arae-grammar@champion", tracking_uri).is_dir()
-    third = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert json.loads(third.stdout.splitlines()[-1])["model_version"] == 1  # not registered twice
 
 
 @pytest.mark.slow

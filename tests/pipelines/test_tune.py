@@ -77,8 +77,7 @@ def test_trials_of_an_interrupted_sweep_are_ended(
     assert record is not None and connect(tracking_uri).get_run(record["run_id"]).info.status == "KILLED"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.fault
 def test_a_killed_sweep_resumes(tmp_path: Path, tracking_uri: str) -> None:
     """SIGKILL after a finished trial is recorded: --resume does not repeat it, and finishes all others."""
     from pipelines.tracking.store import connect

@@ -32,9 +32,9 @@ FOLLOWS = "three classes, aligned, following"
 CASES: dict[int, dict[str, Case]] = {
     2: {
         "text wgan-gp": ("text", 20, {"encoder.word_dropout": 0.3, "gradient_clip": 0.5, "generator.average": 0.9}),
-        "text wgan-clip": ("text", 20, {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
+        "text wgan-clip": ("text", 7, {"critic.objective": "wgan-clip", "decoder.word_dropout": 0.2}),
         "image": ("image", 20, {}),
-        "two classes, separate decoders": ("labelled", 20, {"decoder.conditioning": "separate"}),
+        "two classes, separate decoders": ("labelled", 7, {"decoder.conditioning": "separate"}),
         "two classes, markers hidden": ("labelled", 5, {"encoder.marker_ratio": 1.3}),
         "three classes": ("three", 3, {}),
         "three classes, aligned": ("three", 5, ALIGNED),
@@ -48,7 +48,7 @@ CASES: dict[int, dict[str, Case]] = {
         "text of 9": ("text", 20, {"batch_size": 9}),
         "summed updates": ("labelled", 5, {"batch_size": 7, "encoder.updates": "summed"}),
         "image of 9": ("image", 3, {"batch_size": 9}),
-        "text of 7, uneven": ("text", 20, {"batch_size": 7, "encoder.word_dropout": 0.3}),
+        "text of 7, uneven": ("text", 7, {"batch_size": 7, "encoder.word_dropout": 0.3}),
         "classes of 11, uneven": ("labelled", 5, {"batch_size": 11}),
         "image of 5, uneven, encoder each critic step": ("image", 3, {"batch_size": 5} | EACH_CRITIC_STEP),
     },

@@ -1,6 +1,7 @@
 """A run that is stopped, saved, loaded in a new process and continued is bit-identical to one that never stopped."""
 
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings import VocabularySettings
 from arae_core.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from arae_core.training.loop import train
 from arae_core.training.state import TrainingState
-from tests.arae_core.small import WORDS, new_state, run, settings_of
+from tests.arae_core.small import WORDS, new_state, settings_of, store_of
 
 VOCABULARY = Vocabulary.train([" ".join(map(str, WORDS))], VocabularySettings(tokenizer="spaces"))
 SGD = {f"{part}.optimizer": "sgd" for part in ("encoder", "decoder", "generator", "critic")}
@@ -30,26 +32,30 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
 """Name -> kind of data, first step, settings."""
 
 
-def advance(state: TrainingState, kind: str, steps: int, folder: Path) -> None:
-    run(state, state.step + steps, kind, every=10)
-    save_checkpoint(folder, state, VOCABULARY if state.settings.kind == "text" else None)
+def advance(state: TrainingState, kind: str, folders: Sequence[Path]) -> None:
+    """Train for ten iterations for each folder, and save the state there."""
+    left = {state.step + 10 * (i + 1): folder for i, folder in enumerate(folders)}
+    for report in train(state, store_of(kind), until=max(left), every=5):
+        if report.step in left:
+            vocabulary = VOCABULARY if state.settings.kind == "text" else None
+            save_checkpoint(left.pop(report.step), state, vocabulary)
+    assert not left
 
 
 def continue_all(root: str) -> None:
     """Continue every case, in the new process."""
     for name in CASES:
         state, _, _ = load_checkpoint(Path(root) / f"{name} half")
-        advance(state, CASES[name][0], 10, Path(root) / f"{name} resumed")
+        advance(state, CASES[name][0], [Path(root) / f"{name} resumed"])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resume")
     for name, (kind, step, changes) in CASES.items():
-        for steps, part in ((20, "straight"), (10, "half")):
-            state = new_state(settings_of(kind, changes), kind)
-            state.step = step
-            advance(state, kind, steps, root / f"{name} {part}")
+        state = new_state(settings_of(kind, changes), kind)
+        state.step = step
+        advance(state, kind, [root / f"{name} half", root / f"{name} straight"])
     process = multiprocessing.get_context("forkserver").Process(target=continue_all, args=(str(root),))
     process.start()
     process.join()

@@ -121,7 +121,8 @@ def test_a_precision_that_this_machine_cannot_run_is_refused(monkeypatch: pytest
     check_precision(HERE, preset("grammar"), gpus=0)
 
 
-@pytest.mark.parametrize(("times", "starts"), [(2, True), pytest.param(9, False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("times", "starts"), [(2, True), (9, False)])
 def test_a_ray_that_is_slow_to_start_is_started_once_more(times: int, starts: bool) -> None:
     script = SLOW_START.replace("TIMES", str(times))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

@@ -22,6 +22,7 @@ from pipelines.training.worker import Task
 from tests.pipelines.small import RATES, Make
 
 
+@pytest.mark.fault
 def test_tune_does_not_see_a_checkpoint_saved_before_a_machine_is_removed(
     make_sweep: Make, room: Room, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def nothing(*_: object) -> None:
     """Ignore a report."""
 
 
+@pytest.mark.fault
 def test_a_diverged_trial_and_damaged_state_do_not_stop_a_sweep(make_sweep: Make, room: Room) -> None:
     """Ray alone would resume a damaged sweep with a search that has lost its space, and mention it in its log only."""
     space: Space = {"decoder.learning_rate": ("uniform", 1e38, 2e38), "code.noise": RATES["code.noise"]}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from arae_core.runtime.parallel import Parallel
 from arae_core.settings.tree import flatten
 from pipelines.experiment.errors import FailedError
 from pipelines.experiment.presets import preset
@@ -23,24 +21,12 @@ from pipelines.tracking.store import connect
 from pipelines.training import trainer
 from pipelines.training.resources import WorkerResources, training_resources
 from pipelines.training.trainer import TrainingResult, fit, make_trainer
-from pipelines.training.worker import Metrics, Task, train_worker
-from tests.pipelines.small import descendants, last_checkpoint, step_of, weights
+from pipelines.training.worker import Metrics, Task
+from tests.pipelines.small import descendants, last_checkpoint, step_of, train_alone, weights
 
 Make = Callable[..., Task]
 ONE = WorkerResources(workers=1, cpus=1, gpus=0)
 LONG = {"iterations": 400, "evaluate_every": 50, "log_every": 5}
-
-
-def undisturbed(task: Task, folder: Path) -> Path:
-    """Train in this process; return the last checkpoint."""
-
-    def report(metrics: Metrics, checkpoint: Path | None) -> None:
-        assert checkpoint is not None
-        shutil.rmtree(folder / "kept", ignore_errors=True)
-        shutil.copytree(checkpoint, folder / "kept")
-
-    train_worker(task, Parallel(), report)
-    return folder / "kept"
 
 
 def run(
@@ -68,13 +54,14 @@ def run(
     return result
 
 
+@pytest.mark.fault
 def test_killed_processes_change_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
     """First the worker is killed, then the controller."""
     task = make_task(**LONG)
     result = run(task, ONE, tmp_path, kills={"RayTrainWorker": 50, "TrainController": 200})
     last = last_checkpoint(tmp_path / "run")
     assert step_of(last) == 400
-    assert weights(last) == weights(undisturbed(replace(task, run_id=make_task("alone").run_id), tmp_path))
+    assert weights(last) == weights(train_alone(replace(task, run_id=make_task("alone").run_id), tmp_path / "alone"))
     history = connect(task.tracking_uri).get_metric_history(task.run_id, "generation_perplexity")
     best = min(history, key=lambda point: point.value)
     assert result.metrics["generation_perplexity"] == pytest.approx(best.value)
