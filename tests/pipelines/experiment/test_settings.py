@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from arae_core.settings.declaration import without_effect
+from arae_core.settings import Settings
+from arae_core.settings.declaration import declarations, without_effect
 from arae_core.settings.tree import flatten, with_settings
 from pipelines.experiment.presets import preset
-from pipelines.experiment.settings import DataSettings, Experiment, warnings_for
+from pipelines.experiment.settings import DataSettings, Experiment, changeable_on_resume, warnings_for
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,7 @@ def test_batch_normalization_needs_two_examples_on_every_worker() -> None:
 def test_bounds_are_allowed(values: dict[str, Any]) -> None:
     flat = flatten(with_settings(preset("grammar"), values))
     assert {name: flat[name] for name in values} == values
+
+
+def test_a_run_resumes_with_all_settings_that_decide_the_weights() -> None:
+    assert changeable_on_resume() and not changeable_on_resume() & declarations(Settings).keys()
