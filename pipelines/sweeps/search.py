@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.runtime.cluster import DRIVER, Room
 from pipelines.sweeps.multi_worker_trial import drive_trial
 from pipelines.sweeps.schedulers import make_scheduler
-from pipelines.sweeps.search_space import domains, own_values, with_own, with_tuples, without_effect
+from pipelines.sweeps.search_space import domains, lists, own_values, with_tuples, without_effect
 from pipelines.sweeps.sweep import Sweep
 from pipelines.sweeps.trial import run_trial
 from pipelines.sweeps.tune_callback import (
@@ -85,30 +85,38 @@ def make_trainable(sweep: Sweep, room: Room) -> Any:
     return tune.with_resources(tune.with_parameters(drive_trial, plan=plan), resources)
 
 
+def make_search_algorithm(sweep: Sweep, concurrent: int) -> Any:
+    """Return the search algorithm. Its first trial has the experiment's own settings. concurrent: trials at a time."""
+    own, seed = own_values(sweep.space, sweep.experiment), sweep.experiment.seed
+    if sweep.options["search"] != "optuna":
+        from ray.tune.search.basic_variant import BasicVariantGenerator
+
+        # With this generator, Tune ignores its own max_concurrent_trials and warns.
+        return BasicVariantGenerator([own], concurrent, random_state=seed)
+    if lists(sweep.space, own):
+        from ray.tune.search.optuna import OptunaSearch
+
+        return OptunaSearch(points_to_evaluate=[own], seed=seed)
+    from pipelines.sweeps.optuna_search import OptunaAfterBaseline
+
+    return OptunaAfterBaseline(own, seed=seed)
+
+
 def make_tuner(sweep: Sweep, trainable: Any, concurrent: int) -> Any:
     """Return a Tuner whose first trial has the experiment's own settings. concurrent: trials at a time."""
     from ray import tune
-    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     experiment, (metric, mode) = sweep.experiment, sweep.selection
-    pbt = sweep.options["scheduler"] == "pbt"
-    own = own_values(sweep.space, experiment)
     random.seed(experiment.seed)  # population based training draws from this generator
-    limit = 0 if pbt else concurrent  # with PBT it would limit the population
-    # With this generator, Tune ignores its own max_concurrent_trials and warns.
-    algorithm: Any = BasicVariantGenerator([own], limit, random_state=experiment.seed)
-    if sweep.options["search"] == "optuna":
-        from ray.tune.search.optuna import OptunaSearch
-
-        algorithm = OptunaSearch(points_to_evaluate=[own], seed=experiment.seed)
+    limit = 0 if sweep.options["scheduler"] == "pbt" else concurrent  # with PBT it would limit the population
     return tune.Tuner(
         trainable,
-        param_space=domains(with_own(sweep.space, own)),
+        param_space=domains(sweep.space),
         tune_config=tune.TuneConfig(
             metric=metric,
             mode=mode,
             num_samples=sweep.options["trials"],
-            search_alg=algorithm,
+            search_alg=make_search_algorithm(sweep, limit),
             scheduler=make_scheduler(sweep),
             max_concurrent_trials=limit if sweep.options["search"] == "optuna" else None,
             reuse_actors=experiment.workers == 1,

@@ -92,12 +92,9 @@ def without_effect(values: Mapping[str, Any], experiment: Experiment) -> list[st
     return [name for name in values if name in irrelevant]
 
 
-def with_own(space: Space, own: Mapping[str, Any]) -> Space:
-    """Add the experiment's own value to each list of choices: Optuna accepts no other."""
-    return {
-        name: ("choice", [*domain[1], own[name]]) if domain[0] == "choice" and own[name] not in domain[1] else domain
-        for name, domain in space.items()
-    }
+def lists(space: Space, values: Mapping[str, Any]) -> bool:
+    """Return True if each value of a setting with choices is among them."""
+    return all(kind != "choice" or values[name] in bounds[0] for name, (kind, *bounds) in space.items())
 
 
 def domains(space: Space) -> dict[str, Any]:

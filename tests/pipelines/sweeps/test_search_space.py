@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from ray.tune.registry import register_trainable
 
 from arae_core.settings import Settings
 from arae_core.settings.declaration import named
 from arae_core.settings.tree import with_settings
 from pipelines.experiment.presets import PRESETS, preset
+from pipelines.sweeps.search import make_search_algorithm
 from pipelines.sweeps.search_space import (
     FOLDER,
     Space,
@@ -19,9 +21,9 @@ from pipelines.sweeps.search_space import (
     load_space,
     mutations,
     own_values,
-    with_own,
     without_effect,
 )
+from tests.pipelines.small import Make
 
 SPACES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
@@ -91,10 +93,25 @@ def test_an_unknown_space_is_refused_with_the_known_ones() -> None:
         load_space("stabilty", preset("grammar"))
 
 
-def test_own_values_become_choices() -> None:
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_only_the_first_trial_may_have_a_value_that_is_not_listed(search: str, steps: int, make_sweep: Make) -> None:
     space: Space = {"critic.steps": ("choice", [1, 3]), "code.noise": ("uniform", 0.0, 1.0)}
-    assert with_own(space, {"critic.steps": 5, "code.noise": 2.0})["critic.steps"] == ("choice", [1, 3, 5])
-    assert with_own(space, {"critic.steps": 3, "code.noise": 2.0}) == space
+    sweep = make_sweep(space, 40, {"critic.steps": steps}, search=search)
+    algorithm = make_search_algorithm(sweep, 0)
+    drawn = []
+    if search == "random":
+        register_trainable("none", lambda config: None)
+        algorithm.add_configurations({"any": {"run": "none", "config": domains(space), "num_samples": 40}})
+        while trial := algorithm.next_trial():
+            drawn.append(trial.config)
+    else:
+        algorithm.set_search_properties("score", "min", domains(space))
+        for i in range(40):
+            drawn.append(algorithm.suggest(str(i)))
+            algorithm.on_trial_complete(str(i), {"score": 1.0 + i % 7})
+    assert len(drawn) == 40 and drawn[0]["critic.steps"] == steps
+    assert {each["critic.steps"] for each in drawn[1:]} == {1, 3}
 
 
 def test_values_without_effect_are_named() -> None:
