@@ -125,7 +125,7 @@ class Model:
     ) -> list[str] | Images:
         """Encode and decode each example. Sentences longer than `longest` are read whole and written cut.
 
-        A model with classes decodes each sentence with its most probable class.
+        A model with classes decodes each sentence with its most probable class. Text without tokens stays empty.
         """
         return self._through(examples, None, temperature, seed, batch_size)
 
@@ -141,7 +141,7 @@ class Model:
     ) -> list[str]:
         """Encode each sentence and decode it with another attribute (paper, section 4).
 
-        attribute: the class of all sentences, or one for each.
+        Text without tokens stays empty. attribute: the class of all sentences, or one for each.
         contrast: penalty on words that the other classes also predict, see `decode_sentences`; by default
         decoder.contrast of the model.
 
@@ -159,7 +159,7 @@ class Model:
     def offset(self, from_like: Sequence[str], to_like: Sequence[str]) -> NDArray[np.float32]:
         """The mean code of `to_like` minus that of `from_like`, float32[D].
 
-        Raise ValueError if one of them is empty.
+        Raise ValueError if one of them is empty, or a sentence has no tokens.
         """
         if not from_like or not to_like:
             raise ValueError("an offset needs at least one sentence on either side")
@@ -177,7 +177,8 @@ class Model:
     ) -> list[str]:
         """Decode each sentence from its code plus `offset`[D], mapped back to the code space.
 
-        For models trained without labels; one with classes keeps each sentence's class.
+        For models trained without labels; one with classes keeps each sentence's class. Text without tokens stays
+        empty.
         """
         require(offset.shape == (self.settings.code.size,), "offset", offset.shape, f"({self.settings.code.size},)")
         shift = torch.from_numpy(offset).to(self.state.device)
@@ -207,9 +208,9 @@ class Model:
         if labels is None and self.classes and isinstance(store, TokenStore):
             labels = self._most_probable(store, batch_size)
         if isinstance(store, TokenStore):
-            order = np.argsort(store.lengths, kind="stable")
+            order = _shortest_first(store)
         draws = torch.Generator(self.state.device).manual_seed(seed)
-        written: list[Any] = [None] * len(order)
+        written: list[Any] = [[] for _ in range(len(store))]
         for part in _parts(order, self._batch_size(batch_size)):
             code = self._encoded(store, part)
             if shift is not None:
@@ -224,7 +225,7 @@ class Model:
 
         The path is that of the code space: a great circle on the sphere, else a straight line. With classes, the first
         half has the first example's class, the rest the second one's. Images are uint8[H, W].
-        Raise ValueError for steps < 2.
+        Raise ValueError for steps < 2 and for a sentence without tokens.
         """
         if isinstance(first, str) and isinstance(second, str):
             pair: Examples = [first, second]
@@ -233,6 +234,7 @@ class Model:
         else:
             raise ValueError("both ends of an interpolation must be sentences, or both images")
         store = self._store(pair)
+        _require_tokens(store)
         codes = self._encoded(store, np.arange(2))
         path = self.state.code.path(codes[0], codes[1], steps)
         if self.classes and isinstance(store, TokenStore):
@@ -250,8 +252,10 @@ class Model:
             return self._greedy(self.state.sampler(path), labels)
 
     def encode(self, examples: Examples, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Encode examples: float32[N, D]."""
-        return self.encode_store(self._store(examples), np.arange(len(examples)), batch_size)
+        """Encode examples: float32[N, D]. Raise ValueError for a sentence without tokens."""
+        store = self._store(examples)
+        _require_tokens(store)
+        return self.encode_store(store, np.arange(len(examples)), batch_size)
 
     def encode_store(self, store: Store, rows: NDArray[np.int64], batch_size: int | None = None) -> NDArray[np.float32]:
         """Encode the examples at rows[N] of a store: float32[N, D]."""
@@ -380,7 +384,7 @@ class Model:
         """The class of each sentence, [N], under which it is most probable."""
         decoder = cast(TextDecoder, self.state.decoder)
         found = torch.zeros(len(store), dtype=torch.long)
-        for part in _parts(np.argsort(store.lengths, kind="stable"), self._batch_size(batch_size)):
+        for part in _parts(_shortest_first(store), self._batch_size(batch_size)):
             batch, code = make_batch(store, part, self.state.spec, self.state.device), self._encoded(store, part)
             assert isinstance(batch, TextBatch)
             found[torch.from_numpy(part)] = most_probable_classes(decoder, batch, code, len(self.classes))
@@ -396,6 +400,17 @@ class Model:
 
     def _labels_in_turn(self, count: int) -> Tensor | None:
         return torch.arange(max(count, 0)) % len(self.classes) if self.classes else None
+
+
+def _shortest_first(store: TokenStore) -> NDArray[np.int64]:
+    """Return the rows of the sentences that have tokens, in the order of their lengths."""
+    order = np.argsort(store.lengths, kind="stable")
+    return order[store.lengths[order] > 0]
+
+
+def _require_tokens(store: Store) -> None:
+    if isinstance(store, TokenStore) and not store.lengths.all():
+        raise ValueError(f"sentence {int(np.argmin(store.lengths)) + 1} of {len(store)} has no tokens")
 
 
 def _parts(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

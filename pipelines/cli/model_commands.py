@@ -19,6 +19,7 @@ from pipelines.cli.model_io import (
     read_lines,
     read_lines_and_load,
     restore_empty_lines,
+    rows_with_tokens,
     with_originals,
     write_examples,
 )
@@ -69,8 +70,8 @@ def interpolate(options: argparse.Namespace) -> None:
 def _endpoints(model: "Model", between: "Sequence[str]") -> tuple[Any, Any]:
     """Return the examples to interpolate between: the two sentences, or images sampled with the two seeds."""
     if model.kind == "text":
-        if not all(sentence.strip() for sentence in between):
-            raise ValueError("--between must be two sentences, got an empty one")
+        if not all(model.encode_text(between)):
+            raise ValueError("--between must be two sentences, got one that is empty or has no tokens")
         encode_with_warnings(model, between)
         return between[0], between[1]
     if not all(text.isdecimal() and int(text) < 2**32 for text in between):
@@ -102,15 +103,15 @@ def _reconstruct_sentences(
     token_accuracy: share of the input's tokens that the output has at the same position. exact: share of sentences
     that are reproduced exactly. Empty lines stay empty and do not count.
     """
-    rows = nonempty_rows(lines)
+    rows = nonempty_rows(lines, model)
     sentences = [lines[i] for i in rows]
     originals, counts = encode_with_warnings(model, sentences)
     decoded = list(model.reconstruct(sentences, temperature=options.temperature, seed=options.seed))
     pairs = list(zip(originals, model.encode_text(decoded), strict=True))
     correct = sum(a == b for old, new in pairs for a, b in zip(old, new, strict=False))
     metrics = {
-        "token_accuracy": correct / counts["tokens"],
-        "exact": sum(a == b for a, b in pairs) / len(pairs),
+        "token_accuracy": correct / max(1, counts["tokens"]),
+        "exact": sum(a == b for a, b in pairs) / max(1, len(pairs)),
         "sentences": len(rows),
         "empty_lines": len(lines) - len(rows),
         **counts,
@@ -153,19 +154,20 @@ def transfer(options: argparse.Namespace) -> None:
         raise ValueError(f"--model {options.model} is a model of images; transfer needs a model of sentences")
     if options.to:
         check_attribute("--to", model, options.to)
-    rows = nonempty_rows(lines)
+    rows = nonempty_rows(lines, model)
     sentences = [lines[i] for i in rows]
     _, counts = encode_with_warnings(model, sentences)
     sampling = {"temperature": options.temperature, "seed": options.seed}
     if options.to:
         outputs = model.transfer(sentences, options.to, contrast=options.contrast, **sampling)
     else:
-        outputs = model.shift(sentences, strength * model.offset(*sides), **sampling)
+        like = ([side[i] for i in rows_with_tokens(side, model)] for side in sides)
+        outputs = model.shift(sentences, strength * model.offset(*like), **sampling)
     examples = restore_empty_lines(outputs, rows, len(lines))
     shown = with_originals(lines, examples) if options.pairs else examples
     output = write_examples(shown, options.output, picture="")
     changed = sum(line.split() != new.split() for line, new in zip(lines, examples, strict=True))
-    metrics = {"sentences": len(rows), "changed": changed / len(rows), **counts}
+    metrics = {"sentences": len(rows), "changed": changed / max(1, len(rows)), **counts}
     _emit_json(options, checkpoint, examples, output, metrics=metrics)
 
 
@@ -178,8 +180,7 @@ def _transfer_sides(options: argparse.Namespace) -> list[list[str]]:
     unused, why = ("contrast", "without --to") if named else ("strength", "with --to")
     if getattr(options, unused) is not None:
         print(f"warning: --{unused} has no effect {why}", file=sys.stderr)
-    sides = [read_lines(path, flag) for flag, path in files.items() if path is not None]
-    return [[line for line in side if line.strip()] for side in sides]
+    return [read_lines(path, flag) for flag, path in files.items() if path is not None]
 
 
 def predict(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arae_core.data.atomic import replace_file_atomically
+from pipelines.corpora.text_files import decoded, split_lines
 from pipelines.evaluation.drawing import save_images
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def input_name(path: Path | None, flag: str = "--input") -> str:
 def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
     """Return the lines of the file, or of stdin if `path` is None.
 
-    Raise ValueError if the input cannot be read, is empty, or is not UTF-8.
+    Lines are read as those of training data, see text_files.py. Raise ValueError if the input cannot be read, is empty,
+    or is not UTF-8.
     """
     name = input_name(path, flag)
     if path is None and sys.stdin is None:  # the calling process closed it
@@ -36,16 +38,13 @@ def read_lines(path: Path | None, flag: str = "--input") -> list[str]:
     if path is None and sys.stdin.isatty():
         print("Enter one sentence per line; end with Ctrl-D:", file=sys.stderr)
     try:
-        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
-        text = data.decode("utf-8-sig")
+        content = sys.stdin.buffer.read() if path is None else path.read_bytes()
     except OSError as error:
         raise ValueError(f"{name} cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{name}: line {line} is not UTF-8; convert the file, for example with iconv") from error
+    text = decoded(content, name, path)
     if not text.strip():
         raise ValueError(f"{name} is empty; it must have one sentence or image per line")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return split_lines(text)
 
 
 def read_lines_and_load(load: Callable[[], Loaded], path: Path | None) -> tuple[list[str], Loaded]:
@@ -59,11 +58,18 @@ def read_lines_and_load(load: Callable[[], Loaded], path: Path | None) -> tuple[
     return (read_lines(None) if lines is None else lines), loaded
 
 
-def nonempty_rows(lines: Sequence[str]) -> list[int]:
-    """Return the indices of the lines that are not blank, and warn about the others."""
-    rows = [i for i, line in enumerate(lines) if line.strip()]
-    if len(rows) < len(lines):
-        print(f"warning: {len(lines) - len(rows)} of {len(lines)} lines are empty and stay empty", file=sys.stderr)
+def rows_with_tokens(lines: Sequence[str], model: "Model") -> list[int]:
+    """Return the indices of the lines that have tokens."""
+    return [i for i, tokens in enumerate(model.encode_text(lines)) if tokens]
+
+
+def nonempty_rows(lines: Sequence[str], model: "Model") -> list[int]:
+    """Return the indices of the lines that have tokens, and warn about the others."""
+    rows = rows_with_tokens(lines, model)
+    if count := len(lines) - len(rows):
+        blank = sum(not line.strip() for line in lines) == count
+        state = "are empty" if blank else "are empty or have no tokens,"
+        print(f"warning: {count} of {len(lines)} lines {state} and stay empty", file=sys.stderr)
     return rows
 
 

@@ -16,6 +16,7 @@ and `to_image`, each a list of rows of 0 and 1; a row that needs no image has nu
 """
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import mlflow
@@ -56,7 +57,7 @@ class PackagedModel(PythonModel):
 
     def _answer(self, row: Mapping[Any, Any], options: Mapping[str, Any]) -> list[str] | NDArray[np.uint8]:
         requested = options["temperature"]
-        seed, temperature = int(options["seed"]), 0.0 if requested is None else float(requested)
+        seed, temperature = _whole("seed", options), 0.0 if requested is None else float(requested)
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32), got {seed}")
         if not 0 <= temperature < float("inf"):
@@ -86,7 +87,11 @@ class PackagedModel(PythonModel):
             if value is None or isinstance(value, float):  # an empty cell is NaN
                 raise ValueError(f"task {row['task']} needs {' and '.join(columns)}, but {column} is empty")
         if self.model.kind == "text":
-            return [str(value) for value in values]
+            texts = [str(value) for value in values]
+            for column, text in zip(columns, texts, strict=True):
+                if (column == "text" or row["task"] == "interpolate") and not self.model.encode_text([text])[0]:
+                    raise ValueError(f"{column} is empty or has no tokens")
+            return texts
         assert self.model.image_size is not None
         size = self.model.image_size
         return np.stack([_image(column, value, size) for column, value in zip(columns, values, strict=True)])
@@ -105,10 +110,17 @@ def _image(column: str, value: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _between(name: str, options: Mapping[str, Any], low: int) -> int:
-    value = int(options[name])
+    value = _whole(name, options)
     if not low <= value <= MAX_EXAMPLES:
         raise ValueError(f"{name} must be in [{low}, {MAX_EXAMPLES}], got {value}")
     return value
+
+
+def _whole(name: str, options: Mapping[str, Any]) -> int:
+    value = options[name]
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(float(value))
 
 
 mlflow.models.set_model(PackagedModel())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.experiment.environment import python
-from pipelines.tracking.registry import SCHEME, find_version
+from pipelines.tracking.registry import SCHEME, find_version, number
 from pipelines.tracking.store import connect
 
 if TYPE_CHECKING:
@@ -134,7 +134,13 @@ def _beats(new: "ModelVersion", champion: "ModelVersion | None") -> tuple[bool, 
                 f"{champion.tags.get(tag)}); to promote it anyway: {python()} pipelines/promote.py "
                 f"--model {SCHEME}{new.name}/{new.version} --alias champion"
             )
-    to_beat = float(champion.tags["value"])
+    to_beat = number(champion.tags.get("value"))
+    if to_beat is None:
+        return False, (
+            f"not comparable with the champion, version {champion.version}, whose value was not recorded by this "
+            f"program; to promote it anyway: {python()} pipelines/promote.py "
+            f"--model {SCHEME}{new.name}/{new.version} --alias champion"
+        )
     won = better(metric, value, to_beat)
     relation = "beats" if won else "does not beat"
     return won, f"{metric} {value:.4g} {relation} {to_beat:.4g} of the champion, version {champion.version}"
@@ -142,8 +148,11 @@ def _beats(new: "ModelVersion", champion: "ModelVersion | None") -> tuple[bool, 
 
 def promote(uri: str, model: str, alias: str) -> tuple[str, int, int | None]:
     """Point the alias at the version named by `model`; return (name, version, previous version or None)."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias) or re.fullmatch(r"[vV][0-9]+|latest", alias):
-        raise ValueError(f"--alias must be a word such as champion, but not latest or v1, got {alias!r}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,254}", alias) or re.fullmatch(r"[vV][0-9]+|latest", alias):
+        shown = alias if len(alias) <= 40 else f"{alias[:40]}... ({len(alias)} characters)"
+        raise ValueError(
+            f"--alias must be a word such as champion, of at most 255 characters, not latest or v1, got {shown!r}"
+        )
     version = find_version(uri, model)
     before = connect(uri).get_registered_model(version.name).aliases.get(alias)
     connect(uri).set_registered_model_alias(version.name, alias, version.version)

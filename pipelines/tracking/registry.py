@@ -129,15 +129,28 @@ def list_versions(uri: str) -> list[dict[str, Any]]:
                     "aliases": sorted(a for a, v in model.aliases.items() if int(v) == int(version.version)),
                     "kind": version.tags.get("kind"),
                     "metric": version.tags.get("metric"),
-                    "value": None if value is None else float(value),
-                    "samples": None if samples is None else int(samples),
+                    "value": number(value),
+                    "samples": _whole(samples),
                     "data_fingerprint": version.tags.get("data_fingerprint"),
-                    "step": None if step is None else int(step),
+                    "step": _whole(step),
                     "run_id": version.run_id or None,
                     "created": created.isoformat(timespec="seconds"),
                 }
             )
     return sorted(rows, key=lambda row: (row["name"], -row["version"]))
+
+
+def number(tag: str | None) -> float | None:
+    """Return the number that a tag records; None if there is none, or another program wrote something else."""
+    try:
+        return None if tag is None else float(tag)
+    except ValueError:
+        return None
+
+
+def _whole(tag: str | None) -> int | None:
+    found = number(tag)
+    return int(found) if found is not None and found.is_integer() else None
 
 
 def _pages(search: Callable[..., Any], condition: str | None = None) -> Iterator[Any]:

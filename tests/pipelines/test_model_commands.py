@@ -1,5 +1,6 @@
 """generate, interpolate, reconstruct and promote as they are typed, in this process (and --help in one of its own)."""
 
+import gzip
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 from arae_core.model import Model
 from arae_core.training.checkpoint import load_checkpoint, save_checkpoint
@@ -145,6 +147,34 @@ def test_reconstruct_gives_a_line_for_each_line(typed: Typed, text_checkpoint: P
     assert figures["token_accuracy"] == pytest.approx(right / 24)
 
 
+@pytest.mark.parametrize("others", [[], ["a man sleeps ."]])
+def test_text_without_tokens_stays_empty(
+    others: list[str], typed: Typed, tmp_path: Path, text_checkpoint: Path, labelled_checkpoint: Path
+) -> None:
+    """A tokenizer may drop characters, such as the zero-width space."""
+    for source, name in ((text_checkpoint, "plain"), (labelled_checkpoint, "labelled")):
+        state, vocabulary, _ = load_checkpoint(source)
+        assert vocabulary is not None
+        dropping: Any = [normalizers.Replace("\u200b", ""), normalizers.Lowercase()]
+        vocabulary.tokenizer.normalizer = normalizers.Sequence(dropping)
+        save_checkpoint(tmp_path / name, state, vocabulary)
+    (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in [*others, "\u200b"]))
+    status, out, err = typed(reconstruct, "--model", "plain", "--input", "in.txt", "--json")
+    lines = out.split("\n")[: len(others) + 1]
+    assert status == 0 and lines == [*Model.load(text_checkpoint).reconstruct(others), ""]
+    assert f"1 of {len(lines)} lines are empty or have no tokens, and stay empty" in err
+    assert result(out)["metrics"]["sentences"] == len(others)
+    status, out, _ = typed(transfer, "--model", "labelled", "--to", "human", "--input", "in.txt")
+    assert status == 0 and out.split("\n")[len(others)] == ""
+    status, _, err = typed(interpolate, "--model", "plain", "--between", "a man .", "\u200b")
+    assert status == 2 and "--between must be two sentences, got one that is empty or has no tokens" in err
+    model = Model.load(tmp_path / "labelled")
+    assert model.transfer(["\u200b", "a man ."], "human")[0] == "" == model.reconstruct(["\u200b"])[0]
+    for refused in (lambda: model.encode(["a man .", "\u200b"]), lambda: model.interpolate("a man .", "", 3)):
+        with pytest.raises(ValueError, match="sentence 2 of 2 has no tokens"):
+            refused()
+
+
 def test_reconstruct_reads_stdin_and_shows_pairs(
     typed: Typed, text_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +214,7 @@ def test_reconstruct_reads_images_as_lines_of_pixels(typed: Typed, image_checkpo
     [
         (generate, [], "--model is required"),
         (promote, ["--alias", "best"], "--alias best needs --model"),
+        (promote, ["--model", "models:/arae-x/1", "--alias", 300 * "x"], "such as champion, of at most 255 characters"),
         (generate, ["--model", "TEXT", "--count", "0"], "--count must be >= 1, got 0"),
         (generate, ["--model", "TEXT", "--count", str(10**12)], "got 1000000000000: the codes would not fit into"),
         (generate, ["--model", "IMAGE", "--count", str(10**30)], "--count must be <= "),
@@ -200,7 +231,12 @@ def test_reconstruct_reads_images_as_lines_of_pixels(typed: Typed, image_checkpo
         (interpolate, ["--model", "IMAGE", "--between", "a man .", "a dog ."], "--between must be two seeds"),
         (reconstruct, ["--model", "TEXT", "--input", "missing.txt"], "cannot be read (No such file or directory)"),
         (reconstruct, ["--model", "TEXT", "--input", "empty.txt"], "is empty"),
-        (reconstruct, ["--model", "TEXT", "--input", "latin.txt"], "line 2 is not UTF-8"),
+        (
+            reconstruct,
+            ["--model", "TEXT", "--input", "latin.txt"],
+            "latin.txt, line 2 is not UTF-8 (byte 0xe9); ",
+        ),
+        (reconstruct, ["--model", "TEXT", "--input", "zipped.txt"], "is not text, it is compressed with gzip"),
         (reconstruct, ["--model", "IMAGE", "--input", "text.txt"], "--input text.txt: line 1 must be 6 x 5 pixels"),
         (generate, ["--model", ""], "--model is empty: this folder is not a checkpoint"),
         (promote, ["--model", "models:/arae-x/1"], "no model 'arae-x' is registered"),
@@ -219,6 +255,7 @@ def test_a_mistake_is_one_clear_line(
     (tmp_path / "empty.txt").write_bytes(b"\n\n")
     (tmp_path / "latin.txt").write_bytes("a man .\nun café .\n".encode("latin-1"))
     (tmp_path / "text.txt").write_text("a man .\n")
+    (tmp_path / "zipped.txt").write_bytes(gzip.compress(b"a man .\n"))
     models = {"TEXT": str(text_checkpoint), "IMAGE": str(image_checkpoint)}
     status, out, err = typed(command, *(models.get(word, word) for word in words))
     assert (status, out) == (2, "")

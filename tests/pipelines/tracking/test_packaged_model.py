@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -144,6 +145,11 @@ def test_classes(labelled_checkpoint: Path) -> None:
         ),
         ({"task": "reconstruct"}, {}, "row 0: task reconstruct needs text, but text is empty"),
         ({"task": "interpolate", "text": "a man ."}, {}, "task interpolate needs text and to, but to is empty"),
+        ({"task": "reconstruct", "text": " "}, {}, "row 0: text is empty or has no tokens"),
+        ({"task": "interpolate", "text": "a man .", "to": ""}, {}, "row 0: to is empty or has no tokens"),
+        ({"task": "generate"}, {"count": None}, "row 0: count must be a whole number, got None"),
+        ({"task": "generate"}, {"count": 2.5}, "row 0: count must be a whole number, got 2.5"),
+        ({"task": "generate"}, {"seed": math.inf}, "row 0: seed must be a whole number, got inf"),
         ({"task": "generate"}, {"count": 10**9}, "count must be in [1, 10000], got 1000000000"),
         ({"task": "generate"}, {"temperature": -1.0}, "temperature must be >= 0, got -1.0"),
         ({"task": "generate"}, {"seed": -1}, "seed must be in [0, 2**32), got -1"),
@@ -151,7 +157,7 @@ def test_classes(labelled_checkpoint: Path) -> None:
     ],
 )
 def test_a_wrong_request_is_the_askers_fault(
-    row: dict[str, Any], params: dict[str, float], message: str, text_checkpoint: Path
+    row: dict[str, Any], params: dict[str, Any], message: str, text_checkpoint: Path
 ) -> None:
     from mlflow.exceptions import MlflowException
 

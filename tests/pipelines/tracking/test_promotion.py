@@ -53,6 +53,20 @@ def test_a_model_without_a_figure_is_no_champion(value: float, register: Callabl
     assert promote_if_better(tracking_uri, "arae-tiny", register(5.0))[0] == "champion"
 
 
+def test_tags_that_another_program_wrote_are_no_figures(register: Callable[..., int], tracking_uri: str) -> None:
+    promote_if_better(tracking_uri, "arae-tiny", register(3.0))
+    for tag in ("value", "samples", "step"):
+        connect(tracking_uri).set_model_version_tag("arae-tiny", "1", tag, "good")
+    (row,) = list_versions(tracking_uri)
+    assert (row["value"], row["samples"], row["step"]) == (None, None, None)
+    second = register(2.0)
+    connect(tracking_uri).set_model_version_tag(
+        "arae-tiny", "1", "samples", str(list_versions(tracking_uri)[0]["samples"])
+    )
+    verdict, why = promote_if_better(tracking_uri, "arae-tiny", second)
+    assert verdict == "candidate" and "whose value was not recorded by this program" in why
+
+
 def test_crowning_again_changes_nothing(register: Callable[..., int], tracking_uri: str) -> None:
     version = register(3.0)
     for _ in range(2):
