@@ -22,6 +22,10 @@ PRETRAINED_TOKENS = {
 }
 
 
+UNKNOWN_TEXT = "\ue000\u0378"
+"""A character for private use and one that is not assigned: no vocabulary has a token for them."""
+
+
 class Vocabulary:
     """A tokenizer and the ids of its four special tokens: `pad`, `start`, `end`, `unknown`."""
 
@@ -85,8 +89,10 @@ class Vocabulary:
                 f"vocabulary.tokenizer must be words, spaces, bpe, the path of a tokenizer.json or a name on the hub, "
                 f"got {source!r} ({str(error).splitlines()[0]}); without a network, give the path of a local copy"
             ) from None
-        tokens = {}
+        own, tokens = cls._own_unknown(tokenizer, source), {}
         for name, candidates in PRETRAINED_TOKENS.items():
+            if own:  # nothing else may be the unknown token: an unknown word would end a sentence, for example
+                candidates = (own,) if name == "unknown" else tuple(token for token in candidates if token != own)
             present = [token for token in candidates if tokenizer.token_to_id(token) is not None]
             tokens[name] = present[0] if present else SPECIAL_TOKENS[name]
             if not present:
@@ -94,6 +100,40 @@ class Vocabulary:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return cls(tokenizer, tokens)
+
+    @staticmethod
+    def _own_unknown(tokenizer: Tokenizer, source: str) -> str | None:
+        """Return the token that a pretrained tokenizer gives unknown text; None if it has none, see `lost_characters`.
+
+        Raise ValueError if the tokenizer fails at such text.
+        """
+        try:
+            tokenizer.encode(UNKNOWN_TEXT)
+        except Exception as error:  # the library's error
+            raise ValueError(
+                f"vocabulary.tokenizer: {source} fails at text that its vocabulary lacks ({str(error).splitlines()[0]})"
+            ) from None
+        model = json.loads(tokenizer.to_str())["model"]
+        token = model.get("unk_token")
+        if token is None and model.get("unk_id") is not None:
+            token = model["vocab"][model["unk_id"]][0]
+        return token if token is not None and tokenizer.token_to_id(token) is not None else None
+
+    def lost_characters(self, texts: Iterable[str]) -> list[str]:
+        """Return the characters of the texts that have no token and are dropped. Only a BPE tokenizer drops any."""
+        model, normalizer, splitter = self.tokenizer.model, self.tokenizer.normalizer, self.tokenizer.pre_tokenizer
+        if not isinstance(model, BPE) or model.unk_token is not None or model.byte_fallback:
+            return []
+        known = self.tokenizer.get_vocab(with_added_tokens=True)
+        before, after = model.continuing_subword_prefix or "", model.end_of_word_suffix or ""
+
+        def is_lost(character: str) -> bool:
+            text = normalizer.normalize_str(character) if normalizer else character
+            pieces = [piece for piece, _ in splitter.pre_tokenize_str(text)] if splitter else [text]
+            units = set("".join(pieces)) - {"\u2581"}  # stands for a space
+            return any(not {unit, before + unit, unit + after, before + unit + after} & known.keys() for unit in units)
+
+        return sorted(character for character in set().union(*texts) if not character.isspace() and is_lost(character))
 
     @property
     def spec(self) -> TextSpec:

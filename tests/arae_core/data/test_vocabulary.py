@@ -130,15 +130,60 @@ def test_a_pretrained_tokenizer_keeps_its_special_tokens(as_folder: bool, tmp_pa
 @pytest.mark.parametrize("holes", [False, True])
 def test_a_pretrained_tokenizer_gets_missing_special_tokens(holes: bool, tmp_path: Path) -> None:
     words = {"the": 0, "dog": 1, "?": 9 if holes else 2}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))  # the unknown token has no usual name
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "bare.json"))
     vocabulary = trained([], tmp_path / "bare.json")
     marks = {vocabulary.pad, vocabulary.start, vocabulary.end, vocabulary.unknown}
-    rows = vocabulary.encode(["the dog", "the </s> ?"])
-    assert len(marks) == 4 and not marks & set(words.values())
+    rows = vocabulary.encode(["the dog", "the </s> cat"])
+    assert len(marks) == 4 and marks & set(words.values()) == {vocabulary.unknown} == {words["?"]}
     assert max(max(marks), *(i for row in rows for i in row)) < len(vocabulary)
-    assert rows == [[0, 1], [0, vocabulary.unknown, words["?"]]]
+    assert rows == [[0, 1], [0, vocabulary.unknown, vocabulary.unknown]]
+
+
+def saved(model: Any, folder: Path, splitter: Any = None) -> Path:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = splitter or pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+def test_the_unknown_token_is_no_mark_of_the_sentence(tmp_path: Path) -> None:
+    """In GPT-2, one token is both."""
+    words = {"<|endoftext|>": 0, "the": 1, "<s>": 2}
+    vocabulary = trained([], saved(models.WordLevel(words, unk_token="<|endoftext|>"), tmp_path))
+    assert (vocabulary.unknown, vocabulary.start) == (0, 2) and vocabulary.end not in words.values()
+    assert vocabulary.encode(["the cat"]) == [[1, 0]]
+    unigram = models.Unigram([("<what>", 0.0), ("\u2581the", -1.0), ("\u2581", -2.0)], unk_id=0)
+    vocabulary = trained([], saved(unigram, tmp_path, pre_tokenizers.Metaspace()))
+    assert vocabulary.special_tokens["unknown"] == "<what>" and vocabulary.unknown in vocabulary.encode(["the cat"])[0]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [models.WordLevel({"the": 0, "a": 1}, unk_token="[UNK]"), models.Unigram([("a", -1.0), ("b", -1.0)], unk_id=None)],
+    ids=["not in the vocabulary", "none"],
+)
+def test_a_tokenizer_that_fails_at_unknown_text_is_refused(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^vocabulary\.tokenizer: .* fails at text that its vocabulary lacks \("
+    ) as error:
+        trained([], saved(model, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_characters_that_a_tokenizer_drops_are_named(tmp_path: Path) -> None:
+    letters = {letter: i for i, letter in enumerate("dog n")}
+    dropping = trained([], saved(models.BPE(letters, []), tmp_path))
+    texts = ["a dog", "no g\u00e9n\u00e9"]
+    assert dropping.lost_characters(texts) == ["a", "\u00e9"]
+    assert dropping.decode(dropping.encode(["dog a dog"]))[0].replace(" ", "") == "dogdog", "it drops them"
+    unknown = trained([], saved(models.BPE({**letters, "<u>": 5}, [], unk_token="<u>"), tmp_path))
+    for vocabulary in (unknown, *BUILT.values()):
+        assert vocabulary.lost_characters(texts) == []
+    alphabet = {letter: i for i, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    whole = trained([], saved(models.BPE(alphabet, []), tmp_path, pre_tokenizers.ByteLevel()))
+    assert whole.lost_characters([*texts, "\u6771\U0001f600"]) == []
 
 
 def test_missing_and_broken_tokenizers_are_refused(tmp_path: Path) -> None:
