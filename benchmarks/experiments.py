@@ -222,7 +222,7 @@ def transferred(model: "Model", asked: "TaskOptions") -> list[str]:
 
     assert asked.references is not None
     classes = model.classes
-    given = read_references(asked.references, None, classes, asked.storage / "data" / ".cache")
+    given = read_references(asked.references, None, classes)
     wanted = [classes[(classes.index(label) + 1) % len(classes)] for label in given.labels]
     outputs = model.transfer(given.sentences, wanted, contrast=asked.contrast)
     return [f"{source}\t{output}" for source, output in zip(given.sentences, outputs, strict=True)]

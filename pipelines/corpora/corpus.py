@@ -20,8 +20,10 @@ from arae_core.data.data_spec import DataSpec, ImageSpec, TextSpec
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.settings.declaration import named, without_effect
 from arae_core.settings.tree import flatten
-from pipelines.corpora import sources
+from pipelines.corpora import sources, tables
 from pipelines.corpora.preparation import LEFT_OUT, SPLITS, Report, Rows, write_images, write_labelled, write_text
+from pipelines.corpora.sources import Sentence
+from pipelines.corpora.tables import Columns, read_columns
 from pipelines.experiment.settings import BUILT_IN, Experiment
 
 FORMAT = 1
@@ -176,18 +178,26 @@ def _open(experiment: Experiment, cache: Path) -> tuple[bytes, Callable[[], Rows
 
 def _read(experiment: Experiment, files: sources.Files | None, cache: Path) -> Rows:
     data = experiment.data
+    columns = Columns(data.columns, data.label)
+    if experiment.kind == "text" and files is not None:
+        return {split: _examples(read_columns(paths, columns), columns) for split, paths in files.splits.items()}
     rows: dict[str, list[Any]] = {}
     for split, dataset in sources.load(data.source, files, cache).items():
         where = f"{data.source} ({split})"
         if experiment.kind == "text":
-            rows[split] = sources.texts(dataset, data.columns, where)
-            if data.label:  # texts of several columns share the label of their row
-                of_rows = sources.labels(dataset, data.label, where)
-                of_texts = [label for label in of_rows for _ in data.columns]
-                rows[split] = [sources.Sentence(*pair) for pair in zip(rows[split], of_texts, strict=True)]
+            rows[split] = _examples(sources.hub_rows(dataset, columns, where), columns)
         else:
             rows[split] = sources.images(dataset, data.columns[0], where)
     return rows
+
+
+def _examples(rows: tables.Rows, columns: Columns) -> list[Any]:
+    """Return the texts of all columns, row by row. Texts of several columns share the label of their row."""
+    texts = [text for row in zip(*(rows.texts[name] for name in columns.texts), strict=True) for text in row]
+    if not columns.label:
+        return texts
+    labels = [label for label in rows.labels for _ in columns.texts]
+    return [Sentence(*pair) for pair in zip(texts, labels, strict=True)]
 
 
 def _digest(rows: Rows) -> bytes:

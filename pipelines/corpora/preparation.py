@@ -3,6 +3,7 @@
 No example is lost silently: each is kept, or counted under the first reason in LEFT_OUT that applies.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ SPLITS = ("train", "validation", "test")
 LEFT_OUT = ("empty", "unlabelled", "repeated", "in_other_split", "too_long", "too_short", "over_limit")
 MAX_CLASSES = 100
 """A column with more values is not taken for a class label unless data.classes names the values to use."""
+HUGE = 100_000
+"""Characters of a text that is split part by part until it is known to have too many words."""
 HELD_OUT = 10_000
 """Largest number of training examples that replace a missing split; a tenth of them if that is less."""
 
@@ -47,7 +50,8 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSp
     classes = _classes(experiment, every["train"]) if experiment.data.label else ()
     keyed: dict[str, list[tuple[str, Sentence]]] = {}  # (the words of the text, the text as read)
     for split, examples in every.items():
-        pairs = [(words(example.text), example) for example in examples if example.text is not None]
+        present = [(example.text, example) for example in examples if example.text is not None]
+        pairs = [(_key(content, words, experiment.longest), example) for content, example in present]
         pairs = [pair for pair in pairs if pair[0]]
         keyed[split] = [pair for pair in pairs if not classes or pair[1].label in classes]
         report[split] |= {"read": len(examples), "empty": len(examples) - len(pairs)}
@@ -66,6 +70,8 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSp
     kept["train"] = _limited(kept["train"], experiment.data.limit, report["train"])
     _require_some(kept, experiment, report)
     vocabulary = _train_vocabulary(experiment, kept["train"])
+    if lost := vocabulary.lost_characters([str(example.text) for example in kept["train"]]):
+        report["notes"].append(_lost_note(lost, [str(example.text) for example in kept["train"]]))
     for split, examples in kept.items():
         kept[split] = _write_tokens(experiment, vocabulary, classes, examples, report[split], folder / split)
     _require_some(kept, experiment, report)
@@ -98,6 +104,14 @@ def _train_vocabulary(experiment: Experiment, train: Sequence[Sentence]) -> Voca
     if tokenizer not in TOKENIZERS and not Path(tokenizer).exists():
         hub_is_off()  # if the hub does not answer, later requests fail at once
     return Vocabulary.train([str(example.text) for example in train], experiment.vocabulary)
+
+
+def _lost_note(lost: Sequence[str], texts: Sequence[str]) -> str:
+    affected = sum(not set(lost).isdisjoint(text) for text in texts)
+    return (
+        f"warning: the tokenizer has no unknown token, and drops the {len(lost)} characters that it has no token for, "
+        f"such as {lost[0]!r}; they are in {affected:,} of {len(texts):,} training sentences"
+    )
 
 
 def _write_tokens(
@@ -143,7 +157,10 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
     keyed: dict[str, list[tuple[tuple[str, ...], Sequence[Sentence]]]] = {}
     for split, examples in grouped.items():
         labelled = [example for example in examples if example[0].label in classes]
-        pairs = [(tuple(words(str(each.text or "")) for each in example), example) for example in labelled]
+        pairs = [
+            (tuple(_key(str(each.text or ""), words, experiment.longest) for each in example), example)
+            for example in labelled
+        ]
         keyed[split] = [(key, example) for key, example in pairs if all(key)]
     counts = {split: {"repeated": 0, "in_other_split": 0} for split in SPLITS}
     if experiment.data.distinct:
@@ -151,7 +168,8 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
     report: dict[str, Any] = {}
     for split in reversed(SPLITS):
         used = [example for _, example in keyed[split]]
-        ids = vocabulary.encode([str(each.text or "") for example in used for each in example])
+        texts_of = (str(each.text or "") for example in used for each in example)
+        ids = vocabulary.encode([_beginning(content, words, experiment.longest) for content in texts_of])
         rows_of = [ids[i * per : i * per + per] for i in range(len(used))]
         whole = [(example, texts) for example, texts in zip(used, rows_of, strict=True) if all(texts)]
         if not whole:
@@ -254,14 +272,35 @@ def _with_all_splits(rows: Rows, report: Report) -> Rows:
     return full
 
 
-def _splitter(settings: VocabularySettings) -> Callable[[str], str]:
-    """Return a function that normalizes a text and splits it into words, joined by single spaces."""
+def _splitter(settings: VocabularySettings) -> Callable[[str], list[str]]:
+    """Return a function that normalizes a text and splits it into words."""
     ours = settings.tokenizer in TOKENIZERS
     lower = normalizers.Lowercase().normalize_str if ours and settings.lowercase else str
     if settings.tokenizer != "words":
-        return lambda text: " ".join(lower(text).split())
+        return lambda text: lower(text).split()
     split = pre_tokenizers.Whitespace().pre_tokenize_str
-    return lambda text: " ".join([word for word, _ in split(lower(text))])
+    return lambda text: [word for word, _ in split(lower(text))]
+
+
+def _key(text: str, words: Callable[[str], list[str]], longest: int) -> str:
+    """Return the words of a text, joined by single spaces. Equal texts have equal keys.
+
+    Of a huge text, they are the first ones, more than `longest`, and a digest of the text.
+    """
+    beginning = _beginning(text, words, longest)
+    if len(beginning) == len(text):
+        return " ".join(words(text))
+    return " ".join([*words(beginning)[: longest + 1], hashlib.sha256(text.encode()).hexdigest()])
+
+
+def _beginning(text: str, words: Callable[[str], list[str]], longest: int) -> str:
+    """Return the text, or a beginning of more than `longest` words if it is huge: splitting takes much memory."""
+    size = HUGE
+    while size < len(text):
+        if len(words(text[:size])) > longest + 1:
+            return text[:size]
+        size *= 4
+    return text
 
 
 def _of_length(sized: Sequence[tuple[int, Any]], shortest: int, longest: int, counts: dict[str, int]) -> list[Any]:

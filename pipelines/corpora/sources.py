@@ -1,18 +1,17 @@
-"""Data sources: a folder, a file or a data set on the hub, read with Hugging Face datasets.
+"""Data sources: a folder, a file or a data set on the hub.
 
-Files are found and checked without importing datasets, so data that is prepared already does not cost that import.
+Images and data sets on the hub are read with Hugging Face datasets, text in files without, see tables.py. Files are
+found and checked without importing datasets, so data that is prepared already does not cost that import.
 """
 
-import codecs
 import hashlib
 import logging
-import math
 import os
 import re
-import shlex
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.corpora.tables import Columns, Rows, arrow_rows
+from pipelines.corpora.text_files import blocks, check_utf8
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
@@ -32,6 +34,8 @@ SPLIT_NAMES = {
     "test": ("test",),
 }
 FORMATS = ".parquet, .jsonl, .json, .csv or .txt"
+READER = 2
+"""Increases when text files are read differently, so that data prepared from them earlier is not used."""
 NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
 """Parts of the error messages of datasets and pyarrow for a file without rows."""
 HINT = f"point --data.source at a folder with train, validation and test files ({FORMATS}), or at one such file"
@@ -59,14 +63,15 @@ class Files:
         for split, paths in self.splits.items():
             for path in paths:
                 content = hashlib.sha256()
-                with _naming(path), path.open("rb") as file:
-                    for number, line in enumerate(file, 1):
-                        content.update(line)
-                        if path.suffix != ".parquet":
-                            _check_utf8(path, number, line)
-                if not path.stat().st_size:
-                    raise ValueError(f"data.source: {path} is empty")
-                total.update(f"{split} {path.suffix} {content.hexdigest()}\n".encode())
+                with _naming(path):
+                    for block in blocks(path):
+                        content.update(block)
+                    if not path.stat().st_size:
+                        raise ValueError(f"data.source: {path} is empty")
+                    if path.suffix != ".parquet":
+                        check_utf8(blocks(path), f"data.source: {path}", path)
+                reader = "" if path.suffix == ".parquet" else f" {READER}"
+                total.update(f"{split} {path.suffix}{reader} {content.hexdigest()}\n".encode())
         return total.digest()
 
 
@@ -106,10 +111,9 @@ def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
     loaded = {}
     for split, paths in files.splits.items():
         builder = BUILDERS[paths[0].suffix]
-        options: dict[str, Any] = {"keep_default_na": False} if builder == "csv" else {}  # "None" is a word
         try:
             loaded[split] = datasets.load_dataset(
-                builder, data_files=[str(path) for path in paths], split="train", cache_dir=str(cache), **options
+                builder, data_files=[str(path) for path in paths], split="train", cache_dir=str(cache)
             )
         except Exception as error:  # of datasets, pandas or pyarrow
             reason, several = _reason(error), "one of " if len(paths) > 1 else ""
@@ -119,41 +123,15 @@ def load(source: str, files: Files | None, cache: Path) -> "dict[str, Dataset]":
     return loaded
 
 
-def texts(dataset: "Dataset", columns: Sequence[str], where: str) -> list[str | None]:
-    """Return all values of the columns, row by row. Raise ValueError for a missing column and one that is not text."""
-    _check_columns(dataset, columns, where)
-    for column in columns:
-        dtype = getattr(dataset.features[column], "dtype", type(dataset.features[column]).__name__)
-        if dtype not in ("string", "large_string", "null"):
-            raise ValueError(f"data.columns: {column!r} of {where} must hold text, got {dtype}")
-    try:
-        table = dataset.select_columns(list(columns)).with_format("arrow")[:]
-        return [value for row in zip(*(table[c].to_pylist() for c in columns), strict=True) for value in row]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"data.source: {where} is not UTF-8: {error}") from None
-
-
-def labels(dataset: "Dataset", column: str, where: str) -> list[str | None]:
-    """Return the name of the class of each row; None for a null, for a blank (a null in CSV) and for class label -1.
-
-    Raise ValueError for a missing column and for values that are not class labels, words or whole numbers.
-    """
+def hub_rows(dataset: "Dataset", columns: Columns, where: str) -> Rows:
+    """Return the rows of a data set from the hub. Raise ValueError as `read_columns` does."""
     import datasets
 
-    _check_columns(dataset, (column,), where, "data.label")
-    feature, values = dataset.features[column], dataset[column]
-    if isinstance(feature, datasets.ClassLabel):
-        return [None if value is None or value < 0 else str(feature.int2str(value)) for value in values]
-    dtype = getattr(feature, "dtype", type(feature).__name__)
-    if dtype.startswith("float"):  # whole numbers, with some missing
-        values = [None if value is None or math.isnan(value) else value for value in values]
-        if all(value is None or float(value).is_integer() for value in values):
-            return [None if value is None else str(int(value)) for value in values]
-    if dtype not in ("string", "large_string", "bool") and not dtype.startswith(("int", "uint")):
-        raise ValueError(
-            f"data.label: {column!r} of {where} must hold class labels, words or whole numbers, got {dtype}"
-        )
-    return [None if value is None or not str(value).strip() else str(value) for value in values]
+    columns.check(dataset.column_names, where)
+    names = list({*columns.texts, *([columns.label] if columns.label else [])})
+    label = dataset.features.get(columns.label)
+    classes = label.names if isinstance(label, datasets.ClassLabel) else ()
+    return arrow_rows(dataset.select_columns(names).with_format("arrow")[:], columns, classes, where)
 
 
 def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | None]:
@@ -162,16 +140,19 @@ def images(dataset: "Dataset", column: str, where: str) -> list[NDArray[Any] | N
     Raise ValueError for a missing column and for rows that are neither.
     """
     import datasets
+    from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
-    _check_columns(dataset, (column,), where)
+    Columns((column,)).check(dataset.column_names, where)
     feature = dataset.features[column]
     if isinstance(feature, dict) and "bytes" in feature:  # an image in a file without metadata of `datasets`
         dataset = dataset.cast_column(column, datasets.Image())
     found: list[NDArray[Any] | None] = []
     try:
-        for value in dataset.select_columns([column])[column]:
-            found.append(None if value is None else _grey(value))
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DecompressionBombWarning)
+            for value in dataset.select_columns([column])[column]:
+                found.append(None if value is None else _grey(value))
+    except (OSError, ValueError, DecompressionBombError, DecompressionBombWarning) as error:
         raise ValueError(f"data.columns: {column!r} of {where}, row {len(found)}: {_reason(error)}") from None
     return found
 
@@ -211,27 +192,6 @@ def _naming(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(f"data.source: {path} cannot be read ({error.strerror or error})") from None
-
-
-def _check_utf8(path: Path, number: int, line: bytes) -> None:
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        encoding = "utf-16" if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
-        raise ValueError(
-            f"data.source: {path}, line {number} is not UTF-8 (byte {line[error.start]:#x}); "
-            f"convert it, for example: iconv -f {encoding} -t utf-8 {shlex.quote(str(path))}"
-        ) from None
-
-
-def _check_columns(dataset: "Dataset", columns: Sequence[str], where: str, setting: str = "data.columns") -> None:
-    for column in columns:
-        if column not in dataset.column_names:
-            is_text = setting == "data.columns" and dataset.column_names == ["text"]
-            raise ValueError(
-                f"{setting} must be among {', '.join(dataset.column_names)}, the columns of {where}, got {column!r}"
-                + ("; for a .txt file: --data.columns text" if is_text else "")
-            )
 
 
 def hub_is_off() -> bool:

@@ -11,17 +11,19 @@ from typing import Any
 from pipelines.corpora.grammar import attributes
 
 
-def bleu(outputs: Sequence[str], references: Sequence[Sequence[str]], *, sentence_level: bool = False) -> float:
+def bleu(outputs: Sequence[str], references: Sequence[Sequence[str | None]], *, sentence_level: bool = False) -> float:
     """Return BLEU-4 of outputs[N] against references[R][N], in [0, 100] (Papineni et al. 2002).
 
-    Tokens are separated by spaces. sentence_level: use sacrebleu's effective order, for means over single sentences;
-    otherwise a sentence of fewer than four tokens, which has no 4-gram, scores 0.
+    Tokens are separated by spaces. A reference that is None or blank is left out. sentence_level: use sacrebleu's
+    effective order, for means over single sentences; otherwise a sentence of fewer than four tokens, which has no
+    4-gram, scores 0.
     """
     from sacrebleu.metrics.bleu import BLEU
 
     # force: do not warn that the text looks tokenized
     scorer = BLEU(tokenize="none", force=True, effective_order=sentence_level)
-    return float(scorer.corpus_score(list(outputs), [list(reference) for reference in references]).score)
+    present = [[text if text and text.strip() else None for text in texts] for texts in references]
+    return float(scorer.corpus_score(list(outputs), present).score)  # type: ignore[arg-type]
 
 
 class AttributeClassifier:
@@ -60,7 +62,7 @@ def score_transfer(
     sources: Sequence[str],
     outputs: Sequence[str],
     targets: Sequence[str],
-    references: Sequence[Sequence[str]] = (),
+    references: Sequence[Sequence[str | None]] = (),
 ) -> dict[str, float]:
     """Return the metrics of outputs[N], which rewrite sources[N] as the classes targets[N].
 

@@ -128,8 +128,7 @@ def load_sources(models: Sequence[EvaluatedModel], options: TaskOptions) -> Refe
     """
     model = _first_labelled(models)
     if options.references is not None:
-        cache = options.storage / "data" / ".cache"
-        return read_references(options.references, options.outputs, model.model.classes, cache)
+        return read_references(options.references, options.outputs, model.model.classes)
     held_out, vocabulary = model.store(options.split), model.model.vocabulary
     assert held_out.labels is not None and vocabulary is not None
     labels = [model.model.classes[y] for y in held_out.labels]

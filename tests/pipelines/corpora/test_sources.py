@@ -16,7 +16,7 @@ from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import TextSpec
 from pipelines.corpora.corpus import prepare
 from pipelines.experiment.presets import preset
-from tests.pipelines.corpora.files import TEST, TRAIN, VALIDATION, decoded, lines, parquet, refused, rows, text
+from tests.pipelines.corpora.files import TEST, TRAIN, VALIDATION, decoded, image, lines, parquet, refused, rows, text
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".json", ".csv", ".parquet"])
@@ -63,12 +63,12 @@ def test_missing_column(tmp_path: Path) -> None:
     parquet(tmp_path / "train.parquet", premise=["a b"], label=[0])
     message = refused(text(tmp_path), tmp_path)
     assert message.startswith("data.columns must be among premise, label, the columns of ")
-    assert message.endswith("(train), got 'text'")
+    assert message.endswith("train.parquet, got 'text'")
 
 
 def test_a_column_of_numbers(tmp_path: Path) -> None:
     parquet(tmp_path / "train.parquet", text=[1, 2])
-    assert "(train) must hold text, got int64" in refused(text(tmp_path), tmp_path)
+    assert "train.parquet must hold text, got int64" in refused(text(tmp_path), tmp_path)
 
 
 def test_empty_file(folder: Path, tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def test_the_column_of_a_text_file_is_named(tmp_path: Path) -> None:
 
 def test_broken_files(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"text": "a b"}\n{"text": \n')
-    assert "train.jsonl cannot be read as json" in refused(text(tmp_path / "train.jsonl"), tmp_path)
+    assert "train.jsonl, line 2 cannot be read as JSON: " in refused(text(tmp_path / "train.jsonl"), tmp_path)
     (tmp_path / "train.parquet").write_bytes(b"PAR1 this is not one")
-    assert "train.parquet cannot be read as parquet" in refused(text(tmp_path / "train.parquet"), tmp_path)
+    assert "train.parquet cannot be read as Parquet: " in refused(text(tmp_path / "train.parquet"), tmp_path)
     (tmp_path / "train.csv").write_text('text\n"a b\n')
-    assert "train.csv cannot be read as csv" in refused(text(tmp_path / "train.csv"), tmp_path)
+    assert "train.csv, line 2 cannot be read as CSV: " in refused(text(tmp_path / "train.csv"), tmp_path)
 
 
 def test_a_file_without_rows(tmp_path: Path) -> None:
@@ -115,16 +115,16 @@ def test_a_file_without_rows(tmp_path: Path) -> None:
     for name in ("train-0", "train-1"):
         table.to_parquet(str(tmp_path / "empty" / f"{name}.parquet"))
     message = refused(text(tmp_path / "empty"), tmp_path)
-    assert message == "data.source: no rows in one of train-0.parquet, train-1.parquet"
+    assert message == "data.source: no rows in train-0.parquet, train-1.parquet"
 
 
 def test_what_cannot_be_read_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The library would log it as well."""
-    (tmp_path / "train.jsonl").write_text('{"text": \n')
+    """The library that reads images would log it as well."""
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 this is not one")
     logger = logging.getLogger("datasets")
     logger.addHandler(caplog.handler)
     try:
-        assert "train.jsonl cannot be read as json" in refused(text(tmp_path / "train.jsonl"), tmp_path)
+        assert "train.parquet cannot be read as parquet" in refused(image(tmp_path / "train.parquet"), tmp_path)
     finally:
         logger.removeHandler(caplog.handler)
     assert not caplog.records
@@ -238,7 +238,7 @@ def test_whole_numbers_some_of_which_are_missing(tmp_path: Path) -> None:
             "data.classes must be among n, p, the values of 'y'",
         ),
         ([["n"] * 12, ["n", "n"], ["n", "n"]], {"data__label": "y"}, "'y' must have two or more values"),
-        ([[0.5] * 12, [0.5] * 2, [0.5] * 2], {"data__label": "y"}, "words or whole numbers, got float64"),
+        ([[0.5] * 12, [0.5] * 2, [0.5] * 2], {"data__label": "y"}, "words or whole numbers, got double"),
     ],
 )
 def test_labels_that_cannot_be_used(
@@ -259,7 +259,7 @@ def test_a_class_label_that_is_missing_is_no_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", [[[0.5, 1.0] * 6, [0.5, 1.0], [1.0, 0.5]], [[0.0, 1.0] * 6, [0.0, 1.0], [1.5, 0.0]]])
 def test_numbers_of_which_one_is_not_whole_are_no_classes(values: list[list[Any]], tmp_path: Path) -> None:
     message = refused(text(labelled(tmp_path, values), data__label="y"), tmp_path)
-    assert "'y' of " in message and "words or whole numbers, got float64" in message
+    assert "'y' of " in message and "words or whole numbers, got double" in message
 
 
 @pytest.mark.parametrize("order", ["le", "be"])

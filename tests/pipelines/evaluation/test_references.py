@@ -6,6 +6,7 @@ import datasets  # type: ignore[import-untyped]
 import pytest
 
 from pipelines.evaluation.references import References, read_references
+from pipelines.evaluation.transfer_metrics import bleu
 
 ROWS = {
     "source": ["bad food .", "None", "good staff ."],
@@ -19,7 +20,7 @@ CLASSES = ("happy", "sad")
 def read(folder: Path, rows: datasets.Dataset, kind: str) -> References:
     file = folder / f"people.{kind}"
     getattr(rows, f"to_{kind.removesuffix('l')}")(str(file))
-    return read_references(file, None, CLASSES, folder / "cache")
+    return read_references(file, None, CLASSES)
 
 
 def test_every_format_says_the_same(tmp_path: Path) -> None:
@@ -48,15 +49,36 @@ def test_columns_that_are_missing_or_hold_something_else(tmp_path: Path) -> None
         ({"label": ["sad"], "reference": ["a"]}, "must have a column source, it has label, reference"),
         ({"source": ["a"], "reference": ["a"]}, "must have a column label"),
         ({"source": ["a"], "label": ["sad"]}, "must have a column reference"),
-        ({"source": [7], "label": ["sad"], "reference": ["a"]}, "column source must hold text, it holds int64"),
-        ({"source": ["a"], "label": [0.5], "reference": ["a"]}, "column label must hold text, it holds double"),
+        ({"source": [7], "label": ["sad"], "reference": ["a"]}, "'source' of .* must hold text, got int64"),
+        (
+            {"source": ["a"], "label": [0.5], "reference": ["a"]},
+            "'label' of .* must hold class labels, .* got double",
+        ),
         ({"source": ["a"], "label": ["glad"], "reference": ["a"]}, "label must be one of happy, sad, got 'glad'"),
     ):
         with pytest.raises(ValueError, match=message):
             read(tmp_path, datasets.Dataset.from_dict(rows), "parquet")
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_missing_rewriting_is_no_reference(kind: str, tmp_path: Path) -> None:
+    rows = {
+        **ROWS,
+        "reference_0": ["good food .", None, "bad staff of this place ."],
+        "reference_1": [None, "some", " "],
+    }
+    found = read(tmp_path, datasets.Dataset.from_dict(rows), kind)
+    assert found.references == [["good food .", None, "bad staff of this place ."], [None, "some", None]]
+    outputs = ["fine food .", "some more", "bad staff of this place , yes ."]
+    single = [["good food .", "some", "bad staff of this place ."]]
+    assert bleu(outputs, found.references) == bleu(outputs, single) > 0
+    for column in ("reference_0", "source"):
+        broken = {**rows, column: ["a", None, "b"], "reference_1": [None, None, "c"]}
+        with pytest.raises(ValueError, match=f"row 2 has no {column.removesuffix('_0')}"):
+            read(tmp_path, datasets.Dataset.from_dict(broken), kind)
+
+
 def test_a_file_without_rows(tmp_path: Path) -> None:
     none = datasets.Dataset.from_dict(ROWS).select([])
-    with pytest.raises(ValueError, match=r"--references .*people.parquet: there are no rows in it"):
+    with pytest.raises(ValueError, match=r"--references: no rows in people\.parquet"):
         read(tmp_path, none, "parquet")
