@@ -24,11 +24,11 @@ tune: setup
 test: setup
 	$(PYTEST) -m "not fault and not slow and not cluster"
 
-# Killed workers, controllers and drivers, a full disk, damaged state; part of .ci/run.
+# Killed workers, controllers and drivers, damaged state; part of .ci/run.
 test-faults: setup
 	$(PYTEST) -m fault
 
-# Whole commands and servers, and faults that resemble one of test-faults.
+# Whole commands, a full disk, a slow machine, and faults that resemble one of test-faults.
 test-slow: setup
 	$(PYTEST) -m slow
 

@@ -226,7 +226,7 @@ def test_transfer_beside_people_and_other_systems(typed: Typed, arae: Path, stor
         ("source,label\na,positive\n", "must have a column reference"),
         ("source,label,reference\na,neutral,b\n", "label must be one of negative, positive, got 'neutral'"),
         ("text,label,reference\na,positive,b\n", "--references people.csv must have a column source"),
-        ('source,label,reference\n"a', "--references: people.csv cannot be read as csv"),
+        ('source,label,reference\n"a', "--references: people.csv, line 2 cannot be read as CSV"),
     ):
         (tmp_path / "people.csv").write_text(file)
         status, out, err = typed(evaluate, *words, "--on", "robustness,transfer")

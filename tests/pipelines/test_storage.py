@@ -26,18 +26,13 @@ SMALL = [
 ONCE_TRAINED = 'while ! grep -q "^step 40/" "$LOG"; do sleep 0.1; done'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "meanwhile", "repair", "message"),
     [
         # room for two checkpoints of 1.1 MB, not for three
-        pytest.param("2700k", "true", "size=100m", "No space left on device", marks=pytest.mark.fault),
-        pytest.param(
-            "100m",
-            f'{ONCE_TRAINED}; mount -o remount,ro "$DISK"',
-            "rw",
-            "Read-only file system",
-            marks=pytest.mark.slow,
-        ),
+        ("2700k", "true", "size=100m", "No space left on device"),
+        ("100m", f'{ONCE_TRAINED}; mount -o remount,ro "$DISK"', "rw", "Read-only file system"),
     ],
 )
 def test_a_training_resumes_when_the_disk_is_writable_again(
