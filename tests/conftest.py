@@ -23,6 +23,7 @@ WITH_RAY = (
     "tests/pipelines/sweeps/test_search.py",
     "tests/pipelines/sweeps/test_multi_worker_trial.py",
     "tests/pipelines/training/test_trainer.py",
+    "tests/pipelines/runtime/test_progress_actor.py",
     "tests/pipelines/test_classify.py",
     "tests/pipelines/test_train.py",
 )

@@ -47,7 +47,7 @@ def train_classifiers(
     """
     import ray
 
-    from pipelines.runtime.progress_actor import open_progress_actor
+    from pipelines.runtime.progress_actor import newest_figures, open_progress_actor
 
     experiment = classification_of(plan.settings)
     rows = {trial: row for trial in trials if (row := read_record(result_file(plan.folder, trial))) is not None}
@@ -82,7 +82,7 @@ def train_classifiers(
             else:
                 rows[running.pop(reference)] = value
                 ended(value)
-        newest = ray.get(actor.read.remote())
+        newest = newest_figures(actor)
         names = (*(trial.name for trial in running.values()), *autoencoders)
         shares = [newest[name]["step"] / newest[name]["end"] for name in names if name in newest]
         progress((len(rows) + sum(shares)) / (len(trials) + len(autoencoders)))

@@ -115,9 +115,7 @@ def fit(
 
     Raise FailedError, with the worker's own error, if restarts did not help.
     """
-    import ray
-
-    from pipelines.runtime.progress_actor import open_progress_actor
+    from pipelines.runtime.progress_actor import newest_figures, open_progress_actor
 
     actor = open_progress_actor()
     drop_unfinished(storage / name)
@@ -138,7 +136,7 @@ def fit(
     with _stop_requested() as stop:
         while thread.is_alive() and not stop.is_set():
             thread.join(0.3)
-            show(ray.get(actor.read.remote()).get(task.trial, {}))
+            show(newest_figures(actor).get(task.trial, {}))
     if stop.is_set():
         raise KeyboardInterrupt
     if "error" in ended:

@@ -56,9 +56,9 @@ def run(
 
 @pytest.mark.fault
 def test_killed_processes_change_nothing(make_task: Make, room: Room, tmp_path: Path) -> None:
-    """First the worker is killed, then the controller."""
+    """First the worker is killed, then the controller, then the actor that the display reads."""
     task = make_task(**LONG)
-    result = run(task, ONE, tmp_path, kills={"RayTrainWorker": 50, "TrainController": 200})
+    result = run(task, ONE, tmp_path, kills={"RayTrainWorker": 50, "TrainController": 200, "ProgressActor": 250})
     last = last_checkpoint(tmp_path / "run")
     assert step_of(last) == 400
     assert weights(last) == weights(train_alone(replace(task, run_id=make_task("alone").run_id), tmp_path / "alone"))
@@ -118,12 +118,10 @@ def test_a_restarted_worker_resumes_the_runs_last_checkpoint(
 @pytest.fixture
 def fake_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
     """fake_ray(f): `fit` calls f instead of a TorchTrainer's fit."""
-    import ray
 
     def install(fit_trainer: Callable[[], Any]) -> None:
-        actor = SimpleNamespace(read=SimpleNamespace(remote=dict))
-        monkeypatch.setattr(ray, "get", lambda metrics: metrics)
-        monkeypatch.setattr(progress_actor, "open_progress_actor", lambda: actor)
+        monkeypatch.setattr(progress_actor, "open_progress_actor", lambda: None)
+        monkeypatch.setattr(progress_actor, "newest_figures", lambda _: {})
         monkeypatch.setattr(trainer, "make_trainer", lambda *_, **__: SimpleNamespace(fit=fit_trainer))
 
     return install
