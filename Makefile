@@ -24,7 +24,7 @@ tune: setup
 test: setup
 	$(PYTEST) -m "not fault and not slow and not cluster"
 
-# Killed workers, controllers and drivers, damaged state; part of .ci/run.
+# Killed workers, controllers and drivers, cloned trials, damaged state; part of .ci/run.
 test-faults: setup
 	$(PYTEST) -m fault
 

@@ -96,6 +96,7 @@ def test_a_sweep_with_optuna(make_sweep: Make, room: Room) -> None:
         assert run.data.params["critic.steps"] == str(row["critic.steps"])
 
 
+@pytest.mark.fault
 def test_population_based_training_exploits(make_sweep: Make, room: Room, tmp_path: Path) -> None:
     """A clone continues from its donor's weights, bit for bit, with mutated settings: trained again from the donor's
     checkpoint in this process, its next checkpoint is the same.
