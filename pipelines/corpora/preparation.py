@@ -3,23 +3,22 @@
 No example is lost silently: each is kept, or counted under the first reason in LEFT_OUT that applies.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import normalizers, pre_tokenizers
 
 from arae_core.data.batches import ImageStore, TokenStore
 from arae_core.data.data_spec import ImageSpec, TextSpec
 from arae_core.data.labelled import LabelledStore
 from arae_core.data.vocabulary import Vocabulary
 from arae_core.evaluation.images import NEIGHBOURS
-from arae_core.settings import TOKENIZERS, VocabularySettings
+from arae_core.settings import TOKENIZERS
 from pipelines.corpora.sources import Sentence, hub_is_off
+from pipelines.corpora.words import beginning, key_of, splitter
 from pipelines.experiment.settings import BUILT_IN, Experiment
 
 Report = dict[str, Any]
@@ -32,8 +31,6 @@ SPLITS = ("train", "validation", "test")
 LEFT_OUT = ("empty", "unlabelled", "repeated", "in_other_split", "too_long", "too_short", "over_limit")
 MAX_CLASSES = 100
 """A column with more values is not taken for a class label unless data.classes names the values to use."""
-HUGE = 100_000
-"""Characters of a text that is split part by part until it is known to have too many words."""
 HELD_OUT = 10_000
 """Largest number of training examples that replace a missing split; a tenth of them if that is less."""
 
@@ -44,14 +41,14 @@ def write_text(experiment: Experiment, rows: Rows, folder: Path) -> tuple[TextSp
     Raise ValueError if a split has no sentences left, the vocabulary would have a single word, or fewer than two
     classes are left.
     """
-    words = _splitter(experiment.vocabulary)
+    words = splitter(experiment.vocabulary)
     report = _new_report()
     every = {split: _sentences(examples) for split, examples in _with_all_splits(rows, report).items()}
     classes = _classes(experiment, every["train"]) if experiment.data.label else ()
     keyed: dict[str, list[tuple[str, Sentence]]] = {}  # (the words of the text, the text as read)
     for split, examples in every.items():
         present = [(example.text, example) for example in examples if example.text is not None]
-        pairs = [(_key(content, words, experiment.longest), example) for content, example in present]
+        pairs = [(key_of(content, words, experiment.longest), example) for content, example in present]
         pairs = [pair for pair in pairs if pair[0]]
         keyed[split] = [pair for pair in pairs if not classes or pair[1].label in classes]
         report[split] |= {"read": len(examples), "empty": len(examples) - len(pairs)}
@@ -153,12 +150,12 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
         raise ValueError(f"data.source: {experiment.data.source} has no {missing} split; pairs need all three")
     grouped = dict(_with_all_splits(grouped, _new_report()))
     classes = _classes(experiment, [example[0] for example in grouped["train"]])
-    words = _splitter(experiment.vocabulary)
+    words = splitter(experiment.vocabulary)
     keyed: dict[str, list[tuple[tuple[str, ...], Sequence[Sentence]]]] = {}
     for split, examples in grouped.items():
         labelled = [example for example in examples if example[0].label in classes]
         pairs = [
-            (tuple(_key(str(each.text or ""), words, experiment.longest) for each in example), example)
+            (tuple(key_of(str(each.text or ""), words, experiment.longest) for each in example), example)
             for example in labelled
         ]
         keyed[split] = [(key, example) for key, example in pairs if all(key)]
@@ -169,7 +166,7 @@ def write_labelled(experiment: Experiment, rows: Rows, vocabulary: Vocabulary, f
     for split in reversed(SPLITS):
         used = [example for _, example in keyed[split]]
         texts_of = (str(each.text or "") for example in used for each in example)
-        ids = vocabulary.encode([_beginning(content, words, experiment.longest) for content in texts_of])
+        ids = vocabulary.encode([beginning(content, words, experiment.longest) for content in texts_of])
         rows_of = [ids[i * per : i * per + per] for i in range(len(used))]
         whole = [(example, texts) for example, texts in zip(used, rows_of, strict=True) if all(texts)]
         if not whole:
@@ -270,37 +267,6 @@ def _with_all_splits(rows: Rows, report: Report) -> Rows:
             full["train"], full[split] = [train[i] for i in rest], [train[i] for i in held]
             report["notes"].append(f"no {split} split: {count:,} random examples of train are held out instead")
     return full
-
-
-def _splitter(settings: VocabularySettings) -> Callable[[str], list[str]]:
-    """Return a function that normalizes a text and splits it into words."""
-    ours = settings.tokenizer in TOKENIZERS
-    lower = normalizers.Lowercase().normalize_str if ours and settings.lowercase else str
-    if settings.tokenizer != "words":
-        return lambda text: lower(text).split()
-    split = pre_tokenizers.Whitespace().pre_tokenize_str
-    return lambda text: [word for word, _ in split(lower(text))]
-
-
-def _key(text: str, words: Callable[[str], list[str]], longest: int) -> str:
-    """Return the words of a text, joined by single spaces. Equal texts have equal keys.
-
-    Of a huge text, they are the first ones, more than `longest`, and a digest of the text.
-    """
-    beginning = _beginning(text, words, longest)
-    if len(beginning) == len(text):
-        return " ".join(words(text))
-    return " ".join([*words(beginning)[: longest + 1], hashlib.sha256(text.encode()).hexdigest()])
-
-
-def _beginning(text: str, words: Callable[[str], list[str]], longest: int) -> str:
-    """Return the text, or a beginning of more than `longest` words if it is huge: splitting takes much memory."""
-    size = HUGE
-    while size < len(text):
-        if len(words(text[:size])) > longest + 1:
-            return text[:size]
-        size *= 4
-    return text
 
 
 def _of_length(sized: Sequence[tuple[int, Any]], shortest: int, longest: int, counts: dict[str, int]) -> list[Any]:

@@ -1,6 +1,6 @@
 """Data sources: a folder, a file or a data set on the hub.
 
-Images and data sets on the hub are read with Hugging Face datasets, text in files without, see tables.py. Files are
+Images and data sets on the hub are read with Hugging Face datasets, text in files without, see tables/. Files are
 found and checked without importing datasets, so data that is prepared already does not cost that import.
 """
 

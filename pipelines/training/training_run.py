@@ -26,7 +26,7 @@ class TrainingRun:
 
     @property
     def task(self) -> Task:
-        """What the workers are told."""
+        """The task that all workers share."""
         return Task(self.settings, str(self.corpus.folder), self.session.tracking_uri, self.session.run_id)
 
     def summary(self) -> list[str]:

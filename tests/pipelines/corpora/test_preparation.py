@@ -6,9 +6,7 @@ import pytest
 
 from arae_core.data.batches import TokenStore
 from arae_core.data.data_spec import ImageSpec
-from arae_core.settings import VocabularySettings
 from pipelines.corpora.corpus import prepare
-from pipelines.corpora.preparation import HUGE, _beginning, _key, _splitter
 from tests.pipelines.corpora.files import TRAIN, decoded, image, lines, parquet, pictures, pixels, refused, text
 
 
@@ -172,34 +170,3 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     )
     parquet(tmp_path / "train.parquet", picture=[1])
     assert "data.columns must be among picture" in refused(image(tmp_path / "train.parquet"), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("tokenizer", "lowercase", "reads"),
-    [
-        ("words", True, "a man ' s hat ."),
-        ("words", False, "A man ' s Hat ."),
-        ("spaces", True, "a man's hat."),
-        ("a/tokenizer.json", True, "A man's Hat."),
-    ],
-)
-def test_how_a_text_reads(tokenizer: str, lowercase: bool, reads: str) -> None:
-    """A pretrained tokenizer gets it as it is, but for white space."""
-    words = _splitter(VocabularySettings(tokenizer=tokenizer, lowercase=lowercase))
-    assert _key("A  man's\tHat.\n", words, 15) == reads
-
-
-@pytest.mark.parametrize("tokenizer", ["words", "spaces"])
-def test_a_huge_text_is_too_long_without_being_split_whole(tokenizer: str) -> None:
-    split, pieces = _splitter(VocabularySettings(tokenizer=tokenizer)), list[int]()
-
-    def words(text: str) -> list[str]:
-        pieces.append(len(text))
-        return split(text)
-
-    huge = "Ab " * HUGE
-    key, other = (_key(text, words, 5) for text in (huge, huge + "c"))
-    assert key.count(" ") + 1 > 5 and key.startswith("ab ab ab ab ab ab ") and key != other
-    assert max(pieces) == HUGE and _beginning(huge, words, 5) == huge[:HUGE]
-    one_word = "b" * 3 * HUGE + " end"
-    assert _key(one_word, words, 5) == one_word and _beginning(one_word, words, 5) == one_word
